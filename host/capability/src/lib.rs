@@ -1,0 +1,1 @@
+//! What a capability implements: the guard, the call context, decisions and meters.

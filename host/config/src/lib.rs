@@ -1,0 +1,1 @@
+//! wasi:config: the keys the operator granted.

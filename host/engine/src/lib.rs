@@ -1,0 +1,1 @@
+//! Compiles, caches, links, runs and limits components; names no capability.

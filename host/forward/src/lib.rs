@@ -1,0 +1,1 @@
+//! Typed forwarders for witan interfaces, generated from WIT.

@@ -1,0 +1,1 @@
+//! wasi:keyvalue, embedded, a namespace for each component and tenant.

@@ -1,0 +1,1 @@
+//! wasi:logging, at a limited rate.

@@ -1,0 +1,1 @@
+//! Decides: grants against requests, and the decision log.

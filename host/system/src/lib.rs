@@ -1,0 +1,1 @@
+//! system.toml, checked: components, grants, limits, links, mounts and intents.

@@ -1,0 +1,1 @@
+//! Runs tasks: an intent, its handler, its envelope.

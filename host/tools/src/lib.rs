@@ -1,0 +1,1 @@
+//! witan:tools/broker: finds and calls the tools of a system.

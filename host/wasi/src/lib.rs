@@ -1,0 +1,1 @@
+//! wasi:filesystem, sockets, clocks, random and cli, behind the guard.

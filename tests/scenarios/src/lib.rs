@@ -1,0 +1,1 @@
+//! A folder per behaviour, run against the real binary.
