@@ -1,1 +1,16 @@
 //! Builds the components of a checkout.
+//!
+//! A fresh clone holds the sources of the first-party components and none of their bytes. `witan` and
+//! `cargo xtask` both build them here, so that there is one way to make a component. Only a binary that cargo built
+//! inside a checkout may do so ([`Checkout::find`]): an installed `witan` runs what it is given and never calls cargo.
+
+mod cargo;
+mod checkout;
+mod component;
+mod error;
+mod fingerprint;
+mod progress;
+
+pub use checkout::{Built, Checkout, Workspace};
+pub use error::BuildError;
+pub use progress::Progress;

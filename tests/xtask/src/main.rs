@@ -1,2 +1,24 @@
-//! x
-fn main() {}
+//! Tasks of the project, run as `cargo xtask <task>`. Each task is a module.
+
+mod build;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the project")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds the components and the programs that tests run.
+    Build(build::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Build(arguments) => build::run(&arguments),
+    }
+}
