@@ -1,0 +1,386 @@
+//! The account of a call tree: one atomic tally that everything the tree uses is charged to.
+//!
+//! One account for the tree, not one for each store, because a guest that may call others could otherwise multiply
+//! its limits by calling. Whatever exceeds a limit ends the tree: the account is cancelled, and every driver of one
+//! of its stores drops that store.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::CallError;
+
+/// Something a call tree may use only so much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// Bytes of linear memory, tables, buffered bodies and queued stream items, all stores together.
+    Memory,
+    /// Nanoseconds of processor time that guests ran.
+    Cpu,
+    /// Milliseconds since the tree began.
+    Deadline,
+    /// Calls that lie above one another.
+    Depth,
+    /// Handles open in one store.
+    Handles,
+    /// Bytes that cross from guest to host in one host call.
+    CallBytes,
+    /// Bytes written to disk.
+    DiskBytes,
+    /// Bytes of log lines and standard output.
+    LogBytes,
+    /// Sockets and outgoing connections opened.
+    Sockets,
+    /// Bytes sent to other machines.
+    BytesOut,
+}
+
+impl Limit {
+    /// All limits, in the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Deadline,
+        Self::Depth,
+        Self::Handles,
+        Self::CallBytes,
+        Self::DiskBytes,
+        Self::LogBytes,
+        Self::Sockets,
+        Self::BytesOut,
+    ];
+
+    /// Its name in `system.toml`, under `[limits]`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Deadline => "deadline",
+            Self::Depth => "depth",
+            Self::Handles => "handles",
+            Self::CallBytes => "call-bytes",
+            Self::DiskBytes => "disk-bytes",
+            Self::LogBytes => "log-bytes",
+            Self::Sockets => "sockets",
+            Self::BytesOut => "bytes-out",
+        }
+    }
+
+    fn amount(self, value: u64) -> String {
+        match self {
+            Self::Memory | Self::CallBytes | Self::DiskBytes | Self::LogBytes | Self::BytesOut => {
+                format!("{value} bytes")
+            }
+            Self::Cpu => format!("{:?} of processor time", Duration::from_nanos(value)),
+            Self::Deadline => format!("{:?}", Duration::from_millis(value)),
+            Self::Depth => format!("{value} nested calls"),
+            Self::Handles => format!("{value} handles"),
+            Self::Sockets => format!("{value} sockets"),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A limit was reached, and the call tree ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitExceeded {
+    /// The limit.
+    pub limit: Limit,
+    /// How much was allowed, in the unit of the limit.
+    pub allowed: u64,
+}
+
+impl LimitExceeded {
+    /// The setting that raises it.
+    #[must_use]
+    pub fn setting(&self) -> String {
+        format!("limits.{}", self.limit)
+    }
+}
+
+impl fmt::Display for LimitExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the call used more than {}, its limit `{}`; raise `{}` in system.toml if it needs more",
+            self.limit.amount(self.allowed),
+            self.limit,
+            self.setting()
+        )
+    }
+}
+
+impl std::error::Error for LimitExceeded {}
+
+/// Usage that only grows, or grows and shrinks, and is charged as it happens. Memory and processor time are charged
+/// by the engine, the others by capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meter {
+    /// See [`Limit::Memory`]; given back when freed.
+    Memory,
+    /// See [`Limit::Cpu`].
+    Cpu,
+    /// See [`Limit::DiskBytes`].
+    DiskBytes,
+    /// See [`Limit::LogBytes`].
+    LogBytes,
+    /// See [`Limit::Sockets`].
+    Sockets,
+    /// See [`Limit::BytesOut`].
+    BytesOut,
+}
+
+impl Meter {
+    const COUNT: usize = 6;
+
+    fn limit(self) -> Limit {
+        match self {
+            Self::Memory => Limit::Memory,
+            Self::Cpu => Limit::Cpu,
+            Self::DiskBytes => Limit::DiskBytes,
+            Self::LogBytes => Limit::LogBytes,
+            Self::Sockets => Limit::Sockets,
+            Self::BytesOut => Limit::BytesOut,
+        }
+    }
+}
+
+/// What a call tree may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Bytes; see [`Limit::Memory`].
+    pub memory: u64,
+    /// See [`Limit::Cpu`].
+    pub cpu: Duration,
+    /// See [`Limit::Deadline`].
+    pub deadline: Duration,
+    /// See [`Limit::Depth`].
+    pub depth: u16,
+    /// See [`Limit::Handles`].
+    pub handles: u32,
+    /// See [`Limit::CallBytes`].
+    pub call_bytes: u64,
+    /// See [`Limit::DiskBytes`].
+    pub disk_bytes: u64,
+    /// See [`Limit::LogBytes`].
+    pub log_bytes: u64,
+    /// See [`Limit::Sockets`].
+    pub sockets: u64,
+    /// See [`Limit::BytesOut`].
+    pub bytes_out: u64,
+}
+
+impl Default for Limits {
+    /// Enough for a document of some megabytes, little enough that a small machine bears a dozen runaways.
+    fn default() -> Self {
+        Self {
+            memory: 256 << 20,
+            cpu: Duration::from_secs(10),
+            deadline: Duration::from_secs(60),
+            depth: 16,
+            handles: 10_000,
+            call_bytes: 64 << 20,
+            disk_bytes: 64 << 20,
+            log_bytes: 1 << 20,
+            sockets: 64,
+            bytes_out: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// How much of `limit` is allowed, in its unit.
+    #[must_use]
+    pub fn allowed(&self, limit: Limit) -> u64 {
+        match limit {
+            Limit::Memory => self.memory,
+            Limit::Cpu => u64::try_from(self.cpu.as_nanos()).unwrap_or(u64::MAX),
+            Limit::Deadline => u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
+            Limit::Depth => self.depth.into(),
+            Limit::Handles => self.handles.into(),
+            Limit::CallBytes => self.call_bytes,
+            Limit::DiskBytes => self.disk_bytes,
+            Limit::LogBytes => self.log_bytes,
+            Limit::Sockets => self.sockets,
+            Limit::BytesOut => self.bytes_out,
+        }
+    }
+}
+
+/// The running tally of one call tree. Shared by all its stores.
+#[derive(Debug)]
+pub struct Account {
+    limits: Limits,
+    started: Instant,
+    deadline: Instant,
+    used: [AtomicU64; Meter::COUNT],
+    memory_peak: AtomicU64,
+    ended: OnceLock<CallError>,
+    token: CancellationToken,
+}
+
+impl Account {
+    /// Opens an account that may use `limits`, from now on.
+    #[must_use]
+    pub fn open(limits: Limits) -> Arc<Self> {
+        let started = Instant::now();
+        Arc::new(Self {
+            deadline: started + limits.deadline,
+            limits,
+            started,
+            used: Default::default(),
+            memory_peak: AtomicU64::new(0),
+            ended: OnceLock::new(),
+            token: CancellationToken::new(),
+        })
+    }
+
+    /// What the tree may use.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// When the tree began.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// When the tree must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// How much of `meter` is in use, or was used.
+    #[must_use]
+    pub fn used(&self, meter: Meter) -> u64 {
+        self.used[meter as usize].load(Ordering::Relaxed)
+    }
+
+    /// The most memory that was in use at once, in bytes.
+    #[must_use]
+    pub fn memory_peak(&self) -> u64 {
+        self.memory_peak.load(Ordering::Relaxed)
+    }
+
+    /// Charges `amount` to `meter`.
+    ///
+    /// # Errors
+    /// When that exceeds the limit; the tree then ends, and nothing was charged.
+    pub fn charge(&self, meter: Meter, amount: u64) -> Result<(), LimitExceeded> {
+        let allowed = self.limits.allowed(meter.limit());
+        let charged = self.used[meter as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(amount).filter(|sum| *sum <= allowed)
+        });
+        match charged {
+            Ok(before) => {
+                if meter == Meter::Memory {
+                    self.memory_peak.fetch_max(before.saturating_add(amount), Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(_) => Err(self.exceed(meter.limit())),
+        }
+    }
+
+    /// Gives back `amount` that was charged to `meter` and is free again.
+    pub fn release(&self, meter: Meter, amount: u64) {
+        self.used[meter as usize].fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// Ends the tree because `limit` was exceeded.
+    pub fn exceed(&self, limit: Limit) -> LimitExceeded {
+        let error = LimitExceeded { limit, allowed: self.limits.allowed(limit) };
+        self.end(error.clone().into());
+        error
+    }
+
+    /// Ends the tree for this reason; the first reason stays.
+    pub fn end(&self, reason: CallError) {
+        let _first = self.ended.set(reason);
+        self.token.cancel();
+    }
+
+    /// Why the tree ended, if it did before its work was done.
+    #[must_use]
+    pub fn ended(&self) -> Option<&CallError> {
+        self.ended.get()
+    }
+
+    /// Resolves when the tree has ended before its work was done.
+    #[must_use]
+    pub fn when_ended(&self) -> WaitForCancellationFutureOwned {
+        self.token.clone().cancelled_owned()
+    }
+
+    /// Checks that the tree may go on.
+    ///
+    /// # Errors
+    /// The reason for which it ended, or its deadline, if that has passed.
+    pub fn check(&self) -> Result<(), CallError> {
+        if let Some(reason) = self.ended() {
+            return Err(reason.clone());
+        }
+        if Instant::now() >= self.deadline {
+            return Err(self.exceed(Limit::Deadline).into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exceeds_a_limit_ends_the_tree_and_is_not_charged() {
+        let account = Account::open(Limits { memory: 100, ..Limits::default() });
+        account.charge(Meter::Memory, 60).unwrap();
+        account.release(Meter::Memory, 30);
+        account.charge(Meter::Memory, 70).unwrap();
+        let error = account.charge(Meter::Memory, 1).unwrap_err();
+        assert_eq!(error, LimitExceeded { limit: Limit::Memory, allowed: 100 });
+        assert_eq!(account.used(Meter::Memory), 100);
+        assert_eq!(account.ended(), Some(&CallError::Limit(error)));
+        assert!(account.check().is_err());
+    }
+
+    #[test]
+    fn the_first_reason_stays() {
+        let account = Account::open(Limits::default());
+        account.end(CallError::Cancelled);
+        account.exceed(Limit::Cpu);
+        assert_eq!(account.ended(), Some(&CallError::Cancelled));
+    }
+
+    #[test]
+    fn an_overflowing_charge_is_refused() {
+        let account = Account::open(Limits { bytes_out: u64::MAX, ..Limits::default() });
+        account.charge(Meter::BytesOut, u64::MAX).unwrap();
+        assert!(account.charge(Meter::BytesOut, 1).is_err());
+    }
+
+    #[test]
+    fn the_message_names_limit_and_setting() {
+        let error = LimitExceeded { limit: Limit::Memory, allowed: 1024 };
+        let text = error.to_string();
+        assert!(text.contains("`memory`") && text.contains("`limits.memory`") && text.contains("1024 bytes"), "{text}");
+    }
+}
