@@ -1,0 +1,465 @@
+//! From what was written to what it means, with every problem on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::file::{self, CompileIn, File, LinkMode, Reuse};
+use crate::limits::{ComponentLimits, Limits};
+use crate::name::{ComponentName, Intent, InterfaceName, PackageRef};
+use crate::path::normalise_guest_path;
+use crate::problem::{Key, Origin, Problem};
+use crate::shape::nearest;
+use crate::system::{Compile, Component, Host, Instances, Link, Mount, Pool, System};
+use crate::unit::{self, Rate};
+
+/// Paths that the host answers itself, with what is below them.
+const HOST_PATHS: [&str; 5] = ["/v1", "/healthz", "/readyz", "/metrics", "/openapi.json"];
+
+/// Collects problems while a file is read.
+pub(crate) struct Checker<'a> {
+    origin: &'a Origin,
+    folder: &'a Path,
+    problems: Vec<Problem>,
+}
+
+/// The system that `file` describes, as far as it can be read, and what is wrong with it.
+pub(crate) fn check(file: &File, origin: Origin) -> (System, Vec<Problem>) {
+    let folder = origin.file.parent().unwrap_or(Path::new("")).to_owned();
+    let mut checker = Checker { origin: &origin, folder: &folder, problems: Vec::new() };
+    let root = Key::root();
+    let host = checker.host(&file.host);
+    let limits = checker.limits(&root.child("limits"), &Limits::default(), &file.limits, None);
+    let components = checker.components(&file.components, &limits);
+    let intents = checker.intents(&file.intents, &file.components);
+    let mounts = checker.mounts(&file.mounts, &file.components);
+    checker.cycles(&components);
+    for (name, component) in &components {
+        checker.fused(name, component, &components, file);
+    }
+    let problems = checker.problems;
+    (System { origin, host, limits, components, intents, mounts }, problems)
+}
+
+impl Checker<'_> {
+    pub(crate) fn report(&mut self, key: &Key, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(self.origin.problem(key, message, help));
+    }
+
+    /// The value of a text, or its default where it is absent or wrong.
+    fn parsed<T>(&mut self, key: &Key, text: Option<&str>, parse: fn(&str) -> Option<T>, help: &str, default: T) -> T {
+        let Some(text) = text else { return default };
+        parse(text).unwrap_or_else(|| {
+            self.report(key, format!("`{key}` cannot be `{text}`"), help);
+            default
+        })
+    }
+
+    pub(crate) fn bytes(&mut self, key: &Key, text: &Option<file::Bytes>, default: u64) -> u64 {
+        self.parsed(key, text.as_ref().map(|text| text.0.as_str()), unit::parse_bytes, unit::BYTES_HELP, default)
+    }
+
+    fn time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
+        let text = text.as_ref().map(|text| text.0.as_str());
+        self.parsed(key, text, unit::parse_duration, unit::DURATION_HELP, default)
+    }
+
+    pub(crate) fn rate(&mut self, key: &Key, text: &Option<file::PerTime>, default: Rate) -> Rate {
+        self.parsed(key, text.as_ref().map(|text| text.0.as_str()), unit::parse_rate, unit::RATE_HELP, default)
+    }
+
+    /// A name, reported at `key` if it is not one.
+    pub(crate) fn name<T: FromStr<Err: std::fmt::Display>>(&mut self, key: &Key, text: &str) -> Option<T> {
+        let parsed = text.parse();
+        parsed.map_err(|error: T::Err| self.report(key, error.to_string(), "choose a name of that form")).ok()
+    }
+
+    /// The name of a component that exists.
+    pub(crate) fn existing(&mut self, key: &Key, text: &str, components: &Written) -> Option<ComponentName> {
+        if components.contains_key(text) {
+            // A malformed name was reported where the component is defined.
+            return text.parse().ok();
+        }
+        let help = match nearest(text, components.keys().map(String::as_str)) {
+            Some(meant) => format!("write `{meant}`, or add [components.{text}]"),
+            None => format!("add [components.{text}], or name a component of this file"),
+        };
+        self.report(key, format!("there is no component `{text}`"), help);
+        None
+    }
+
+    pub(crate) fn resolve(&mut self, key: &Key, path: &str) -> PathBuf {
+        if path.is_empty() || path.contains('\0') {
+            self.report(
+                key,
+                format!("`{key}` is not a path"),
+                "write a path relative to this file, such as \"./docs\"",
+            );
+        }
+        self.folder.join(path).components().filter(|part| *part != std::path::Component::CurDir).collect()
+    }
+
+    fn at_least_one<T: PartialOrd + Default>(&mut self, key: &Key, value: T, meaning: &str) -> T {
+        if value <= T::default() {
+            self.report(key, format!("`{key}` cannot be zero"), format!("write a positive value: {meaning}"));
+        }
+        value
+    }
+
+    fn host(&mut self, host: &file::Host) -> Host {
+        let key = Key::root().child("host");
+        let default = Host::default();
+        let state = host.state.clone().unwrap_or_else(|| default.state.display().to_string());
+        let roots = host.roots.iter().enumerate();
+        Host {
+            state: self.resolve(&key.child("state"), &state),
+            roots: roots.map(|(index, root)| self.resolve(&key.child("roots").index(index), root)).collect(),
+            pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
+            compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
+        }
+    }
+
+    fn pool(&mut self, key: &Key, pool: &file::Pool, default: &Pool) -> Pool {
+        let none = "with none, no component can run";
+        let count = |checker: &mut Self, name: &str, value: Option<u32>, default| {
+            checker.at_least_one(&key.child(name), value.unwrap_or(default), none)
+        };
+        Pool {
+            instances: count(self, "instances", pool.instances, default.instances),
+            memories_per_instance: count(
+                self,
+                "memories-per-instance",
+                pool.memories_per_instance,
+                default.memories_per_instance,
+            ),
+            tables_per_instance: count(
+                self,
+                "tables-per-instance",
+                pool.tables_per_instance,
+                default.tables_per_instance,
+            ),
+            keep_resident: self.bytes(&key.child("keep-resident"), &pool.keep_resident, default.keep_resident),
+        }
+    }
+
+    fn compile(&mut self, key: &Key, compile: &file::Compile, default: &Compile) -> Compile {
+        let none = "with none, no component can be compiled";
+        let size = self.bytes(&key.child("size"), &compile.size, default.size);
+        let memory = self.bytes(&key.child("memory"), &compile.memory, default.memory);
+        let time = self.time(&key.child("time"), &compile.time, default.time);
+        Compile {
+            size: self.at_least_one(&key.child("size"), size, none),
+            functions: self.at_least_one(&key.child("functions"), compile.functions.unwrap_or(default.functions), none),
+            memory: self.at_least_one(&key.child("memory"), memory, none),
+            time: self.at_least_one(&key.child("time"), time, none),
+        }
+    }
+
+    /// The limits that `limits` states over `default`; where there is a `ceiling`, none may be wider than it.
+    fn limits(&mut self, key: &Key, default: &Limits, limits: &file::Limits, ceiling: Option<&Limits>) -> Limits {
+        let read = Limits {
+            memory: self.bytes(&key.child("memory"), &limits.memory, default.memory),
+            cpu: self.time(&key.child("cpu"), &limits.cpu, default.cpu),
+            deadline: self.time(&key.child("deadline"), &limits.deadline, default.deadline),
+            depth: limits.depth.unwrap_or(default.depth),
+            handles: limits.handles.unwrap_or(default.handles),
+            call_bytes: self.bytes(&key.child("call-bytes"), &limits.call_bytes, default.call_bytes),
+            disk_bytes: self.bytes(&key.child("disk-bytes"), &limits.disk_bytes, default.disk_bytes),
+            log_bytes: self.bytes(&key.child("log-bytes"), &limits.log_bytes, default.log_bytes),
+            sockets: limits.sockets.map_or(default.sockets, u64::from),
+            bytes_out: self.bytes(&key.child("bytes-out"), &limits.bytes_out, default.bytes_out),
+        };
+        for (name, zero) in [
+            ("memory", limits.memory.is_some() && read.memory == 0),
+            ("cpu", limits.cpu.is_some() && read.cpu.is_zero()),
+            ("deadline", limits.deadline.is_some() && read.deadline.is_zero()),
+            ("depth", limits.depth == Some(0)),
+        ] {
+            self.at_least_one(&key.child(name), u8::from(!zero), "with none, no call could run");
+        }
+        if let Some(ceiling) = ceiling {
+            self.no_wider(key, &read, ceiling);
+        }
+        read
+    }
+
+    /// A call of the component counts against the call tree too, so that a wider limit would look set and never hold.
+    fn no_wider(&mut self, key: &Key, limits: &Limits, ceiling: &Limits) {
+        let wider = [
+            ("memory", limits.memory > ceiling.memory),
+            ("cpu", limits.cpu > ceiling.cpu),
+            ("deadline", limits.deadline > ceiling.deadline),
+            ("depth", limits.depth > ceiling.depth),
+            ("handles", limits.handles > ceiling.handles),
+            ("call-bytes", limits.call_bytes > ceiling.call_bytes),
+            ("disk-bytes", limits.disk_bytes > ceiling.disk_bytes),
+            ("log-bytes", limits.log_bytes > ceiling.log_bytes),
+            ("sockets", limits.sockets > ceiling.sockets),
+            ("bytes-out", limits.bytes_out > ceiling.bytes_out),
+        ];
+        for (name, _) in wider.into_iter().filter(|(_, wider)| *wider) {
+            let key = key.child(name);
+            let message = format!("`{key}` is wider than `limits.{name}`, which every call is held to");
+            self.report(&key, message, format!("lower it, or raise `{name}` under [limits]"));
+        }
+    }
+
+    fn components(&mut self, written: &Written, limits: &Limits) -> BTreeMap<ComponentName, Component> {
+        let mut components = BTreeMap::new();
+        for (name, component) in written {
+            let key = Key::root().child("components").child(name);
+            let parsed: Option<ComponentName> = self.name(&key, name);
+            let component = self.component(&key, name, component, limits, written);
+            if let Some(name) = parsed {
+                components.insert(name, component);
+            }
+        }
+        components
+    }
+
+    fn component(
+        &mut self,
+        key: &Key,
+        name: &str,
+        from: &file::Component,
+        limits: &Limits,
+        all: &Written,
+    ) -> Component {
+        Component {
+            source: self.source(&key.child("source"), &from.source),
+            digest: self.digest(&key.child("digest"), from.digest.as_deref()),
+            compile: from.compile.unwrap_or(CompileIn::Child),
+            limits: self.component_limits(&key.child("limits"), &from.limits, limits),
+            instances: self.instances(&key.child("instances"), &from.instances),
+            grants: self.grants(&key.child("grants"), name, &from.grants, all),
+            links: self.links(&key.child("links"), name, &from.links, all),
+        }
+    }
+
+    fn source(&mut self, key: &Key, source: &str) -> PathBuf {
+        if source.parse::<PackageRef>().is_ok() {
+            let message = format!("`{source}` is in a registry, and no registry is configured");
+            self.report(key, message, "give the path of a `.wasm` file");
+        } else if !source.ends_with(".wasm") {
+            self.report(key, format!("`{source}` is not a `.wasm` file"), "give the path of a `.wasm` file");
+        }
+        self.resolve(key, source)
+    }
+
+    fn digest(&mut self, key: &Key, digest: Option<&str>) -> Option<[u8; 32]> {
+        let parse = |text: &str| parse_digest(text).map(Some);
+        self.parsed(key, digest, parse, "write `blake3:` and 64 hexadecimal digits, as `b3sum` prints them", None)
+    }
+
+    fn component_limits(&mut self, key: &Key, from: &file::ComponentLimits, system: &Limits) -> ComponentLimits {
+        let from_call = from.call();
+        let default = ComponentLimits::of(system);
+        let call = self.limits(key, system, &from_call, Some(system));
+        let concurrency = from.concurrency.unwrap_or(default.concurrency);
+        ComponentLimits {
+            call,
+            concurrency: self.at_least_one(&key.child("concurrency"), concurrency, "with none, no call could run"),
+            queue: from.queue.unwrap_or(default.queue),
+        }
+    }
+
+    fn instances(&mut self, key: &Key, from: &file::Instances) -> Instances {
+        let default = Instances::default();
+        let reuse = from.reuse.unwrap_or_default();
+        for (name, stated) in [("keep", from.keep.is_some()), ("calls", from.calls.is_some())] {
+            if stated && reuse == Reuse::Fresh {
+                let key = key.child(name);
+                let message = format!("`{key}` has no effect: each call gets a fresh instance");
+                self.report(&key, message, "set `reuse = \"serial\"`, or remove it");
+            }
+        }
+        Instances {
+            reuse,
+            keep: from.keep.unwrap_or(default.keep),
+            calls: self.at_least_one(
+                &key.child("calls"),
+                from.calls.unwrap_or(default.calls),
+                "calls that an instance serves",
+            ),
+        }
+    }
+
+    fn links(
+        &mut self,
+        key: &Key,
+        name: &str,
+        links: &BTreeMap<String, file::Link>,
+        all: &Written,
+    ) -> BTreeMap<InterfaceName, Link> {
+        let mut checked = BTreeMap::new();
+        for (interface, link) in links {
+            let key = key.child(interface);
+            let interface: Option<InterfaceName> = self.name(&key, interface);
+            let component = self.existing(&key.child("component"), &link.component, all);
+            if link.component == name {
+                let message = format!("`{name}` is linked to itself");
+                self.report(&key.child("component"), message, "name the component that provides the interface");
+            }
+            if let (Some(interface), Some(component)) = (interface, component) {
+                checked.insert(interface, Link { component, mode: link.mode.unwrap_or_default() });
+            }
+        }
+        checked
+    }
+
+    fn intents(&mut self, intents: &BTreeMap<String, String>, all: &Written) -> BTreeMap<Intent, ComponentName> {
+        let mut checked = BTreeMap::new();
+        for (intent, component) in intents {
+            let key = Key::root().child("intents").child(intent);
+            let intent: Option<Intent> = self.name(&key, intent);
+            let component = self.existing(&key, component, all);
+            checked.extend(intent.zip(component));
+        }
+        checked
+    }
+
+    fn mounts(&mut self, mounts: &[file::Mount], all: &Written) -> Vec<Mount> {
+        let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+        let mut checked = Vec::new();
+        for (index, mount) in mounts.iter().enumerate() {
+            let key = Key::root().child("mounts").index(index);
+            let component = self.existing(&key.child("component"), &mount.component, all);
+            let Some(path) = self.mount_path(&key.child("path"), &mount.path) else {
+                continue;
+            };
+            if let Some(first) = taken.insert(path.clone(), index) {
+                let first = Key::root().child("mounts").index(first);
+                let line = self.origin.position(&first).map_or(String::new(), |at| format!(" in line {}", at.line));
+                let message = format!("`{path}` is mounted twice, first{line}");
+                self.report(&key.child("path"), message, "remove one of the two mounts, or choose another path");
+            }
+            checked.extend(component.map(|component| Mount { path, component }));
+        }
+        checked.sort_by_key(|mount| std::cmp::Reverse(mount.path.len()));
+        checked
+    }
+
+    fn mount_path(&mut self, key: &Key, path: &str) -> Option<String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+        let normalised = normalise_guest_path(path).filter(|path| path.chars().all(plain));
+        let Some(normalised) = normalised else {
+            let help = "write a path such as \"/hello\": letters, digits, `-`, `.`, `_` and `~` between slashes";
+            self.report(key, format!("`{path}` cannot be mounted"), help);
+            return None;
+        };
+        if let Some(own) = HOST_PATHS.iter().find(|own| crate::path::is_below(&normalised, own)) {
+            self.report(
+                key,
+                format!("`{path}` cannot be mounted: the host answers `{own}` itself"),
+                "choose another path",
+            );
+        }
+        Some(normalised)
+    }
+
+    /// Every cycle of links is a call that waits for itself.
+    fn cycles(&mut self, components: &BTreeMap<ComponentName, Component>) {
+        let mut finished = BTreeSet::new();
+        for name in components.keys() {
+            let mut path = Vec::new();
+            self.follow(name, components, &mut path, &mut finished);
+        }
+    }
+
+    fn follow<'c>(
+        &mut self,
+        name: &'c ComponentName,
+        components: &'c BTreeMap<ComponentName, Component>,
+        path: &mut Vec<&'c ComponentName>,
+        finished: &mut BTreeSet<&'c ComponentName>,
+    ) {
+        if finished.contains(name) {
+            return;
+        }
+        path.push(name);
+        for (interface, link) in components.get(name).into_iter().flat_map(|component| &component.links) {
+            // A link to itself was reported where it is written.
+            match path.iter().position(|visited| *visited == &link.component) {
+                Some(start) if link.component != *name => {
+                    let cycle = path.iter().skip(start).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" → ");
+                    let key = Key::component(name).child("links").child(interface.as_str());
+                    let message = format!("the links go in a cycle: {cycle} → `{}`", link.component);
+                    self.report(&key, message, "remove one of these links");
+                }
+                Some(_) => {}
+                None => self.follow(&link.component, components, path, finished),
+            }
+        }
+        path.pop();
+        finished.insert(name);
+    }
+
+    /// Fused parts are one component: what is set for the provider alone could not be held to.
+    fn fused(
+        &mut self,
+        name: &ComponentName,
+        component: &Component,
+        all: &BTreeMap<ComponentName, Component>,
+        file: &File,
+    ) {
+        for (interface, link) in component.links.iter().filter(|(_, link)| link.mode == LinkMode::Fused) {
+            let key = Key::component(name).child("links").child(interface.as_str()).child("mode");
+            let (Some(provider), Some(written)) =
+                (all.get(&link.component), file.components.get(link.component.as_str()))
+            else {
+                continue;
+            };
+            let provider_name = &link.component;
+            if !provider.grants.is_empty() && provider.grants != component.grants {
+                let message = format!(
+                    "`{provider_name}` cannot be fused into `{name}`: it has grants that `{name}` has not, or the other way round"
+                );
+                self.report(&key, message, "link it isolated, or give both the same grants");
+            }
+            if written.limits.is_stated() && provider.limits != component.limits {
+                let message = format!(
+                    "`{provider_name}` has limits of its own, which cannot hold while it is fused into `{name}`"
+                );
+                let help = format!("link it isolated, or remove [components.{provider_name}.limits]");
+                self.report(&key, message, help);
+            }
+        }
+    }
+}
+
+/// The components as they were written.
+pub(crate) type Written = BTreeMap<String, file::Component>;
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    let hex =
+        text.strip_prefix("blake3:").filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let mut digest = [0; 32];
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+impl file::ComponentLimits {
+    /// The part that is limits of a call.
+    fn call(&self) -> file::Limits {
+        let this = self.clone();
+        file::Limits {
+            memory: this.memory,
+            cpu: this.cpu,
+            deadline: this.deadline,
+            depth: this.depth,
+            handles: this.handles,
+            call_bytes: this.call_bytes,
+            disk_bytes: this.disk_bytes,
+            log_bytes: this.log_bytes,
+            sockets: this.sockets,
+            bytes_out: this.bytes_out,
+        }
+    }
+
+    fn is_stated(&self) -> bool {
+        *self != Self::default()
+    }
+}

@@ -1,0 +1,181 @@
+//! The parts of a system.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use crate::file::{CompileIn, LinkMode, Reuse};
+use crate::grants::Grants;
+use crate::limits::{ComponentLimits, Limits};
+use crate::name::{ComponentName, Intent, InterfaceName};
+use crate::problem::Origin;
+
+/// The components that one host runs: every name parsed, every reference to a component that exists, every path
+/// resolved. The default is a system without components.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct System {
+    /// Where it came from, to name lines in later errors.
+    #[serde(skip)]
+    pub origin: Origin,
+    /// Settings of the host as a whole.
+    pub host: Host,
+    /// What one call tree may use.
+    pub limits: Limits,
+    /// The components.
+    pub components: BTreeMap<ComponentName, Component>,
+    /// For each intent, the component that serves it.
+    pub intents: BTreeMap<Intent, ComponentName>,
+    /// The HTTP paths that components serve, longest first: the first that matches serves.
+    pub mounts: Vec<Mount>,
+}
+
+/// Settings of the host as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// The folder that the host keeps its data in.
+    pub state: PathBuf,
+    /// Folders under which a task that comes over HTTP may name paths.
+    pub roots: Vec<PathBuf>,
+    /// How many components can be alive at once.
+    pub pool: Pool,
+    /// What compiling a component may take.
+    pub compile: Compile,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { state: ".witan".into(), roots: Vec::new(), pool: Pool::default(), compile: Compile::default() }
+    }
+}
+
+/// How many components can be alive at once, and what each may take of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pool {
+    /// Component instances alive at once, callers and callees together.
+    pub instances: u32,
+    /// Linear memories of one component.
+    pub memories_per_instance: u32,
+    /// Tables of one component.
+    pub tables_per_instance: u32,
+    /// Bytes of a finished instance's memory that stay with the pool.
+    pub keep_resident: u64,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        // 1,000 concurrent calls, each of a component that calls another.
+        Self { instances: 2_000, memories_per_instance: 8, tables_per_instance: 16, keep_resident: 2 << 20 }
+    }
+}
+
+/// What compiling a component may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Compile {
+    /// The largest component, in bytes.
+    pub size: u64,
+    /// Functions in one component.
+    pub functions: u32,
+    /// Memory of the child process that compiles, in bytes.
+    pub memory: u64,
+    /// How long a compilation may take.
+    pub time: Duration,
+}
+
+impl Default for Compile {
+    fn default() -> Self {
+        Self { size: 64 << 20, functions: 200_000, memory: 2 << 30, time: Duration::from_secs(120) }
+    }
+}
+
+/// A component as the host runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Component {
+    /// Its `.wasm` file.
+    pub source: PathBuf,
+    /// The blake3 digest that its bytes must have, if the operator pinned one.
+    pub digest: Option<[u8; 32]>,
+    /// Where it is compiled.
+    pub compile: CompileIn,
+    /// What calls of it may use.
+    pub limits: ComponentLimits,
+    /// Whether an instance serves one call or more.
+    pub instances: Instances,
+    /// What it may do beyond the baseline.
+    pub grants: Grants,
+    /// How its imports are satisfied, by interface.
+    pub links: BTreeMap<InterfaceName, Link>,
+}
+
+impl Component {
+    /// The component in `source` with the strict defaults: nothing granted, nothing linked, a fresh instance for each
+    /// call, compiled in a child process.
+    pub fn new(source: impl Into<PathBuf>, system: &Limits) -> Self {
+        Self {
+            source: source.into(),
+            digest: None,
+            compile: CompileIn::Child,
+            limits: ComponentLimits::of(system),
+            instances: Instances::default(),
+            grants: Grants::default(),
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// How the import `interface` is satisfied. A link that names the version goes before one that does not.
+    pub fn link(&self, interface: &str) -> Option<&Link> {
+        let fitting = self.links.iter().filter(|(name, _)| name.matches(interface));
+        fitting.max_by_key(|(name, _)| name.as_str().len()).map(|(_, link)| link)
+    }
+}
+
+/// Whether an instance serves one call or more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Instances {
+    /// One call, one after another, or several at once.
+    pub reuse: Reuse,
+    /// Idle instances that are kept for the next call, where instances are reused.
+    pub keep: u32,
+    /// Calls that one instance serves before it is replaced, where instances are reused.
+    pub calls: u32,
+}
+
+impl Default for Instances {
+    fn default() -> Self {
+        Self { reuse: Reuse::Fresh, keep: 8, calls: 1_000 }
+    }
+}
+
+/// How an import is satisfied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// The component that provides the interface.
+    pub component: ComponentName,
+    /// How the two are joined.
+    pub mode: LinkMode,
+}
+
+/// An HTTP path that a component serves, with every path below it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// The path: begins with `/`, and ends with `/` only if it is `/`.
+    pub path: String,
+    /// The component.
+    pub component: ComponentName,
+}
+
+impl System {
+    /// The folder that holds the `system.toml`; empty means the current one.
+    pub fn folder(&self) -> &Path {
+        self.origin.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// The mount that serves the request path `path`, the longest that matches.
+    pub fn mount(&self, path: &str) -> Option<&Mount> {
+        self.mounts.iter().find(|mount| {
+            let prefix = mount.path.trim_end_matches('/');
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+}
