@@ -55,6 +55,18 @@ impl Builder {
         }
     }
 
+    /// Adds running text that has no place in the source: white space becomes one space.
+    pub fn words(&mut self, text: &str) {
+        for (index, word) in text.split(|c: char| c.is_ascii_whitespace()).enumerate() {
+            if index > 0 {
+                self.space(None);
+            }
+            if !word.is_empty() {
+                self.unplaced(word);
+            }
+        }
+    }
+
     /// Adds a space, unless the block begins or ends with one already.
     pub fn space(&mut self, source: Option<usize>) {
         if self.is_begun() && self.space.is_none() && !self.text.ends_with([' ', '\n']) {

@@ -8,6 +8,7 @@
 
 mod builder;
 mod decode;
+mod docx;
 mod extraction;
 mod html;
 pub mod limits;
@@ -35,7 +36,8 @@ pub fn extract(name: &str, media_type: Option<&str>, bytes: &[u8]) -> Result<Ext
         Format::Plain => plain::extract(&decode::decode(bytes)),
         Format::Markdown => markdown::extract(&decode::decode(bytes)),
         Format::Html => html::extract(&decode::decode(bytes)),
-        Format::Pdf | Format::Docx => return Err(Error::Unsupported(format.media_type().into())),
+        Format::Docx => docx::extract(bytes)?,
+        Format::Pdf => return Err(Error::Unsupported(format.media_type().into())),
     };
     extraction.media_type = format.media_type();
     Ok(extraction)
