@@ -33,10 +33,9 @@ impl Target {
         match target.as_deref() {
             None | Some("wasm32-unknown-unknown") => Ok(Self::Unknown),
             Some("wasm32-wasip2") => Ok(Self::Wasip2),
-            Some(_) => Err(BuildError::UnknownTarget {
-                package: package.to_owned(),
-                target: target.unwrap_or_default(),
-            }),
+            Some(_) => {
+                Err(BuildError::UnknownTarget { package: package.to_owned(), target: target.unwrap_or_default() })
+            }
         }
     }
 
@@ -113,15 +112,11 @@ impl Cargo<'_> {
     fn packages(&self) -> Result<Vec<Package>, BuildError> {
         let mut command = self.command("cargo");
         command.args(["metadata", "--no-deps", "--format-version", "1"]);
-        let output = command.output().map_err(|source| BuildError::Start {
-            program: "cargo",
-            source,
-        })?;
+        let output = command.output().map_err(|source| BuildError::Start { program: "cargo", source })?;
         if !output.status.success() {
             return Err(self.failed(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
-        let metadata: Metadata =
-            serde_json::from_slice(&output.stdout).map_err(|source| self.unreadable(source))?;
+        let metadata: Metadata = serde_json::from_slice(&output.stdout).map_err(|source| self.unreadable(source))?;
         Ok(metadata.packages)
     }
 
@@ -131,63 +126,37 @@ impl Cargo<'_> {
         let triple = target.triple();
         let mut rustc = self.command("rustc");
         rustc.args(["--print", "target-libdir", "--target", triple]);
-        let output = rustc.output().map_err(|source| BuildError::Start {
-            program: "rustc",
-            source,
-        })?;
+        let output = rustc.output().map_err(|source| BuildError::Start { program: "rustc", source })?;
         if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
             return Ok(());
         }
-        self.progress
-            .step(&format!("installing the target {triple}"));
+        self.progress.step(&format!("installing the target {triple}"));
         let mut rustup = self.command("rustup");
         rustup.args(["target", "add", triple]);
-        let output = rustup.output().map_err(|source| BuildError::Target {
-            target: triple,
-            output: source.to_string(),
-        })?;
+        let output =
+            rustup.output().map_err(|source| BuildError::Target { target: triple, output: source.to_string() })?;
         if output.status.success() {
             return Ok(());
         }
-        Err(BuildError::Target {
-            target: triple,
-            output: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Err(BuildError::Target { target: triple, output: String::from_utf8_lossy(&output.stderr).into_owned() })
     }
 
     fn build_for(&self, target: Target, packages: &[Package]) -> Result<Vec<Artifact>, BuildError> {
         let mut command = self.command("cargo");
-        command.args([
-            "build",
-            "--release",
-            "--message-format",
-            "json-render-diagnostics",
-        ]);
-        command
-            .args(["--target", target.triple()])
-            .arg("--target-dir")
-            .arg(self.target_folder);
+        command.args(["build", "--release", "--message-format", "json-render-diagnostics"]);
+        command.args(["--target", target.triple()]).arg("--target-dir").arg(self.target_folder);
         for package in packages {
             command.args(["--package", &package.id]);
         }
-        let start = |source| BuildError::Start {
-            program: "cargo",
-            source,
-        };
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(start)?;
+        let start = |source| BuildError::Start { program: "cargo", source };
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
         let diagnostics = child.stderr.take().map(|stderr| self.watch(stderr));
         let mut answer = String::new();
         if let Some(mut stdout) = child.stdout.take() {
             stdout.read_to_string(&mut answer).map_err(start)?;
         }
         let status = child.wait().map_err(start)?;
-        let diagnostics = diagnostics
-            .and_then(|reader| reader.join().ok())
-            .unwrap_or_default();
+        let diagnostics = diagnostics.and_then(|reader| reader.join().ok()).unwrap_or_default();
         if !status.success() {
             return Err(self.failed(diagnostics));
         }
@@ -221,31 +190,19 @@ impl Cargo<'_> {
     }
 
     fn failed(&self, output: String) -> BuildError {
-        BuildError::Cargo {
-            workspace: self.workspace.to_owned(),
-            output,
-        }
+        BuildError::Cargo { workspace: self.workspace.to_owned(), output }
     }
 
     fn unreadable(&self, source: serde_json::Error) -> BuildError {
-        BuildError::Answer {
-            workspace: self.workspace.to_owned(),
-            source,
-        }
+        BuildError::Answer { workspace: self.workspace.to_owned(), source }
     }
 }
 
 /// Whether an environment variable was set by, or meant for, the build that made this program: its flags are for
 /// another target. What says how cargo reaches the network and its own home stays.
 fn belongs_to_outer_build(name: &OsStr) -> bool {
-    const KEPT: [&str; 6] = [
-        "CARGO_HOME",
-        "CARGO_HTTP_",
-        "CARGO_NET_",
-        "CARGO_REGISTR",
-        "CARGO_SOURCE_",
-        "CARGO_TERM_",
-    ];
+    const KEPT: [&str; 6] =
+        ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_"];
     const REMOVED: [&str; 8] = [
         "RUSTFLAGS",
         "RUSTDOCFLAGS",
@@ -265,44 +222,23 @@ fn belongs_to_outer_build(name: &OsStr) -> bool {
 
 /// The target that a package names under `[package.metadata.witan]`.
 fn asked_target(package: &Package) -> Option<String> {
-    package
-        .metadata
-        .as_ref()?
-        .get("witan")?
-        .get("target")?
-        .as_str()
-        .map(str::to_owned)
+    package.metadata.as_ref()?.get("witan")?.get("target")?.as_str().map(str::to_owned)
 }
 
 /// The components among the files that cargo reports. A library is called like its package, a program like itself.
-fn artifacts(
-    target: Target,
-    packages: &[Package],
-    answer: &str,
-) -> Result<Vec<Artifact>, serde_json::Error> {
+fn artifacts(target: Target, packages: &[Package], answer: &str) -> Result<Vec<Artifact>, serde_json::Error> {
     let mut found = Vec::new();
     for line in answer.lines() {
-        let Message::CompilerArtifact {
-            package_id,
-            target: built,
-            filenames,
-        } = serde_json::from_str(line)?
-        else {
+        let Message::CompilerArtifact { package_id, target: built, filenames } = serde_json::from_str(line)? else {
             continue;
         };
         let Some(package) = packages.iter().find(|package| package.id == package_id) else {
             continue;
         };
         let is_program = built.kind.iter().any(|kind| kind == "bin");
-        let file = filenames
-            .into_iter()
-            .find(|file| file.extension() == Some(OsStr::new("wasm")));
+        let file = filenames.into_iter().find(|file| file.extension() == Some(OsStr::new("wasm")));
         if let Some(file) = file.filter(|_| target.makes(&built.kind)) {
-            let name = if is_program {
-                built.name
-            } else {
-                package.name.clone()
-            };
+            let name = if is_program { built.name } else { package.name.clone() };
             found.push(Artifact { name, file });
         }
     }
@@ -314,11 +250,7 @@ mod tests {
     use super::*;
 
     fn package(name: &str, metadata: serde_json::Value) -> Package {
-        Package {
-            id: format!("path+file:///x#{name}"),
-            name: name.to_owned(),
-            metadata: Some(metadata),
-        }
+        Package { id: format!("path+file:///x#{name}"), name: name.to_owned(), metadata: Some(metadata) }
     }
 
     fn message(package: &str, target: &str, kind: &str, file: &str) -> String {
@@ -331,24 +263,12 @@ mod tests {
 
     #[test]
     fn a_package_names_its_target_or_gets_the_one_without_an_operating_system() {
-        let with = package(
-            "a",
-            serde_json::json!({"witan": {"target": "wasm32-wasip2"}}),
-        );
+        let with = package("a", serde_json::json!({"witan": {"target": "wasm32-wasip2"}}));
         let without = package("b", serde_json::json!({"other": 1}));
-        assert_eq!(
-            Target::parse("a", asked_target(&with)).unwrap(),
-            Target::Wasip2
-        );
-        assert_eq!(
-            Target::parse("b", asked_target(&without)).unwrap(),
-            Target::Unknown
-        );
+        assert_eq!(Target::parse("a", asked_target(&with)).unwrap(), Target::Wasip2);
+        assert_eq!(Target::parse("b", asked_target(&without)).unwrap(), Target::Unknown);
         let error = Target::parse("c", Some("x86_64-unknown-linux-gnu".to_owned())).unwrap_err();
-        assert!(
-            error.to_string().contains("`x86_64-unknown-linux-gnu`"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`x86_64-unknown-linux-gnu`"), "{error}");
     }
 
     #[test]
@@ -356,23 +276,14 @@ mod tests {
         let packages = [package("tool-files", serde_json::Value::Null)];
         let answer = [
             message("tool-files", "tool_files", "cdylib", "/t/tool_files.wasm"),
-            message(
-                "tool-files",
-                "build-script-build",
-                "custom-build",
-                "/t/build",
-            ),
+            message("tool-files", "build-script-build", "custom-build", "/t/build"),
             message("tool-files", "say-hello", "bin", "/t/say-hello.wasm"),
             message("other", "other", "cdylib", "/t/other.wasm"),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ]
         .join("\n");
         let names = |target| -> Vec<String> {
-            artifacts(target, &packages, &answer)
-                .unwrap()
-                .into_iter()
-                .map(|artifact| artifact.name)
-                .collect()
+            artifacts(target, &packages, &answer).unwrap().into_iter().map(|artifact| artifact.name).collect()
         };
         assert_eq!(names(Target::Unknown), ["tool-files"]);
         assert_eq!(names(Target::Wasip2), ["tool-files", "say-hello"]);
@@ -392,14 +303,8 @@ mod tests {
         ] {
             assert!(belongs_to_outer_build(OsStr::new(name)), "{name}");
         }
-        for name in [
-            "CARGO_HOME",
-            "CARGO_NET_OFFLINE",
-            "CARGO_REGISTRIES_X_TOKEN",
-            "RUSTUP_TOOLCHAIN",
-            "PATH",
-            "HOME",
-        ] {
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_REGISTRIES_X_TOKEN", "RUSTUP_TOOLCHAIN", "PATH", "HOME"]
+        {
             assert!(!belongs_to_outer_build(OsStr::new(name)), "{name}");
         }
     }

@@ -15,12 +15,7 @@ use crate::{BuildError, Progress};
 const STAMP: &str = ".fingerprint";
 
 /// What a folder must hold, relative to it, to be a checkout of this project.
-const LANDMARKS: [&str; 4] = [
-    "Cargo.toml",
-    "host/build/src/checkout.rs",
-    "components/Cargo.toml",
-    "wit",
-];
+const LANDMARKS: [&str; 4] = ["Cargo.toml", "host/build/src/checkout.rs", "components/Cargo.toml", "wit"];
 
 /// A checkout of this project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,25 +61,16 @@ impl Checkout {
     #[must_use]
     pub fn find() -> Option<Self> {
         let program = env::current_exe().ok()?;
-        let target_folder = program
-            .ancestors()
-            .find(|folder| is_cargos_target_folder(folder))?;
+        let target_folder = program.ancestors().find(|folder| is_cargos_target_folder(folder))?;
         let built_from = Path::new(env!("CARGO_MANIFEST_DIR"));
-        built_from
-            .ancestors()
-            .chain(target_folder.ancestors())
-            .find_map(Self::at)
+        built_from.ancestors().chain(target_folder.ancestors()).find_map(Self::at)
     }
 
     /// The checkout whose root is `root`, if that is one.
     #[must_use]
     pub fn at(root: &Path) -> Option<Self> {
-        let is_checkout = LANDMARKS
-            .iter()
-            .all(|landmark| root.join(landmark).exists());
-        is_checkout.then(|| Self {
-            root: root.to_owned(),
-        })
+        let is_checkout = LANDMARKS.iter().all(|landmark| root.join(landmark).exists());
+        is_checkout.then(|| Self { root: root.to_owned() })
     }
 
     /// Its root folder.
@@ -104,11 +90,7 @@ impl Checkout {
     ///
     /// # Errors
     /// As [`Checkout::build`].
-    pub fn build_missing(
-        &self,
-        workspace: Workspace,
-        progress: &Progress,
-    ) -> Result<Vec<Built>, BuildError> {
+    pub fn build_missing(&self, workspace: Workspace, progress: &Progress) -> Result<Vec<Built>, BuildError> {
         let sources = self.fingerprint(workspace)?;
         match self.stamped(workspace, &sources) {
             Some(built) => Ok(built),
@@ -121,44 +103,26 @@ impl Checkout {
     ///
     /// # Errors
     /// Where the toolchain is missing, the sources do not compile, or a result is no component.
-    pub fn build(
-        &self,
-        workspace: Workspace,
-        progress: &Progress,
-    ) -> Result<Vec<Built>, BuildError> {
+    pub fn build(&self, workspace: Workspace, progress: &Progress) -> Result<Vec<Built>, BuildError> {
         progress.begin(workspace.folder());
         let built = self.build_all(workspace, progress);
         progress.end();
         built
     }
 
-    fn build_all(
-        &self,
-        workspace: Workspace,
-        progress: &Progress,
-    ) -> Result<Vec<Built>, BuildError> {
+    fn build_all(&self, workspace: Workspace, progress: &Progress) -> Result<Vec<Built>, BuildError> {
         let folder = self.root.join(workspace.folder());
         if !folder.join("Cargo.toml").exists() {
             return Err(BuildError::NoWorkspace(folder));
         }
         // Taken first: a source that changes during the build then differs from the stamp, and is built next time.
         let sources = self.fingerprint(workspace)?;
-        let target_folder = self
-            .target_folder()
-            .map_err(BuildError::file("CARGO_TARGET_DIR"))?;
-        let artifacts = Cargo {
-            workspace: &folder,
-            target_folder: &target_folder,
-            progress,
-        }
-        .build()?;
+        let target_folder = self.target_folder().map_err(BuildError::file("CARGO_TARGET_DIR"))?;
+        let artifacts = Cargo { workspace: &folder, target_folder: &target_folder, progress }.build()?;
         refuse_same_names(&folder, &artifacts)?;
         let build_folder = self.build_folder(workspace);
         fs::create_dir_all(&build_folder).map_err(BuildError::file(&build_folder))?;
-        let built = artifacts
-            .iter()
-            .map(|artifact| make(&build_folder, artifact))
-            .collect::<Result<Vec<_>, _>>()?;
+        let built = artifacts.iter().map(|artifact| make(&build_folder, artifact)).collect::<Result<Vec<_>, _>>()?;
         remove_others(&build_folder, &built)?;
         self.stamp(workspace, &sources, &built)?;
         Ok(built)
@@ -166,23 +130,15 @@ impl Checkout {
 
     /// Where cargo builds guests: beside the host's own folders, which have another profile and lock.
     fn target_folder(&self) -> io::Result<PathBuf> {
-        let base =
-            env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from);
+        let base = env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from);
         std::path::absolute(base.join("guests"))
     }
 
     /// A digest of what the components of `workspace` are made from.
     fn fingerprint(&self, workspace: Workspace) -> Result<String, BuildError> {
-        let roots = [
-            workspace.folder(),
-            "wit",
-            "sdk",
-            "host/build",
-            "rust-toolchain.toml",
-        ]
-        .map(|root| self.root.join(root));
-        let digest = fingerprint(roots.iter().map(PathBuf::as_path))
-            .map_err(BuildError::file(&self.root))?;
+        let roots =
+            [workspace.folder(), "wit", "sdk", "host/build", "rust-toolchain.toml"].map(|root| self.root.join(root));
+        let digest = fingerprint(roots.iter().map(PathBuf::as_path)).map_err(BuildError::file(&self.root))?;
         Ok(digest.to_string())
     }
 
@@ -196,28 +152,15 @@ impl Checkout {
             return None;
         }
         lines
-            .map(|name| Built {
-                name: name.to_owned(),
-                path: component_path(&folder, name),
-                changed: false,
-            })
+            .map(|name| Built { name: name.to_owned(), path: component_path(&folder, name), changed: false })
             .map(|built| built.path.is_file().then_some(built))
             .collect()
     }
 
-    fn stamp(
-        &self,
-        workspace: Workspace,
-        sources: &str,
-        built: &[Built],
-    ) -> Result<(), BuildError> {
+    fn stamp(&self, workspace: Workspace, sources: &str, built: &[Built]) -> Result<(), BuildError> {
         let names = built.iter().map(|built| built.name.as_str());
         let lines: Vec<&str> = std::iter::once(sources).chain(names).collect();
-        write_if_changed(
-            &self.build_folder(workspace).join(STAMP),
-            lines.join("\n").as_bytes(),
-        )
-        .map(drop)
+        write_if_changed(&self.build_folder(workspace).join(STAMP), lines.join("\n").as_bytes()).map(drop)
     }
 }
 
@@ -234,21 +177,14 @@ fn make(folder: &Path, artifact: &Artifact) -> Result<Built, BuildError> {
     let wasm = fs::read(&artifact.file).map_err(BuildError::file(&artifact.file))?;
     let path = component_path(folder, &artifact.name);
     let changed = write_if_changed(&path, &encode(&artifact.name, &wasm)?)?;
-    Ok(Built {
-        name: artifact.name.clone(),
-        path,
-        changed,
-    })
+    Ok(Built { name: artifact.name.clone(), path, changed })
 }
 
 fn refuse_same_names(workspace: &Path, artifacts: &[Artifact]) -> Result<(), BuildError> {
     let mut files = BTreeMap::new();
     for artifact in artifacts {
         if files.insert(&artifact.name, &artifact.file).is_some() {
-            return Err(BuildError::SameName {
-                workspace: workspace.to_owned(),
-                name: artifact.name.clone(),
-            });
+            return Err(BuildError::SameName { workspace: workspace.to_owned(), name: artifact.name.clone() });
         }
     }
     Ok(())
@@ -258,9 +194,7 @@ fn refuse_same_names(workspace: &Path, artifacts: &[Artifact]) -> Result<(), Bui
 fn remove_others(folder: &Path, built: &[Built]) -> Result<(), BuildError> {
     for entry in fs::read_dir(folder).map_err(BuildError::file(folder))? {
         let path = entry.map_err(BuildError::file(folder))?.path();
-        let is_component = path
-            .extension()
-            .is_some_and(|extension| extension == "wasm");
+        let is_component = path.extension().is_some_and(|extension| extension == "wasm");
         if is_component && !built.iter().any(|built| built.path == path) {
             fs::remove_file(&path).map_err(BuildError::file(&path))?;
         }
@@ -283,10 +217,7 @@ mod tests {
         write("Cargo.toml", "[workspace]\nexclude = [\"components\"]\n");
         write("host/build/src/checkout.rs", "");
         write("wit/a.wit", "");
-        write(
-            "components/Cargo.toml",
-            "[workspace]\nresolver = \"3\"\nmembers = [\"empty-one\"]\n",
-        );
+        write("components/Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"empty-one\"]\n");
         write(
             "components/Cargo.lock",
             "# This file is automatically @generated by Cargo.\n\
@@ -307,14 +238,8 @@ mod tests {
 
     #[test]
     fn the_test_program_runs_from_this_checkout() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .ancestors()
-            .nth(2)
-            .unwrap();
-        assert_eq!(
-            Checkout::find().map(|checkout| checkout.root),
-            Checkout::at(root).map(|checkout| checkout.root)
-        );
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        assert_eq!(Checkout::find().map(|checkout| checkout.root), Checkout::at(root).map(|checkout| checkout.root));
     }
 
     #[test]
@@ -326,9 +251,7 @@ mod tests {
     #[test]
     fn a_workspace_that_is_not_there_is_named() {
         let (_folder, checkout) = checkout();
-        let error = checkout
-            .build(Workspace::Programs, &Progress::hidden())
-            .unwrap_err();
+        let error = checkout.build(Workspace::Programs, &Progress::hidden()).unwrap_err();
         assert!(error.to_string().contains("tests/programs"), "{error}");
     }
 
@@ -336,44 +259,23 @@ mod tests {
     fn what_was_built_is_built_again_only_when_its_sources_change() {
         let (folder, checkout) = checkout();
         let progress = Progress::hidden();
-        let first = checkout
-            .build_missing(Workspace::Components, &progress)
-            .unwrap();
+        let first = checkout.build_missing(Workspace::Components, &progress).unwrap();
         assert_eq!(first.len(), 1);
         assert_eq!(first[0].name, "empty-one");
         assert!(first[0].changed);
-        assert_eq!(
-            first[0].path,
-            folder.path().join("components/build/empty-one.wasm")
-        );
+        assert_eq!(first[0].path, folder.path().join("components/build/empty-one.wasm"));
 
         let sources = checkout.fingerprint(Workspace::Components).unwrap();
         let stamped = checkout.stamped(Workspace::Components, &sources);
         assert_eq!(stamped.map(|built| built.len()), Some(1));
-        assert!(
-            !checkout
-                .build_missing(Workspace::Components, &progress)
-                .unwrap()[0]
-                .changed
-        );
+        assert!(!checkout.build_missing(Workspace::Components, &progress).unwrap()[0].changed);
         assert!(!checkout.build(Workspace::Components, &progress).unwrap()[0].changed);
 
         fs::remove_file(&first[0].path).unwrap();
-        assert!(
-            checkout
-                .build_missing(Workspace::Components, &progress)
-                .unwrap()[0]
-                .changed
-        );
+        assert!(checkout.build_missing(Workspace::Components, &progress).unwrap()[0].changed);
 
-        fs::write(
-            folder.path().join("components/empty-one/src/lib.rs"),
-            "compile error",
-        )
-        .unwrap();
-        let error = checkout
-            .build_missing(Workspace::Components, &progress)
-            .unwrap_err();
+        fs::write(folder.path().join("components/empty-one/src/lib.rs"), "compile error").unwrap();
+        let error = checkout.build_missing(Workspace::Components, &progress).unwrap_err();
         assert!(error.to_string().contains("could not compile"), "{error}");
     }
 
@@ -383,28 +285,14 @@ mod tests {
         let kept = folder.path().join("kept.wasm");
         fs::write(&kept, "").unwrap();
         fs::write(folder.path().join("gone.wasm"), "").unwrap();
-        remove_others(
-            folder.path(),
-            &[Built {
-                name: "kept".to_owned(),
-                path: kept,
-                changed: false,
-            }],
-        )
-        .unwrap();
-        let names: Vec<_> = fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        remove_others(folder.path(), &[Built { name: "kept".to_owned(), path: kept, changed: false }]).unwrap();
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["kept.wasm"]);
     }
 
     #[test]
     fn two_components_of_one_name_are_refused() {
-        let artifact = |file: &str| Artifact {
-            name: "same".to_owned(),
-            file: PathBuf::from(file),
-        };
+        let artifact = |file: &str| Artifact { name: "same".to_owned(), file: PathBuf::from(file) };
         let error = refuse_same_names(Path::new("w"), &[artifact("a"), artifact("b")]).unwrap_err();
         assert!(error.to_string().contains("`same`"), "{error}");
     }

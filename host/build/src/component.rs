@@ -17,14 +17,8 @@ pub(crate) fn encode(name: &str, wasm: &[u8]) -> Result<Vec<u8>, BuildError> {
     if wasm.get(4..8) == Some(&COMPONENT_LAYER) {
         return Ok(wasm.to_vec());
     }
-    let encoded = ComponentEncoder::default()
-        .validate(true)
-        .module(wasm)
-        .and_then(|encoder| encoder.encode());
-    encoded.map_err(|source| BuildError::Encode {
-        name: name.to_owned(),
-        source,
-    })
+    let encoded = ComponentEncoder::default().validate(true).module(wasm).and_then(|encoder| encoder.encode());
+    encoded.map_err(|source| BuildError::Encode { name: name.to_owned(), source })
 }
 
 /// Writes `bytes` to `path` unless they are there already, so that who reads it sees the old or the new file, never
@@ -36,10 +30,7 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool, BuildE
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(BuildError::file(folder))?;
     file.write_all(bytes).map_err(BuildError::file(path))?;
-    file.persist(path).map_err(|error| BuildError::File {
-        path: path.to_owned(),
-        source: error.error,
-    })?;
+    file.persist(path).map_err(|error| BuildError::File { path: path.to_owned(), source: error.error })?;
     Ok(true)
 }
 
@@ -69,11 +60,7 @@ mod tests {
 
     #[test]
     fn a_component_stays_as_it_is() {
-        let component = ComponentEncoder::default()
-            .module(&module_with_types())
-            .unwrap()
-            .encode()
-            .unwrap();
+        let component = ComponentEncoder::default().module(&module_with_types()).unwrap().encode().unwrap();
         assert_eq!(encode("t", &component).unwrap(), component);
     }
 
@@ -91,10 +78,6 @@ mod tests {
         assert!(!write_if_changed(&path, b"one").unwrap());
         assert!(write_if_changed(&path, b"two").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no temporary file stays behind"
-        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
     }
 }

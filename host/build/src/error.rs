@@ -10,9 +10,7 @@ pub enum BuildError {
     #[error("`{0}` does not exist; restore it with `git checkout`")]
     NoWorkspace(PathBuf),
     /// A program of the Rust toolchain could not be started.
-    #[error(
-        "cannot start `{program}`; install Rust from https://rustup.rs and see that `{program}` is on PATH"
-    )]
+    #[error("cannot start `{program}`; install Rust from https://rustup.rs and see that `{program}` is on PATH")]
     Start {
         /// The program.
         program: &'static str,
@@ -58,9 +56,7 @@ pub enum BuildError {
         source: serde_json::Error,
     },
     /// A module could not be made a component.
-    #[error(
-        "cannot make a component of `{name}`; check the WIT that its bindings were generated from"
-    )]
+    #[error("cannot make a component of `{name}`; check the WIT that its bindings were generated from")]
     Encode {
         /// The component's name.
         name: String,

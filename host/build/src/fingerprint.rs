@@ -14,9 +14,7 @@ const OUTPUTS: [&str; 2] = ["target", "build"];
 
 /// A digest over the names, sizes and times of change of all files under `roots`, in a fixed order. A root that does
 /// not exist counts as empty.
-pub(crate) fn fingerprint<'a>(
-    roots: impl IntoIterator<Item = &'a Path>,
-) -> io::Result<blake3::Hash> {
+pub(crate) fn fingerprint<'a>(roots: impl IntoIterator<Item = &'a Path>) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     for root in roots {
         hasher.update(b"root\0");
@@ -34,19 +32,14 @@ fn visit(path: &Path, hasher: &mut blake3::Hasher) -> io::Result<()> {
     if metadata.is_dir() {
         return visit_folder(path, hasher);
     }
-    let changed = metadata
-        .modified()?
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let changed = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     hasher.update(&metadata.len().to_le_bytes());
     hasher.update(&changed.as_nanos().to_le_bytes());
     Ok(())
 }
 
 fn visit_folder(path: &Path, hasher: &mut blake3::Hasher) -> io::Result<()> {
-    let mut names = fs::read_dir(path)?
-        .map(|entry| Ok(entry?.file_name()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
     for name in names {
         if !OUTPUTS.iter().any(|output| name == *output) {

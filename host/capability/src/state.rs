@@ -15,8 +15,9 @@ pub struct CallState {
     /// The resources that host and guest share by handle.
     pub table: ResourceTable,
     slots: Vec<Box<dyn Any + Send>>,
-    /// Bytes of memory and tables charged to the account, given back with the store.
-    charged: u64,
+    /// Bytes of memory and tables that the instance holds, charged to the account unless parked.
+    held: u64,
+    parked: bool,
 }
 
 impl CallState {
@@ -25,7 +26,7 @@ impl CallState {
     pub fn new(call: Call) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(call.account.limits().handles).unwrap_or(usize::MAX));
-        Self { call, table, slots: Vec::new(), charged: 0 }
+        Self { call, table, slots: Vec::new(), held: 0, parked: false }
     }
 
     /// The call that the store runs.
@@ -34,12 +35,24 @@ impl CallState {
         &self.call
     }
 
-    /// Gives the store to another call, where its instance is reused. What the slots held of the former call goes.
-    pub fn rebind(&mut self, call: Call) {
+    /// Lays the store aside between two calls: its slots are emptied, and what its instance holds in memory is charged
+    /// to no call tree until [`Self::rebind`].
+    pub fn park(&mut self) {
         self.slots.clear();
-        self.call.account.release(Meter::Memory, self.charged);
+        if !std::mem::replace(&mut self.parked, true) {
+            self.account().release(Meter::Memory, self.held);
+        }
+    }
+
+    /// Gives a parked store to another call, which takes over the memory that its instance holds.
+    ///
+    /// # Errors
+    /// When that exceeds the memory of the new call's tree.
+    pub fn rebind(&mut self, call: Call) -> Result<(), LimitExceeded> {
+        call.account.charge(Meter::Memory, self.held)?;
         self.call = call;
-        self.charged = 0;
+        self.parked = false;
+        Ok(())
     }
 
     /// The slot of type `S`, made by `make` on first use.
@@ -65,14 +78,14 @@ impl CallState {
 
     fn charge(&mut self, bytes: u64) -> Result<(), LimitExceeded> {
         self.account().charge(Meter::Memory, bytes)?;
-        self.charged += bytes;
+        self.held += bytes;
         Ok(())
     }
 }
 
 impl Drop for CallState {
     fn drop(&mut self) {
-        self.account().release(Meter::Memory, self.charged);
+        self.park();
     }
 }
 

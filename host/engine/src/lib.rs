@@ -1,1 +1,74 @@
-//! Compiles, caches, links, runs and limits components; names no capability.
+//! Compiles, caches, links, runs and limits components.
+//!
+//! Start reading at [`Engine::new`], then [`Service::call`]: a service is a component under its name, and a call
+//! gets a store of its own, driven by a task of its own.
+//!
+//! The engine names no capability: it receives filled linkers. It opens no socket, and no file but its cache.
+
+mod breaker;
+mod cache;
+mod compile;
+mod drive;
+mod instances;
+mod service;
+mod settings;
+mod version;
+mod watchdog;
+
+pub use cache::{Cache, CacheError};
+pub use compile::{CompileError, Compiler, Trust, compile_worker};
+pub use drive::thread_cpu;
+pub use instances::Reuse;
+pub use service::{Admission, Ended, Invocation, Reply, Service, ServiceSettings, ServiceStats};
+pub use settings::{EngineError, Settings};
+pub use version::Version;
+pub use watchdog::Watchdog;
+
+use std::sync::Arc;
+
+use witan_capability::{Account, Limits};
+
+/// The compiler and the pools that every component of this host shares.
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    settings: Settings,
+    watchdog: Arc<Watchdog>,
+}
+
+impl Engine {
+    /// Reserves the pools and starts the watchdog.
+    ///
+    /// # Errors
+    /// When the pools do not fit into this machine's address space, or a thread cannot be started.
+    pub fn new(settings: Settings) -> Result<Arc<Self>, EngineError> {
+        let wasmtime = settings.engine()?;
+        let watchdog = Watchdog::start(wasmtime.clone())?;
+        Ok(Arc::new(Self { wasmtime, settings, watchdog }))
+    }
+
+    /// The wasmtime engine, for linkers and stores.
+    #[must_use]
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.wasmtime
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Opens the account of a new call tree, ended at its deadline whatever its guests do.
+    #[must_use]
+    pub fn open_account(&self, limits: Limits) -> Arc<Account> {
+        let account = Account::open(limits);
+        self.watchdog.watch(&account);
+        account
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.watchdog.stop();
+    }
+}

@@ -15,8 +15,7 @@ pub struct Arguments {
 
 /// Builds and lists what was built.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let checkout = Checkout::find()
-        .context("this is no checkout of the project; run `cargo xtask` inside one")?;
+    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask` inside one")?;
     build(&checkout, Workspace::Components)?;
     if !arguments.components && checkout.root().join("tests/programs/Cargo.toml").exists() {
         build(&checkout, Workspace::Programs)?;
@@ -27,15 +26,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn build(checkout: &Checkout, workspace: Workspace) -> anyhow::Result<()> {
     for component in checkout.build(workspace, &Progress::stderr())? {
         let size = fs::metadata(&component.path)?.len();
-        let state = if component.changed {
-            "made"
-        } else {
-            "unchanged"
-        };
-        let path = component
-            .path
-            .strip_prefix(checkout.root())
-            .unwrap_or(&component.path);
+        let state = if component.changed { "made" } else { "unchanged" };
+        let path = component.path.strip_prefix(checkout.root()).unwrap_or(&component.path);
         println!("{state:9} {:>8} bytes  {}", size, path.display());
     }
     Ok(())

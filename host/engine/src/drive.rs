@@ -1,0 +1,69 @@
+//! Drives a store: meters the processor time of each poll, and ends with the account.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use witan_capability::{Account, CallError, Meter};
+
+/// A future that runs guest code on behalf of an account.
+///
+/// Processor time is read off the thread's own clock around each poll: epochs make a running guest yield, so that a
+/// poll is short, and a guest that waits for the host is not polled, so that its waits cost it nothing.
+pub(crate) struct Drive<'a, F> {
+    account: Arc<Account>,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    future: Pin<Box<F>>,
+    cpu: &'a mut Duration,
+}
+
+impl<'a, F> Drive<'a, F> {
+    /// Drives `future` at the cost of `account`, and adds the processor time it takes to `cpu`.
+    pub(crate) fn new(account: Arc<Account>, cpu: &'a mut Duration, future: F) -> Self {
+        Self { ended: Box::pin(account.when_ended()), account, future: Box::pin(future), cpu }
+    }
+}
+
+impl<F: Future> Future for Drive<'_, F> {
+    /// What the future came to, or why its account ended first.
+    type Output = Result<F::Output, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.account.check()?;
+        let before = thread_cpu();
+        let polled = this.future.as_mut().poll(context);
+        let spent = thread_cpu().saturating_sub(before);
+        *this.cpu += spent;
+        let charged = this.account.charge(Meter::Cpu, u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => {
+                charged?;
+                if this.ended.as_mut().poll(context).is_ready() {
+                    this.account.check()?;
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Processor time of this thread.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local of the right type, which the call fills in.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if result == 0 {
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    } else {
+        // Without the clock, time by the wall: more than was used, never less.
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+}

@@ -1,0 +1,398 @@
+//! A service: a component under its name, and how it is called.
+//!
+//! Each call runs in a store of its own, driven by a task of its own: wasmtime refuses to drive one store from
+//! within another, and a task that is dropped takes the guest with it, which nothing else does.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use parking_lot::RwLock;
+use serde::Serialize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::AbortHandle,
+};
+use tracing::Instrument as _;
+use wasmtime::component::{Accessor, Instance};
+use witan_capability::{Account, Call, CallContext, CallError, CallState, Kernel, Limit};
+
+use crate::{
+    Version,
+    breaker::Breaker,
+    drive::Drive,
+    version::{InFlight, Leased},
+};
+
+/// What a service admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// Calls under way at once.
+    pub concurrency: u32,
+    /// Calls that may wait for a place.
+    pub queue: u32,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self { concurrency: 1_000, queue: 1_000 }
+    }
+}
+
+/// What is to be done with an instance.
+pub trait Invocation: Send + 'static {
+    /// What the caller gets.
+    type Output: Send + 'static;
+
+    /// Calls into `instance`. Gives the output to `reply` as soon as it is known, and returns when nothing is left to
+    /// do in this store: the streams that the output carries have ended.
+    ///
+    /// An error ends the store. One that is a [`CallError`] inside reaches the caller as such.
+    fn run(
+        self,
+        accessor: &Accessor<CallState>,
+        instance: Instance,
+        reply: Reply<Self::Output>,
+    ) -> impl Future<Output = wasmtime::Result<()>> + Send;
+}
+
+/// Where an invocation puts its output.
+pub struct Reply<T>(oneshot::Sender<T>);
+
+impl<T> Reply<T> {
+    /// Gives the output to the caller. If the caller is gone, so is the output.
+    pub fn send(self, output: T) {
+        let _gone = self.0.send(output);
+    }
+}
+
+/// How the rest of a call ends, after its output was given: holds the call as long as it lives, and cancels the call
+/// when it is dropped.
+#[derive(Debug)]
+pub struct Ended {
+    failure: oneshot::Receiver<CallError>,
+    abort: Option<AbortHandle>,
+}
+
+impl Ended {
+    /// Waits for the end of the call; the error says why it ended before it was done.
+    ///
+    /// # Errors
+    /// When the component trapped or the call tree ended.
+    pub async fn wait(&mut self) -> Result<(), CallError> {
+        // A sender that is dropped without a failure means that all went well.
+        (&mut self.failure).await.map_or(Ok(()), Err)
+    }
+
+    /// Lets the rest of the call go on by itself.
+    pub fn detach(mut self) {
+        self.abort = None;
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(abort) = &self.abort {
+            abort.abort();
+        }
+    }
+}
+
+/// Leave to run one call.
+pub struct Admission {
+    _place: OwnedSemaphorePermit,
+    version: InFlight,
+}
+
+/// Counters of a service since it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ServiceStats {
+    /// Calls under way.
+    pub active: usize,
+    /// Calls that wait for a place.
+    pub waiting: usize,
+    /// Calls that ended well.
+    pub completed: u64,
+    /// Calls that trapped.
+    pub trapped: u64,
+    /// Calls that were ended by a limit or cancelled.
+    pub ended: u64,
+    /// Calls that were turned away: queue full or breaker open.
+    pub refused: u64,
+    /// Processor time of guests, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Whether the breaker is open.
+    pub breaker_open: bool,
+}
+
+/// A component under its name.
+pub struct Service {
+    name: Arc<str>,
+    kernel: Arc<Kernel>,
+    settings: ServiceSettings,
+    current: RwLock<Arc<Version>>,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    breaker: Breaker,
+    completed: AtomicU64,
+    trapped: AtomicU64,
+    ended: AtomicU64,
+    refused: AtomicU64,
+    cpu_ns: AtomicU64,
+}
+
+impl Service {
+    /// A service called `name` that runs `version`.
+    #[must_use]
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        kernel: Arc<Kernel>,
+        settings: ServiceSettings,
+        version: Arc<Version>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            kernel,
+            settings,
+            current: RwLock::new(version),
+            places: Arc::new(Semaphore::new(settings.concurrency as usize)),
+            waiting: AtomicUsize::new(0),
+            breaker: Breaker::default(),
+            completed: AtomicU64::new(0),
+            trapped: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            cpu_ns: AtomicU64::new(0),
+        })
+    }
+
+    /// Its name in the system.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version that new calls get.
+    #[must_use]
+    pub fn current(&self) -> Arc<Version> {
+        self.current.read().clone()
+    }
+
+    /// Puts `version` in place of the current one, which is returned: calls under way finish on it.
+    pub fn replace(&self, version: Arc<Version>) -> Arc<Version> {
+        self.breaker.record(false);
+        std::mem::replace(&mut *self.current.write(), version)
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn stats(&self) -> ServiceStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ServiceStats {
+            active: (self.settings.concurrency as usize).saturating_sub(self.places.available_permits()),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            completed: load(&self.completed),
+            trapped: load(&self.trapped),
+            ended: load(&self.ended),
+            refused: load(&self.refused),
+            cpu_ns: load(&self.cpu_ns),
+            breaker_open: self.breaker.is_open(),
+        }
+    }
+
+    /// Waits for a place and takes it.
+    ///
+    /// # Errors
+    /// When the breaker is open, the queue is full, or the call tree ends while waiting.
+    pub async fn admit(&self, account: &Account) -> Result<Admission, CallError> {
+        if !self.breaker.admits() {
+            return Err(self.refuse("it trapped too often, and its breaker is open for a while".to_owned()));
+        }
+        let place = match self.places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => self.wait_for_place(account).await?,
+        };
+        Ok(Admission { _place: place, version: self.current.read().enter() })
+    }
+
+    async fn wait_for_place(&self, account: &Account) -> Result<OwnedSemaphorePermit, CallError> {
+        let _waiting = Waiting::enter(&self.waiting);
+        if self.waiting.load(Ordering::Relaxed) > self.settings.queue as usize {
+            return Err(self.refuse(format!(
+                "{} calls wait already; `components.{}.limits.queue` is the setting",
+                self.settings.queue, self.name
+            )));
+        }
+        tokio::select! {
+            place = self.places.clone().acquire_owned() => {
+                place.map_err(|_| self.refuse("it has been stopped".to_owned()))
+            }
+            () = account.when_ended() => Err(account.check().err().unwrap_or(CallError::Cancelled)),
+        }
+    }
+
+    fn refuse(&self, reason: String) -> CallError {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        CallError::Unavailable { component: self.name.to_string(), reason }
+    }
+
+    /// The call that one with `context` and `account` makes to this service: one deeper, with this service's own
+    /// component.
+    ///
+    /// # Errors
+    /// When the tree has ended or is deep enough.
+    pub fn call_below(
+        &self,
+        version: &Version,
+        context: &CallContext,
+        account: &Arc<Account>,
+    ) -> Result<Call, CallError> {
+        account.check()?;
+        let context = context.child();
+        if context.depth() > account.limits().depth {
+            return Err(account.exceed(Limit::Depth).into());
+        }
+        Ok(Call {
+            context,
+            account: account.clone(),
+            component: version.component().clone(),
+            kernel: self.kernel.clone(),
+        })
+    }
+
+    /// Calls the component in a store of its own, on behalf of `context` and at the cost of `account`.
+    ///
+    /// Returns when the output is known; what is left of the call is held by [`Ended`]. Dropping the future, or that,
+    /// cancels the call.
+    ///
+    /// # Errors
+    /// When the call is not admitted, traps, or its tree ends.
+    pub async fn call<I: Invocation>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        account: &Arc<Account>,
+        invocation: I,
+    ) -> Result<(I::Output, Ended), CallError> {
+        let admission = self.admit(account).await?;
+        let call = self.call_below(&admission.version.0, context, account)?;
+        let (reply, output) = oneshot::channel();
+        let (fail, failure) = oneshot::channel();
+        let span = self.span(&call);
+        let service = self.clone();
+        let task = tokio::spawn(
+            async move {
+                let result = service.run(admission, call, invocation, Reply(reply)).await;
+                if let Err(error) = result {
+                    let _gone = fail.send(error);
+                }
+            }
+            .instrument(span),
+        );
+        let mut ended = Ended { failure, abort: Some(task.abort_handle()) };
+        match output.await {
+            Ok(output) => Ok((output, ended)),
+            Err(_) => Err(ended.wait().await.err().unwrap_or_else(|| {
+                CallError::Internal(format!("the call of `{}` ended without an answer", self.name))
+            })),
+        }
+    }
+
+    /// As [`Self::call`], for an output that leaves nothing behind: the rest of the call goes on by itself.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_plain<I: Invocation>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        account: &Arc<Account>,
+        invocation: I,
+    ) -> Result<I::Output, CallError> {
+        let (output, ended) = self.call(context, account, invocation).await?;
+        ended.detach();
+        Ok(output)
+    }
+
+    fn span(&self, call: &Call) -> tracing::Span {
+        tracing::info_span!(
+            "component.call",
+            component = %self.name,
+            depth = call.context.depth(),
+            trace = %call.context.trace(),
+            cpu_us = tracing::field::Empty,
+            memory_peak = tracing::field::Empty,
+            outcome = tracing::field::Empty,
+        )
+    }
+
+    async fn run<I: Invocation>(
+        &self,
+        admission: Admission,
+        call: Call,
+        invocation: I,
+        reply: Reply<I::Output>,
+    ) -> Result<(), CallError> {
+        let account = call.account.clone();
+        let version = admission.version.0.clone();
+        let mut cpu = std::time::Duration::ZERO;
+        let driven = Drive::new(account.clone(), &mut cpu, async move {
+            let mut leased = version.lease(call).await?;
+            let Leased { store, instance, .. } = &mut leased;
+            let instance = *instance;
+            store.run_concurrent(async |accessor| invocation.run(accessor, instance, reply).await).await??;
+            version.give_back(leased);
+            Ok(())
+        });
+        let result = match driven.await {
+            Ok(Ok(())) => Ok(()),
+            // A limit that ended the tree may come back as whatever error the guest made of it.
+            Ok(Err(error)) => {
+                Err(account.ended().cloned().unwrap_or_else(|| CallError::from_engine(&self.name, &error)))
+            }
+            Err(error) => Err(error),
+        };
+        self.record(&result, cpu, &account);
+        drop(admission);
+        result
+    }
+
+    fn record(&self, result: &Result<(), CallError>, cpu: std::time::Duration, account: &Account) {
+        let counter = match result {
+            Ok(()) => &self.completed,
+            Err(CallError::Trapped { .. } | CallError::Internal(_)) => &self.trapped,
+            Err(_) => &self.ended,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.cpu_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        match result {
+            Ok(()) => self.breaker.record(false),
+            Err(CallError::Trapped { .. }) => self.breaker.record(true),
+            // A call that was cancelled says nothing of the component.
+            Err(_) => {}
+        }
+        let span = tracing::Span::current();
+        if !span.is_disabled() {
+            span.record("cpu_us", u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX));
+            span.record("memory_peak", account.memory_peak());
+            span.record("outcome", result.as_ref().map_or_else(|error| error.code(), |()| "ok"));
+        }
+        if let Err(error @ CallError::Trapped { .. }) = result {
+            tracing::warn!(component = %self.name, %error, "a component trapped");
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
