@@ -325,7 +325,6 @@ impl Account {
     }
 
     /// Resolves when the tree has ended before its work was done.
-    #[must_use]
     pub fn when_ended(&self) -> WaitForCancellationFutureOwned {
         self.token.clone().cancelled_owned()
     }
