@@ -16,6 +16,8 @@ use std::{
 use serde::Serialize;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use witan_system::Limits;
+
 use crate::CallError;
 
 /// Something a call tree may use only so much of.
@@ -58,6 +60,23 @@ impl Limit {
         Self::Sockets,
         Self::BytesOut,
     ];
+
+    /// How much of it `limits` allow, in its unit.
+    #[must_use]
+    pub fn allowed(self, limits: &Limits) -> u64 {
+        match self {
+            Self::Memory => limits.memory,
+            Self::Cpu => u64::try_from(limits.cpu.as_nanos()).unwrap_or(u64::MAX),
+            Self::Deadline => u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX),
+            Self::Depth => limits.depth.into(),
+            Self::Handles => limits.handles.into(),
+            Self::CallBytes => limits.call_bytes,
+            Self::DiskBytes => limits.disk_bytes,
+            Self::LogBytes => limits.log_bytes,
+            Self::Sockets => limits.sockets,
+            Self::BytesOut => limits.bytes_out,
+        }
+    }
 
     /// Its name in `system.toml`, under `[limits]`.
     #[must_use]
@@ -160,68 +179,6 @@ impl Meter {
     }
 }
 
-/// What a call tree may use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Limits {
-    /// Bytes; see [`Limit::Memory`].
-    pub memory: u64,
-    /// See [`Limit::Cpu`].
-    pub cpu: Duration,
-    /// See [`Limit::Deadline`].
-    pub deadline: Duration,
-    /// See [`Limit::Depth`].
-    pub depth: u16,
-    /// See [`Limit::Handles`].
-    pub handles: u32,
-    /// See [`Limit::CallBytes`].
-    pub call_bytes: u64,
-    /// See [`Limit::DiskBytes`].
-    pub disk_bytes: u64,
-    /// See [`Limit::LogBytes`].
-    pub log_bytes: u64,
-    /// See [`Limit::Sockets`].
-    pub sockets: u64,
-    /// See [`Limit::BytesOut`].
-    pub bytes_out: u64,
-}
-
-impl Default for Limits {
-    /// Enough for a document of some megabytes, little enough that a small machine bears a dozen runaways.
-    fn default() -> Self {
-        Self {
-            memory: 256 << 20,
-            cpu: Duration::from_secs(10),
-            deadline: Duration::from_secs(60),
-            depth: 16,
-            handles: 10_000,
-            call_bytes: 64 << 20,
-            disk_bytes: 64 << 20,
-            log_bytes: 1 << 20,
-            sockets: 64,
-            bytes_out: 64 << 20,
-        }
-    }
-}
-
-impl Limits {
-    /// How much of `limit` is allowed, in its unit.
-    #[must_use]
-    pub fn allowed(&self, limit: Limit) -> u64 {
-        match limit {
-            Limit::Memory => self.memory,
-            Limit::Cpu => u64::try_from(self.cpu.as_nanos()).unwrap_or(u64::MAX),
-            Limit::Deadline => u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
-            Limit::Depth => self.depth.into(),
-            Limit::Handles => self.handles.into(),
-            Limit::CallBytes => self.call_bytes,
-            Limit::DiskBytes => self.disk_bytes,
-            Limit::LogBytes => self.log_bytes,
-            Limit::Sockets => self.sockets,
-            Limit::BytesOut => self.bytes_out,
-        }
-    }
-}
-
 /// The running tally of one call tree. Shared by all its stores.
 #[derive(Debug)]
 pub struct Account {
@@ -285,7 +242,7 @@ impl Account {
     /// # Errors
     /// When that exceeds the limit; the tree then ends, and nothing was charged.
     pub fn charge(&self, meter: Meter, amount: u64) -> Result<(), LimitExceeded> {
-        let allowed = self.limits.allowed(meter.limit());
+        let allowed = meter.limit().allowed(&self.limits);
         let charged = self.used[meter as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(amount).filter(|sum| *sum <= allowed)
         });
@@ -307,7 +264,7 @@ impl Account {
 
     /// Ends the tree because `limit` was exceeded.
     pub fn exceed(&self, limit: Limit) -> LimitExceeded {
-        let error = LimitExceeded { limit, allowed: self.limits.allowed(limit) };
+        let error = LimitExceeded { limit, allowed: limit.allowed(&self.limits) };
         self.end(error.clone().into());
         error
     }

@@ -15,10 +15,11 @@ mod host;
 mod state;
 mod stream;
 
-pub use account::{Account, Limit, LimitExceeded, Limits, Meter};
+pub use account::{Account, Limit, LimitExceeded, Meter};
 pub use context::{CallContext, Privacy, TaskFile};
 pub use error::{CallError, Denial};
 pub use guard::{Action, Call, Decision, DecisionId, HostFunction, Kernel, Permit, Policy, Request, Resource};
 pub use host::{Capability, Component};
 pub use state::CallState;
 pub use stream::{Closed, Incoming, Outgoing, SendError, channel};
+pub use witan_system::Limits;

@@ -1,42 +1,25 @@
 //! Instances that are kept between calls.
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use witan_capability::Call;
+use witan_system::{Instances as Settings, Reuse};
 
 use crate::version::Leased;
 
-/// How a component's instances are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reuse {
-    /// Each call gets a fresh instance, discarded afterwards.
-    #[default]
-    Fresh,
-    /// An instance serves one call after another, all of the same tenant.
-    Serial,
-}
-
-/// Instances of one version kept at most. Each holds its memory.
-const KEPT: usize = 64;
-
-/// Calls that one instance serves at most, so that what a guest leaks does not grow without end.
-const CALLS: u32 = 10_000;
-
 pub(crate) struct Instances {
-    reuse: Reuse,
+    settings: Settings,
     kept: Mutex<Vec<Leased>>,
 }
 
 impl Instances {
-    pub(crate) fn new(reuse: Reuse) -> Self {
-        Self { reuse, kept: Mutex::default() }
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, kept: Mutex::default() }
     }
 
     /// A kept instance that may serve `call`. A local-only call gets none: what an instance remembers could leave
     /// with a later call.
     pub(crate) fn take(&self, call: &Call) -> Option<Leased> {
-        if self.reuse == Reuse::Fresh || call.context.local_only() {
+        if !self.may_keep(call) {
             return None;
         }
         let mut kept = self.kept.lock();
@@ -45,14 +28,18 @@ impl Instances {
     }
 
     pub(crate) fn keep(&self, mut leased: Leased) {
-        if self.reuse == Reuse::Fresh || leased.store.data().call().context.local_only() || leased.calls >= CALLS {
+        leased.calls += 1;
+        if !self.may_keep(leased.store.data().call()) || leased.calls >= self.settings.calls {
             return;
         }
-        leased.calls += 1;
         leased.store.data_mut().park();
         let mut kept = self.kept.lock();
-        if kept.len() < KEPT {
+        if kept.len() < self.settings.keep as usize {
             kept.push(leased);
         }
+    }
+
+    fn may_keep(&self, call: &Call) -> bool {
+        self.settings.reuse != Reuse::Fresh && !call.context.local_only()
     }
 }

@@ -18,7 +18,6 @@ mod watchdog;
 pub use cache::{Cache, CacheError};
 pub use compile::{CompileError, Compiler, Trust, compile_worker};
 pub use drive::thread_cpu;
-pub use instances::Reuse;
 pub use service::{Admission, Ended, Invocation, Reply, Service, ServiceSettings, ServiceStats};
 pub use settings::{EngineError, Settings};
 pub use version::Version;

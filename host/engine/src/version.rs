@@ -12,10 +12,7 @@ use wasmtime::{
 };
 use witan_capability::{Call, CallState, Component, Limit};
 
-use crate::{
-    Engine,
-    instances::{Instances, Reuse},
-};
+use crate::{Engine, instances::Instances};
 
 /// Compiled and linked bytes, with the instances that are kept of them.
 pub struct Version {
@@ -42,14 +39,19 @@ impl Leased {
 }
 
 impl Version {
-    /// A version of `component` whose instances are kept as `reuse` says.
+    /// A version of `component` whose instances are kept as `instances` says.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, component: Arc<Component>, pre: InstancePre<CallState>, reuse: Reuse) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<Engine>,
+        component: Arc<Component>,
+        pre: InstancePre<CallState>,
+        instances: witan_system::Instances,
+    ) -> Arc<Self> {
         Arc::new(Self {
             engine,
             component,
             pre,
-            instances: Instances::new(reuse),
+            instances: Instances::new(instances),
             calls: AtomicUsize::new(0),
             idle: Notify::new(),
         })
@@ -105,7 +107,7 @@ impl Version {
 
     fn arm(&self, store: &mut Store<CallState>) {
         let limits = store.data().call().account.limits();
-        let (fuel, handles) = (limits.allowed(Limit::CallBytes), limits.allowed(Limit::Handles));
+        let (fuel, handles) = (Limit::CallBytes.allowed(limits), Limit::Handles.allowed(limits));
         store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
         store.set_max_component_handles(usize::try_from(handles).unwrap_or(usize::MAX));
         store.set_epoch_deadline(1);

@@ -1,12 +1,15 @@
 //! Calls and the limits that end them, with components written out as text.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
 use std::{sync::Arc, time::Duration};
 
 use wasmtime::component::{Accessor, Instance, Linker};
 use witan_capability::{
     Account, CallContext, CallError, CallState, Component, Decision, Kernel, Limit, Limits, Policy, Request,
 };
-use witan_engine::{Engine, Invocation, Reply, Reuse, Service, ServiceSettings, Settings, Trust, Version};
+use witan_engine::{Engine, Invocation, Reply, Service, ServiceSettings, Settings, Trust, Version};
+use witan_system::{Instances, Reuse};
 
 struct AllowAll;
 
@@ -50,7 +53,7 @@ impl Host {
             .unwrap();
         let pre = linker.instantiate_pre(&code).unwrap();
         let component = Arc::new(Component { name: "guest".into(), digest: [0; 32], grants: Arc::default() });
-        let version = Version::new(engine.clone(), component, pre, reuse);
+        let version = Version::new(engine.clone(), component, pre, Instances { reuse, ..Instances::default() });
         let service = Service::new("guest", Kernel::new(Arc::new(AllowAll)), settings, version);
         Self { engine, service }
     }
