@@ -274,21 +274,13 @@ impl Service {
         account: &Arc<Account>,
         invocation: I,
     ) -> Result<(I::Output, Ended), CallError> {
-        let admission = self.admit(account).await?;
-        let call = self.call_below(&admission.version.0, context, account)?;
-        let (reply, output) = oneshot::channel();
+        let (run, output) = self.begin(context, account, invocation).await?;
         let (fail, failure) = oneshot::channel();
-        let span = self.span(&call);
-        let service = self.clone();
-        let task = tokio::spawn(
-            async move {
-                let result = service.run(admission, call, invocation, Reply(reply)).await;
-                if let Err(error) = result {
-                    let _gone = fail.send(error);
-                }
+        let task = tokio::spawn(async move {
+            if let Err(error) = run.await {
+                let _gone = fail.send(error);
             }
-            .instrument(span),
-        );
+        });
         let mut ended = Ended { failure, abort: Some(task.abort_handle()) };
         match output.await {
             Ok(output) => Ok((output, ended)),
@@ -296,6 +288,30 @@ impl Service {
                 CallError::Internal(format!("the call of `{}` ended without an answer", self.name))
             })),
         }
+    }
+
+    /// Admits a call and leaves it to the caller to drive: the future runs the guest, and dropping it cancels the call.
+    /// The output comes through the channel as soon as it is known.
+    ///
+    /// For a caller whose own task has nothing else to do, which spares it a second task. The future must not be polled
+    /// from within a host function: wasmtime refuses to drive one store inside another.
+    ///
+    /// # Errors
+    /// When the call is not admitted, or its tree has ended.
+    pub async fn begin<I: Invocation>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        account: &Arc<Account>,
+        invocation: I,
+    ) -> Result<(impl Future<Output = Result<(), CallError>> + Send + use<I>, oneshot::Receiver<I::Output>), CallError>
+    {
+        let admission = self.admit(account).await?;
+        let call = self.call_below(&admission.version.0, context, account)?;
+        let (reply, output) = oneshot::channel();
+        let span = self.span(&call);
+        let service = self.clone();
+        let run = async move { service.run(admission, call, invocation, Reply(reply)).await };
+        Ok((run.instrument(span), output))
     }
 
     /// As [`Self::call`], for an output that leaves nothing behind: the rest of the call goes on by itself.

@@ -3,7 +3,7 @@
 //! Two capabilities. [`Types`] links `wasi:http/types`, which moves nothing and is part of the baseline. [`Client`] links
 //! the one function of each version that sends a request; it is granted, decided for every request and again for every
 //! address, and sends by a connector of its own, so that the address that was checked is the address that is connected
-//! to. [`Handler`] calls the components that serve requests.
+//! to. [`serve`] calls a component that serves requests.
 //!
 //! Nothing here follows a redirect, keeps a connection for a second request or reads a proxy setting: each of these
 //! would send something that the guard did not see.
@@ -14,7 +14,8 @@ mod guarded;
 mod body;
 mod capability;
 mod client;
-
+mod exchange;
+mod handler;
 
 mod headers;
 mod p2;
@@ -28,5 +29,6 @@ mod view;
 pub use capability::{Client, Types};
 pub use client::{ClientError, Settings};
 
-
+pub use exchange::{BodyError, ResponseBody};
+pub use handler::{Protocol, Serve, incoming, serve};
 pub use resolve::{Resolver, SystemResolver};

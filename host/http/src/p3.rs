@@ -112,8 +112,7 @@ guarded! {
 }
 
 /// Functions without authority that work on the streams of the store.
-pub(crate) const STREAMING: &[HostFunction] =
-    &[REQUEST_NEW, REQUEST_CONSUME, RESPONSE_NEW, RESPONSE_CONSUME];
+pub(crate) const STREAMING: &[HostFunction] = &[REQUEST_NEW, REQUEST_CONSUME, RESPONSE_NEW, RESPONSE_CONSUME];
 
 const REQUEST_NEW: HostFunction = HostFunction::new(INTERFACE, "[static]request.new");
 const REQUEST_CONSUME: HostFunction = HostFunction::new(INTERFACE, "[static]request.consume-body");

@@ -122,7 +122,11 @@ fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     if authority.contains(['@', '/', '\\', '?', '#', '%']) {
         return None;
     }
-    let end = if authority.starts_with('[') { authority.find(']')? + 1 } else { authority.find(':').unwrap_or(authority.len()) };
+    let end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
     let (host, rest) = authority.split_at(end);
     if rest.is_empty() {
         return Some((host, None));

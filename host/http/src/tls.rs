@@ -43,9 +43,10 @@ fn server_name(host: &HostName) -> Result<ServerName<'static>, InvalidDnsNameErr
 fn code(error: &io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
-        Some(rustls::Error::AlertReceived(alert)) => {
-            Error::TlsAlertReceived { alert_id: Some(u8::from(*alert)), alert_message: alert.as_str().map(str::to_owned) }
-        }
+        Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {
+            alert_id: Some(u8::from(*alert)),
+            alert_message: alert.as_str().map(str::to_owned),
+        },
         Some(_) => Error::TlsProtocolError,
         None => Error::ConnectionTerminated,
     }

@@ -1,0 +1,222 @@
+//! Components that serve requests: `wasi:http/incoming-handler` 0.2 and `wasi:http/handler` 0.3.
+
+use std::{future::poll_fn, sync::Arc};
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Empty};
+use wasmtime::AsContextMut as _;
+use wasmtime::component::{Accessor, Instance, InstancePre};
+use wasmtime_wasi_http::p2::bindings::http::types as p2;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
+use wasmtime_wasi_http::p3::bindings::{Service as Handler, ServiceIndices as HandlerIndices};
+use wasmtime_wasi_http::{Error, FieldMap, WasiBody, p3};
+use witan_capability::{Account, CallContext, CallError, CallState};
+use witan_engine::{Invocation, Reply, Service};
+
+use crate::exchange::{self, ResponseBody};
+use crate::view::http;
+
+/// Which of the standard's interfaces a component serves requests by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `wasi:http/incoming-handler@0.2`.
+    P2,
+    /// `wasi:http/handler@0.3`.
+    P3,
+}
+
+impl Protocol {
+    /// How the component serves requests, if it does. One that can do both is called by the newer.
+    #[must_use]
+    pub fn of(pre: &InstancePre<CallState>) -> Option<Self> {
+        if HandlerIndices::new(pre).is_ok() {
+            Some(Self::P3)
+        } else if ProxyIndices::new(pre).is_ok() {
+            Some(Self::P2)
+        } else {
+            None
+        }
+    }
+}
+
+/// The request as a component is given it: the URI has scheme and authority, taken from `Host` where the request line
+/// names none.
+///
+/// # Errors
+/// When the request names no authority, two, or one that is none.
+pub fn incoming<B>(request: Request<B>, scheme: Scheme) -> Result<Request<WasiBody>, CallError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Error>,
+{
+    let (mut head, body) = request.into_parts();
+    let mut uri = head.uri.into_parts();
+    if uri.authority.is_none() {
+        uri.authority = Some(authority(&head.headers)?);
+    }
+    uri.scheme = Some(scheme);
+    uri.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
+    head.uri =
+        Uri::from_parts(uri).map_err(|error| CallError::Invalid(format!("the request has no target: {error}")))?;
+    Ok(Request::from_parts(head, body.map_err(Into::into).boxed_unsync()))
+}
+
+fn authority(headers: &HeaderMap) -> Result<Authority, CallError> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+        _ => None,
+    };
+    host.ok_or_else(|| CallError::Invalid("the request must have one `Host` header that names a host".to_owned()))
+}
+
+/// Has `service` answer `request`, which [`incoming`] made.
+///
+/// The component runs in the task of the caller, for as long as that polls the response's body: a client that goes away
+/// takes the call with it. What a component does after the last byte of its response goes on by itself, within the
+/// call's limits.
+///
+/// # Errors
+/// When the call is not admitted, or ended before there was a response.
+pub async fn serve(
+    service: &Arc<Service>,
+    context: &CallContext,
+    account: &Arc<Account>,
+    request: Request<WasiBody>,
+) -> Result<Response<ResponseBody>, CallError> {
+    let method = request.method().clone();
+    let (run, response) = service.begin(context, account, Serve { request }).await?;
+    exchange::respond(run, response, &method).await
+}
+
+/// The call of a component with a request.
+pub struct Serve {
+    /// As [`incoming`] made it.
+    pub request: Request<WasiBody>,
+}
+
+impl Invocation for Serve {
+    type Output = Response<WasiBody>;
+
+    async fn run(
+        self,
+        store: &Accessor<CallState>,
+        instance: Instance,
+        reply: Reply<Response<WasiBody>>,
+    ) -> wasmtime::Result<()> {
+        match store.with(|mut access| Bound::new(access.as_context_mut(), &instance))? {
+            Bound::P2(proxy) => serve_p2(&proxy, store, self.request, reply).await,
+            Bound::P3(handler) => serve_p3(&handler, store, self.request, reply).await,
+        }
+    }
+}
+
+/// The export that takes the request.
+enum Bound {
+    P2(Proxy),
+    P3(Handler),
+}
+
+impl Bound {
+    fn new(mut store: wasmtime::StoreContextMut<'_, CallState>, instance: &Instance) -> wasmtime::Result<Self> {
+        let pre = instance.instance_pre(&store);
+        if let Ok(indices) = HandlerIndices::new(&pre) {
+            return Ok(Self::P3(indices.load(&mut store, instance)?));
+        }
+        match ProxyIndices::new(&pre) {
+            Ok(indices) => Ok(Self::P2(indices.load(&mut store, instance)?)),
+            Err(_) => Err(CallError::Invalid(
+                "the component serves no requests: it exports neither `wasi:http/handler` nor \
+                 `wasi:http/incoming-handler`"
+                    .to_owned(),
+            )
+            .into()),
+        }
+    }
+}
+
+async fn serve_p2(
+    proxy: &Proxy,
+    store: &Accessor<CallState>,
+    request: Request<WasiBody>,
+    reply: Reply<Response<WasiBody>>,
+) -> wasmtime::Result<()> {
+    let scheme = if request.uri().scheme() == Some(&Scheme::HTTPS) { p2::Scheme::Https } else { p2::Scheme::Http };
+    let arguments = store.with(|mut access| {
+        let mut view = http(access.data_mut());
+        let request = view.new_incoming_request(scheme, request)?;
+        // A guest that gives no answer leaves the reply to be dropped with the store.
+        let out = view.new_response_outparam_from_callback(move |response| {
+            reply.send(response.unwrap_or_else(|code| failed(&code)));
+        })?;
+        wasmtime::error::Ok((request, out))
+    })?;
+    proxy.wasi_http_incoming_handler().func_handle().call_concurrent(store, arguments).await
+}
+
+async fn serve_p3(
+    handler: &Handler,
+    store: &Accessor<CallState>,
+    request: Request<WasiBody>,
+    reply: Reply<Response<WasiBody>>,
+) -> wasmtime::Result<()> {
+    let (request, processed) = store.with(|mut access| {
+        let view = http(access.data_mut());
+        let (head, body) = request.into_parts();
+        let uri = head.uri.into_parts();
+        let headers = FieldMap::new_immutable(view.hooks, head.headers);
+        let (request, processed) =
+            p3::Request::new(head.method, uri.scheme, uri.authority, uri.path_and_query, headers, None, body);
+        wasmtime::error::Ok((view.table.push(request)?, processed))
+    })?;
+    let response = match handler.wasi_http_handler().call_handle(store, request).await? {
+        Ok(response) => store.with(|mut access| {
+            let response = http(access.data_mut()).table.delete(response)?;
+            response.into_http_with_getter(&mut access, processed, http)
+        })?,
+        Err(code) => failed(&code),
+    };
+    reply.send(response);
+    // The guest goes on to write the body.
+    poll_fn(|context| store.poll_no_interesting_tasks(context)).await;
+    Ok(())
+}
+
+/// The answer for a component that answered with an error: like a trap, it is the component's own affair, so that the
+/// log has it and the client does not.
+fn failed(code: &dyn std::fmt::Debug) -> Response<WasiBody> {
+    tracing::info!(?code, "the component answered with an error");
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(request: http::request::Builder) -> Result<String, CallError> {
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        incoming(request, Scheme::HTTP).map(|request| request.uri().to_string())
+    }
+
+    #[test]
+    fn the_authority_comes_from_the_request_line_or_host() {
+        assert_eq!(uri(Request::get("/a?b").header("host", "one:81")).unwrap(), "http://one:81/a?b");
+        assert_eq!(uri(Request::get("http://two/a").header("host", "one")).unwrap(), "http://two/a");
+    }
+
+    #[test]
+    fn a_request_without_one_authority_is_refused() {
+        for request in [
+            Request::get("/"),
+            Request::get("/").header("host", "a").header("host", "b"),
+            Request::get("/").header("host", "a b"),
+        ] {
+            assert!(matches!(uri(request), Err(CallError::Invalid(_))));
+        }
+    }
+}
