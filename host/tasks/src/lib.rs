@@ -1,1 +1,22 @@
-//! Runs tasks: an intent, its handler, its envelope.
+//! Runs tasks: a request with an intent goes to the component that serves the intent, and comes back as an envelope.
+//!
+//! The request and the envelope are the same on the command line, over HTTP and in WIT. Start reading at
+//! [`Tasks::submit`]. How failures of every layer map to codes, HTTP statuses and exit codes is in [`Code`] and nowhere
+//! else.
+
+mod envelope;
+mod error;
+mod handler;
+mod kept;
+mod paths;
+mod record;
+mod request;
+mod runner;
+
+pub use envelope::{EngineChoice, Envelope, Outcome, Passage, Route, SCHEMA_VERSION, State, Status, Usage};
+pub use error::{Code, ErrorOrigin, ErrorType, TaskError};
+pub use handler::{Event, Handler, HandlerError, Work, WorkInput};
+pub use paths::Paths;
+pub use record::{CancelOnDrop, Happened, Moved, Task, TaskEvent, TaskView};
+pub use request::{Document, Input, Parameter, TaskRequest, Value};
+pub use runner::{Edge, Handlers, Observer, OpenAccount, Settings, Tasks};

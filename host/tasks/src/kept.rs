@@ -1,0 +1,74 @@
+//! The tasks that are kept in memory: all that have not ended, and the last that have.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use uuid::Uuid;
+
+use crate::{Code, Settings, Task, TaskError};
+
+/// The tasks of a host. Ids are made in the order of time, so that their order is that of acceptance.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    tasks: BTreeMap<Uuid, Task>,
+    /// Those that have ended, oldest end first, with the bytes that each was counted with.
+    ended: VecDeque<(Uuid, usize)>,
+    ended_bytes: usize,
+    pub(crate) unfinished: usize,
+    unfinished_bytes: usize,
+}
+
+impl Kept {
+    /// Takes a place for a request of `bytes`.
+    pub(crate) fn reserve(&mut self, settings: &Settings, bytes: usize) -> Result<(), TaskError> {
+        let most = settings.concurrency.saturating_add(settings.queue);
+        if self.unfinished >= most {
+            let message = format!("{} tasks run or wait already, the most that this host takes; try again later", most);
+            return Err(TaskError::new(Code::Overloaded, message));
+        }
+        let sum = self.unfinished_bytes.saturating_add(bytes);
+        if sum > settings.unfinished_bytes {
+            let message = format!(
+                "the tasks that run or wait hold {} bytes of requests, and this one has {bytes} more, beyond the {} that \
+                 this host takes; try again later",
+                self.unfinished_bytes, settings.unfinished_bytes
+            );
+            return Err(TaskError::new(Code::Overloaded, message));
+        }
+        self.unfinished += 1;
+        self.unfinished_bytes = sum;
+        Ok(())
+    }
+
+    /// Gives back a place that [`Self::reserve`] took.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.unfinished -= 1;
+        self.unfinished_bytes -= bytes;
+    }
+
+    pub(crate) fn insert(&mut self, task: Task) {
+        self.tasks.insert(task.id(), task);
+    }
+
+    /// Counts a task as ended, and drops the oldest that are too many. The newest always stays, so that whoever waits
+    /// for it can read it.
+    pub(crate) fn ended(&mut self, settings: &Settings, task: &Task) {
+        let bytes = task.bytes();
+        self.ended.push_back((task.id(), bytes));
+        self.ended_bytes += bytes;
+        while self.ended.len() > 1 && (self.ended.len() > settings.kept || self.ended_bytes > settings.kept_bytes) {
+            let Some((id, bytes)) = self.ended.pop_front() else { break };
+            self.ended_bytes -= bytes;
+            self.tasks.remove(&id);
+        }
+    }
+
+    pub(crate) fn get(&self, id: Uuid) -> Option<Task> {
+        self.tasks.get(&id).cloned()
+    }
+
+    /// The newest first, those accepted before `before`.
+    pub(crate) fn newest(&self, before: Option<Uuid>) -> impl Iterator<Item = &Task> {
+        let end = before.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        self.tasks.range((std::ops::Bound::Unbounded, end)).rev().map(|(_, task)| task)
+    }
+}
