@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::Settings;
+use crate::settings::CodeSettings;
 
 /// Length of the key and of the tag before each entry.
 const TAG: usize = blake3::OUT_LEN;
@@ -52,10 +52,10 @@ impl Cache {
         Ok(Self { folder, secret: key })
     }
 
-    pub(crate) fn key(&self, bytes: &[u8], settings: &Settings) -> Key {
+    pub(crate) fn key(&self, bytes: &[u8], settings: &CodeSettings) -> Key {
         let mut hasher = blake3::Hasher::new_derive_key("witan compiled code 1");
-        hasher.update(settings.code_key().as_bytes());
-        hasher.update(&[0]);
+        hasher.update(settings.version.as_bytes());
+        hasher.update(&settings.memory.to_le_bytes());
         hasher.update(blake3::hash(bytes).as_bytes());
         Key(hasher.finalize())
     }

@@ -13,7 +13,9 @@ use std::{
 use wasmparser::{Parser, Payload};
 use wasmtime::component::Component;
 
-use crate::{Cache, CacheError, Engine, Settings, settings::CompileLimits};
+use witan_system::Compile;
+
+use crate::{Cache, CacheError, Engine, settings::CodeSettings};
 
 /// Whether bytes may be compiled in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub enum Trust {
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// More bytes than the engine takes.
-    #[error("the component has {found} bytes, more than the {most} that `host.component-bytes` allows")]
+    #[error("the component has {found} bytes, more than the {most} that `host.compile.size` allows")]
     TooLarge {
         /// Its size.
         found: u64,
@@ -36,7 +38,7 @@ pub enum CompileError {
         most: u64,
     },
     /// More functions than the engine takes.
-    #[error("the component has more than the {most} functions that `host.component-functions` allows")]
+    #[error("the component has more than the {most} functions that `host.compile.functions` allows")]
     TooManyFunctions {
         /// The setting.
         most: u32,
@@ -48,10 +50,10 @@ pub enum CompileError {
     #[error("a core module, not a component; make it one with `wasm-tools component new`")]
     Module,
     /// The compiler took too long.
-    #[error("compiling took longer than the {0:?} that `host.compile-time` allows")]
+    #[error("compiling took longer than the {0:?} that `host.compile.time` allows")]
     Time(Duration),
     /// The compiler ended without an answer, most likely for lack of memory.
-    #[error("the compiler ended with {status} ({message}); `host.compile-memory` is its limit")]
+    #[error("the compiler ended with {status} ({message}); `host.compile.memory` is its limit")]
     Killed {
         /// How the process ended.
         status: String,
@@ -92,7 +94,7 @@ impl Engine {
         compiler: Option<&Compiler>,
         cache: Option<&Cache>,
     ) -> Result<Component, CompileError> {
-        let key = cache.map(|cache| (cache, cache.key(bytes, self.settings())));
+        let key = cache.map(|cache| (cache, cache.key(bytes, &self.settings().code())));
         if let Some(code) = key.as_ref().and_then(|(cache, key)| cache.load(key)) {
             // SAFETY: the cache has just authenticated these bytes with this host's own key, for this very engine
             // version and these settings.
@@ -100,7 +102,7 @@ impl Engine {
                 return Ok(component);
             }
         }
-        check(bytes, self.settings())?;
+        check(bytes, &self.settings().compile)?;
         let component = match (trust, compiler) {
             (Trust::Foreign, Some(compiler)) => self.compile_in_child(bytes, compiler)?,
             (Trust::Foreign | Trust::Own, _) => invalid(Component::new(self.wasmtime(), bytes))?,
@@ -112,7 +114,7 @@ impl Engine {
     }
 
     fn compile_in_child(&self, bytes: &[u8], compiler: &Compiler) -> Result<Component, CompileError> {
-        let code = run_child(bytes, compiler, self.settings())?;
+        let code = run_child(bytes, compiler, &self.settings().code(), &self.settings().compile)?;
         // SAFETY: the code comes from our own program, run with the same engine and settings. A guest's bytes are its
         // input; that the compiler makes sound code of them is what this process would rely on as well.
         unsafe { invalid(Component::deserialize(self.wasmtime(), code)) }
@@ -124,9 +126,9 @@ fn invalid<T>(result: wasmtime::Result<T>) -> Result<T, CompileError> {
 }
 
 /// Checks the bounds that are cheap to check, before anything expensive.
-fn check(bytes: &[u8], settings: &Settings) -> Result<(), CompileError> {
-    if bytes.len() as u64 > settings.component_bytes {
-        return Err(CompileError::TooLarge { found: bytes.len() as u64, most: settings.component_bytes });
+fn check(bytes: &[u8], limits: &Compile) -> Result<(), CompileError> {
+    if bytes.len() as u64 > limits.size {
+        return Err(CompileError::TooLarge { found: bytes.len() as u64, most: limits.size });
     }
     if Parser::is_core_wasm(bytes) {
         return Err(CompileError::Module);
@@ -136,8 +138,8 @@ fn check(bytes: &[u8], settings: &Settings) -> Result<(), CompileError> {
         let payload = payload.map_err(|error| CompileError::Invalid(error.to_string()))?;
         if let Payload::CodeSectionStart { count, .. } = payload {
             functions = functions.saturating_add(count);
-            if functions > settings.component_functions {
-                return Err(CompileError::TooManyFunctions { most: settings.component_functions });
+            if functions > limits.functions {
+                return Err(CompileError::TooManyFunctions { most: limits.functions });
             }
         }
     }
@@ -147,7 +149,12 @@ fn check(bytes: &[u8], settings: &Settings) -> Result<(), CompileError> {
 /// The child process may write this much to its standard error before it is cut.
 const MESSAGE: u64 = 4096;
 
-fn run_child(bytes: &[u8], compiler: &Compiler, settings: &Settings) -> Result<Vec<u8>, CompileError> {
+fn run_child(
+    bytes: &[u8],
+    compiler: &Compiler,
+    settings: &CodeSettings,
+    limits: &Compile,
+) -> Result<Vec<u8>, CompileError> {
     let start_error = |source| CompileError::Start { program: compiler.program.clone(), source };
     let settings_json = serde_json::to_string(settings).map_err(|error| CompileError::Invalid(error.to_string()))?;
     let mut input = tempfile::tempfile().map_err(start_error)?;
@@ -162,10 +169,10 @@ fn run_child(bytes: &[u8], compiler: &Compiler, settings: &Settings) -> Result<V
         .stdin(input)
         .stdout(output.try_clone().map_err(start_error)?)
         .stderr(Stdio::piped());
-    limit_child(&mut command, &settings.compile);
+    limit_child(&mut command, limits);
     let mut child = command.spawn().map_err(start_error)?;
     let message = read_message(&mut child);
-    let status = wait(&mut child, settings.compile.time)?;
+    let status = wait(&mut child, limits.time)?;
     let message = message.and_then(|reader| reader.join().ok()).unwrap_or_default();
     match status.code() {
         Some(0) => {
@@ -206,7 +213,7 @@ fn wait(child: &mut Child, most: Duration) -> Result<std::process::ExitStatus, C
     }
 }
 
-fn limit_child(command: &mut Command, limits: &CompileLimits) {
+fn limit_child(command: &mut Command, limits: &Compile) {
     use std::os::unix::process::CommandExt as _;
     let memory = limits.memory;
     let seconds = limits.time.as_secs().max(1);
@@ -256,11 +263,11 @@ pub fn compile_worker() -> i32 {
     }
 }
 
-fn compile_standard_input(settings: &Settings) -> Result<(), String> {
+fn compile_standard_input(settings: &CodeSettings) -> Result<(), String> {
     let engine = settings.compiler()?;
     let mut bytes = Vec::new();
     std::io::stdin()
-        .take(settings.component_bytes.saturating_add(1))
+        .take(settings.size.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     let code = engine.precompile_component(&bytes).map_err(|error| format!("{error:#}"))?;
@@ -270,11 +277,15 @@ fn compile_standard_input(settings: &Settings) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Settings;
 
     #[test]
     fn modules_and_large_components_are_refused_before_compiling() {
-        let engine =
-            Engine::new(Settings { component_bytes: 200, component_functions: 1, ..Settings::default() }).unwrap();
+        let engine = Engine::new(Settings {
+            compile: Compile { size: 200, functions: 1, ..Compile::default() },
+            ..Settings::default()
+        })
+        .unwrap();
         let compile = |text: &str| engine.compile(&wat::parse_str(text).unwrap(), Trust::Own, None, None).err();
         assert!(matches!(compile("(module)"), Some(CompileError::Module)));
         let long = format!("(component (core module (func (export \"{}\"))))", "x".repeat(300));

@@ -9,7 +9,7 @@ use witan_capability::{
     Account, CallContext, CallError, CallState, Component, Decision, Kernel, Limit, Limits, Policy, Request,
 };
 use witan_engine::{Engine, Invocation, Reply, Service, ServiceSettings, Settings, Trust, Version};
-use witan_system::{Instances, Reuse};
+use witan_system::{Instances, Pool, Reuse};
 
 struct AllowAll;
 
@@ -44,7 +44,8 @@ impl Host {
     }
 
     fn with(text: &str, reuse: Reuse, settings: ServiceSettings) -> Self {
-        let engine = Engine::new(Settings { instances: 50, stacks: 50, ..Settings::default() }).unwrap();
+        let engine =
+            Engine::new(Settings { pool: Pool { instances: 50, ..Pool::default() }, ..Settings::default() }).unwrap();
         let code = engine.compile(&wat::parse_str(text).unwrap(), Trust::Own, None, None).unwrap();
         let mut linker = Linker::<CallState>::new(engine.wasmtime());
         linker
