@@ -5,9 +5,10 @@
 //! of its stores drops that store.
 
 use std::{
+    any::Any,
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -189,6 +190,7 @@ pub struct Account {
     memory_peak: AtomicU64,
     ended: OnceLock<CallError>,
     token: CancellationToken,
+    shared: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Account {
@@ -204,6 +206,7 @@ impl Account {
             memory_peak: AtomicU64::new(0),
             ended: OnceLock::new(),
             token: CancellationToken::new(),
+            shared: Mutex::default(),
         })
     }
 
@@ -262,6 +265,18 @@ impl Account {
         self.used[meter as usize].fetch_sub(amount, Ordering::Relaxed);
     }
 
+    /// What a capability keeps for the whole tree, of type `S`, made by `make` on first use: such as what was written
+    /// under a grant, which a guest must not multiply by calling.
+    pub fn shared<S: Any + Send + Sync>(&self, make: impl FnOnce() -> S) -> Arc<S> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = shared.iter().find_map(|kept| kept.clone().downcast::<S>().ok()) {
+            return found;
+        }
+        let made = Arc::new(make());
+        shared.push(made.clone());
+        made
+    }
+
     /// Ends the tree because `limit` was exceeded.
     pub fn exceed(&self, limit: Limit) -> LimitExceeded {
         let error = LimitExceeded { limit, allowed: limit.allowed(&self.limits) };
@@ -316,6 +331,14 @@ mod tests {
         assert_eq!(account.used(Meter::Memory), 100);
         assert_eq!(account.ended(), Some(&CallError::Limit(error)));
         assert!(account.check().is_err());
+    }
+
+    #[test]
+    fn what_is_shared_is_made_once() {
+        let account = Account::open(Limits::default());
+        account.shared(|| AtomicU64::new(1)).fetch_add(1, Ordering::Relaxed);
+        assert_eq!(account.shared(|| AtomicU64::new(1)).load(Ordering::Relaxed), 2);
+        assert_eq!(*account.shared(|| "other"), "other");
     }
 
     #[test]
