@@ -1,6 +1,8 @@
 //! Every function that is linked enters the guard: the tables, of which each line is one guarded function, name exactly
 //! the functions that the WIT has.
 
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+
 use std::{collections::BTreeSet, path::Path};
 
 use wasmtime::component::Linker;
