@@ -215,8 +215,7 @@ fn what_is_linked_is_what_enters_the_guard_and_fits_the_wit() {
     assert_eq!(linked, table);
 
     let engine = wasmtime::Engine::default();
-    let component = wasmtime::component::Component::new(
-        &engine,
+    let wat = wat::parse_str(
         r#"(component
             (import "wasi:keyvalue/store@0.2.0-draft" (instance $store
                 (export "bucket" (type $bucket (sub resource)))
@@ -256,9 +255,10 @@ fn what_is_linked_is_what_enters_the_guard_and_fits_the_wit() {
                 (export "delete-many" (func (param "bucket" (borrow $bucket')) (param "keys" (list string))
                     (result (result (error $error'))))))))"#,
     );
+    let component = wasmtime::component::Component::new(&engine, wat.unwrap()).unwrap();
     let mut linker = Linker::new(&engine);
     Keyvalue::new("unused".into()).add_to_linker(&mut linker).unwrap();
-    linker.instantiate_pre(&component.unwrap()).unwrap();
+    linker.instantiate_pre(&component).unwrap();
 }
 
 #[test]

@@ -118,14 +118,14 @@ fn what_is_linked_is_what_enters_the_guard_and_fits_the_wit() {
     assert_eq!(linked, [(LOG.interface.to_owned(), LOG.name.to_owned())]);
 
     let engine = wasmtime::Engine::default();
-    let component = wasmtime::component::Component::new(
-        &engine,
+    let wat = wat::parse_str(
         r#"(component (import "wasi:logging/logging@0.1.0-draft" (instance
             (type $l (enum "trace" "debug" "info" "warn" "error" "critical"))
             (export "level" (type $level (eq $l)))
             (export "log" (func (param "level" $level) (param "context" string) (param "message" string))))))"#,
     );
+    let component = wasmtime::component::Component::new(&engine, wat.unwrap()).unwrap();
     let mut linker = Linker::new(&engine);
     Logging::default().add_to_linker(&mut linker).unwrap();
-    linker.instantiate_pre(&component.unwrap()).unwrap();
+    linker.instantiate_pre(&component).unwrap();
 }
