@@ -1,1 +1,102 @@
 //! Decides: grants against requests, and the decision log.
+//!
+//! [`GrantPolicy`] is the kernel's one `decide()`. What it allows is what the component's grants cover, within what
+//! the call's own context leaves of them; everything else is denied. The verdict is a function of the request alone;
+//! beside it stand the [`DecisionLog`] and record mode, which watch and change nothing.
+
+mod address;
+mod log;
+mod record;
+mod verdict;
+
+use std::collections::BTreeMap;
+
+pub use address::is_public;
+pub use log::{DecisionLog, Entry};
+use witan_capability::{Decision, Denial, Policy, Request};
+use witan_system::Grants;
+
+use record::Recorder;
+use verdict::Refusal;
+
+/// Decides by the grants of the component that asks.
+#[derive(Debug)]
+pub struct GrantPolicy {
+    log: DecisionLog,
+    recorder: Option<Recorder>,
+}
+
+impl GrantPolicy {
+    /// A policy that writes its decisions to `log`.
+    pub fn new(log: DecisionLog) -> Self {
+        Self { log, recorder: None }
+    }
+
+    /// The same policy in record mode: it decides as before, and collects what would have been needed.
+    pub fn recording(self) -> Self {
+        Self { recorder: Some(Recorder::default()), ..self }
+    }
+
+    /// The decisions so far.
+    pub fn log(&self) -> &DecisionLog {
+        &self.log
+    }
+
+    /// For each component that asked for anything, the least grants that would have sufficed. Empty outside record
+    /// mode.
+    pub fn suggestions(&self) -> BTreeMap<String, Grants> {
+        self.recorder.as_ref().map(Recorder::suggestions).unwrap_or_default()
+    }
+}
+
+impl Policy for GrantPolicy {
+    fn decide(&self, request: &Request<'_>) -> Decision {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(request);
+        }
+        match verdict::verdict(request) {
+            Ok(()) => {
+                if request.action.is_effect() {
+                    self.log.record(request, None);
+                }
+                Decision::Allow
+            }
+            Err(refusal) => {
+                let reason = in_words(request, &refusal);
+                let decision = self.log.record(request, Some(reason.clone()));
+                tracing::debug!(%decision, component = %request.component.name, %reason, "denied");
+                Decision::Deny(Denial { decision, reason })
+            }
+        }
+    }
+}
+
+fn in_words(request: &Request<'_>, refusal: &Refusal) -> String {
+    let Request { component, function, action, resource, .. } = request;
+    let name = &component.name;
+    let action = action_in_words(*action);
+    let Refusal { cause, remedy } = refusal;
+    let help = remedy.as_ref().map(|line| format!("; to allow it, add `{line}` under [components.{name}.grants]"));
+    format!("`{name}` may not {action} `{resource}` through `{function}`: {cause}{}", help.unwrap_or_default())
+}
+
+fn action_in_words(action: witan_capability::Action) -> &'static str {
+    use witan_capability::Action;
+    match action {
+        Action::Baseline | Action::Handle => "use",
+        Action::FileRead => "read the file",
+        Action::FileWrite => "write the file",
+        Action::HttpSend => "send",
+        Action::DnsLookup => "look up",
+        Action::SocketConnect => "connect to",
+        Action::SocketBind => "bind",
+        Action::EnvironmentRead => "read the variable",
+        Action::ConfigRead => "read the setting",
+        Action::WallClock => "read the time of day",
+        Action::Log => "log",
+        Action::KeyvalueRead => "read the stored key",
+        Action::KeyvalueWrite => "write the stored key",
+        Action::ToolCall => "call the tool",
+        Action::ComponentCall => "call the component",
+    }
+}

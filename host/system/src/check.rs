@@ -122,23 +122,16 @@ impl Checker<'_> {
 
     fn pool(&mut self, key: &Key, pool: &file::Pool, default: &Pool) -> Pool {
         let none = "with none, no component can run";
-        let count = |checker: &mut Self, name: &str, value: Option<u32>, default| {
-            checker.at_least_one(&key.child(name), value.unwrap_or(default), none)
-        };
+        let mut count =
+            |name, value: Option<u32>, default| self.at_least_one(&key.child(name), value.unwrap_or(default), none);
         Pool {
-            instances: count(self, "instances", pool.instances, default.instances),
+            instances: count("instances", pool.instances, default.instances),
             memories_per_instance: count(
-                self,
                 "memories-per-instance",
                 pool.memories_per_instance,
                 default.memories_per_instance,
             ),
-            tables_per_instance: count(
-                self,
-                "tables-per-instance",
-                pool.tables_per_instance,
-                default.tables_per_instance,
-            ),
+            tables_per_instance: count("tables-per-instance", pool.tables_per_instance, default.tables_per_instance),
             keep_resident: self.bytes(&key.child("keep-resident"), &pool.keep_resident, default.keep_resident),
         }
     }

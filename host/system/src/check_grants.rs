@@ -1,6 +1,6 @@
 //! The grants of a component, checked: each must be one that can match.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::check::{Checker, Written};
 use crate::file::{self, Access, Scheme};
@@ -8,28 +8,31 @@ use crate::grants::{
     Files, FilesystemGrant, Grants, HostName, HostPattern, HttpGrant, KeyvalueGrant, LoggingGrant, SocketGrant,
     ToolGrant,
 };
-use crate::path::{normalise_guest_path, normalise_http_path};
+use crate::path::{is_below, normalise_guest_path, normalise_http_path};
 use crate::problem::Key;
 
 impl Checker<'_> {
     pub(crate) fn grants(&mut self, key: &Key, name: &str, from: &file::Grants, all: &Written) -> Grants {
-        let grants = Grants {
-            filesystem: each(&key.child("filesystem"), &from.filesystem, |key, grant| self.filesystem(key, grant)),
-            http: each(&key.child("http"), &from.http, |key, grant| self.http(key, grant)),
-            sockets: each(&key.child("sockets"), &from.sockets, |key, grant| self.socket(key, grant)),
+        let filesystem = each(&key.child("filesystem"), &from.filesystem, |key, grant| self.filesystem(key, grant));
+        let http = each(&key.child("http"), &from.http, |key, grant| self.http(key, grant));
+        let sockets = each(&key.child("sockets"), &from.sockets, |key, grant| self.socket(key, grant));
+        let tools = each(&key.child("tools"), &from.tools, |key, tool| self.tool(key, name, tool, all));
+        self.twice(&filesystem);
+        self.twice(&http);
+        self.twice(&sockets);
+        self.twice(&tools);
+        self.overlapping(&filesystem);
+        Grants {
+            filesystem: without_keys(filesystem),
+            http: without_keys(http),
+            sockets: without_keys(sockets),
             environment: self.environment(&key.child("environment"), &from.environment),
             config: self.config(&key.child("config"), &from.config),
             wall_clock: from.wall_clock,
             logging: from.logging.as_ref().map(|grant| self.logging(&key.child("logging"), grant)),
             keyvalue: from.keyvalue.as_ref().map(|grant| self.keyvalue(&key.child("keyvalue"), grant)),
-            tools: each(&key.child("tools"), &from.tools, |key, tool| self.tool(key, name, tool, all)),
-        };
-        self.twice(&key.child("filesystem"), &grants.filesystem);
-        self.twice(&key.child("http"), &grants.http);
-        self.twice(&key.child("sockets"), &grants.sockets);
-        self.twice(&key.child("tools"), &grants.tools);
-        self.same_guest_path(&key.child("filesystem"), &grants.filesystem);
-        grants
+            tools: without_keys(tools),
+        }
     }
 
     fn filesystem(&mut self, key: &Key, from: &file::Filesystem) -> Option<FilesystemGrant> {
@@ -49,7 +52,13 @@ impl Checker<'_> {
                 self.report(key, message, "add `guest = \"/…\"`");
                 return None;
             }
-            (None, None, true) => Files::Task,
+            (None, None, true) => {
+                if access != Access::Read {
+                    let message = "the files of a task are for reading only";
+                    self.report(&key.child("access"), message, "remove `access`, or grant a folder by `path`");
+                }
+                Files::Task
+            }
             _ => {
                 let message = format!("`{key}` must have either `path` and `guest`, or `task = true`");
                 self.report(key, message, "keep one of the two");
@@ -184,33 +193,36 @@ impl Checker<'_> {
         Some(ToolGrant { component, tool })
     }
 
-    fn twice<T: PartialEq>(&mut self, key: &Key, grants: &[T]) {
-        for (index, grant) in grants.iter().enumerate() {
-            if grants.iter().take(index).any(|earlier| earlier == grant) {
-                self.report(
-                    &key.index(index),
-                    format!("`{}` is granted twice", key.index(index)),
-                    "remove one of the two",
-                );
+    fn twice<T: PartialEq>(&mut self, grants: &[(Key, T)]) {
+        for (index, (key, grant)) in grants.iter().enumerate() {
+            if grants.iter().take(index).any(|(_, earlier)| earlier == grant) {
+                self.report(key, format!("`{key}` is granted twice"), "remove one of the two");
             }
         }
     }
 
-    fn same_guest_path(&mut self, key: &Key, grants: &[FilesystemGrant]) {
-        let mut seen = BTreeSet::new();
-        for (index, grant) in grants.iter().enumerate() {
-            if let Files::Path { guest, .. } = &grant.files
-                && !seen.insert(guest)
-            {
-                let message = format!("the component would see two things at `{guest}`");
-                self.report(&key.index(index).child("guest"), message, "choose another path for one of them");
+    /// A guest path inside another is two things at one place, and a write that one grant allows and the other does
+    /// not could not be told apart.
+    fn overlapping(&mut self, grants: &[(Key, FilesystemGrant)]) {
+        let mut seen: Vec<&str> = Vec::new();
+        for (key, grant) in grants {
+            let Files::Path { guest, .. } = &grant.files else { continue };
+            if let Some(earlier) = seen.iter().find(|earlier| is_below(earlier, guest) || is_below(guest, earlier)) {
+                let message = format!("`{guest}` and `{earlier}` lie in one another, as the component would see them");
+                self.report(key, message, "choose guest paths that lie beside one another");
             }
+            seen.push(guest);
         }
     }
 }
 
-fn each<T, U>(key: &Key, from: &[T], mut read: impl FnMut(&Key, &T) -> Option<U>) -> Vec<U> {
-    from.iter().enumerate().filter_map(|(index, item)| read(&key.index(index), item)).collect()
+fn each<T, U>(key: &Key, from: &[T], mut read: impl FnMut(&Key, &T) -> Option<U>) -> Vec<(Key, U)> {
+    let keyed = from.iter().enumerate().map(|(index, item)| (key.index(index), item));
+    keyed.filter_map(|(key, item)| read(&key, item).map(|read| (key, read))).collect()
+}
+
+fn without_keys<T>(keyed: Vec<(Key, T)>) -> Vec<T> {
+    keyed.into_iter().map(|(_, item)| item).collect()
 }
 
 fn capitals(method: &str) -> String {

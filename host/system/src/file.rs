@@ -69,8 +69,8 @@ pub(crate) struct Host {
     pub(crate) compile: Compile,
 }
 
-/// How many components can be alive at once, and what each may take of the engine. Memory for them is reserved, not
-/// used, when the host starts.
+/// How many components can be alive at once, and what each may take of the engine. Address space for them is reserved
+/// when the host starts; memory is used as they run.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Pool {

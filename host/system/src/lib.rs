@@ -6,8 +6,10 @@
 
 mod check;
 mod check_grants;
+mod explain;
 mod file;
 mod grants;
+mod graph;
 mod limits;
 mod name;
 mod path;
@@ -15,23 +17,27 @@ mod problem;
 mod shape;
 mod system;
 mod unit;
+mod write;
 
 use std::path::Path;
 
 use serde::Deserialize;
 use toml::de::DeTable;
 
+pub use explain::Explanation;
 pub use file::{json_schema, json_schema_text};
 pub use grants::{
     Access, Files, FilesystemGrant, Grants, HostError, HostName, HostPattern, HttpGrant, KeyvalueGrant, LoggingGrant,
     Protocol, Scheme, SocketGrant, ToolGrant,
 };
+pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
 pub use limits::{ComponentLimits, Limits};
 pub use name::{ComponentName, Intent, InterfaceName, NameError, PackageRef, ToolName};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
 pub use system::{Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Reuse, System};
 pub use unit::{Rate, format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
+pub use write::grants_toml;
 
 /// Generous for a hand-written file, and small enough that a hostile one costs little to refuse.
 const LARGEST: usize = 1 << 20;
