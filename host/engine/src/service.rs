@@ -283,7 +283,11 @@ impl Service {
         });
         let mut ended = Ended { failure, abort: Some(task.abort_handle()) };
         match output.await {
-            Ok(output) => Ok((output, ended)),
+            // A guest may make an answer of the error that its limit gave it; the limit goes before.
+            Ok(output) => match account.ended() {
+                Some(reason) => Err(reason.clone()),
+                None => Ok((output, ended)),
+            },
             Err(_) => Err(ended.wait().await.err().unwrap_or_else(|| {
                 CallError::Internal(format!("the call of `{}` ended without an answer", self.name))
             })),
