@@ -213,7 +213,7 @@ pub(crate) fn code(error: hyper::Error) -> Error {
     tracing::debug!(%error, "connection failed");
     if error.is_parse_too_large() {
         Error::HttpResponseHeaderSectionSize(None)
-    } else if error.is_incomplete_message() {
+    } else if error.is_incomplete_message() || breaks_off(&error) {
         Error::HttpResponseIncomplete
     } else if error.is_timeout() {
         Error::HttpResponseTimeout
@@ -222,6 +222,12 @@ pub(crate) fn code(error: hyper::Error) -> Error {
     } else {
         Error::HttpProtocolError
     }
+}
+
+/// Whether the connection ended in the middle of a body.
+fn breaks_off(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 fn connect_code(error: &io::Error) -> Error {

@@ -6,9 +6,9 @@ use http::uri::Scheme;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
-use wasmtime_wasi_http::FieldMap;
 use wasmtime_wasi_http::p2::bindings::http::{outgoing_handler, types};
 use wasmtime_wasi_http::p2::{HeaderError, HeaderResult, HttpError, HttpResult};
+use wasmtime_wasi_http::{Error, FieldMap};
 use witan_capability::{Action, CallState, HostFunction};
 
 use crate::client::{Connector, refused};
@@ -170,7 +170,8 @@ guarded! {
     }
 
     impl types::Host {
-        "http-error-code" => fn http_error_code(error: Resource<types::IoError>) -> Result<Option<types::ErrorCode>>;
+        "http-error-code" => fn http_error_code(error: Resource<types::IoError>) -> Result<Option<types::ErrorCode>>,
+            by |view| error_code(view, error);
         also {
             fn convert_error_code(&mut self, error: HttpError) -> Result<types::ErrorCode> {
                 error.downcast()
@@ -180,6 +181,22 @@ guarded! {
                 error.downcast()
             }
         }
+    }
+}
+
+/// The code in an error of a stream. Wasmtime's own does not see what the body of a response failed with.
+fn error_code(view: &mut View<'_>, error: Resource<types::IoError>) -> Result<Option<types::ErrorCode>> {
+    let code = view.0.table.get(&error)?.downcast_ref::<Error>().map(|error| match error {
+        Error::ConnectionReadTimeout => types::ErrorCode::ConnectionReadTimeout,
+        Error::ConnectionTerminated => types::ErrorCode::ConnectionTerminated,
+        Error::HttpResponseIncomplete => types::ErrorCode::HttpResponseIncomplete,
+        Error::HttpResponseTimeout => types::ErrorCode::HttpResponseTimeout,
+        Error::HttpResponseHeaderSectionSize(size) => types::ErrorCode::HttpResponseTrailerSectionSize(*size),
+        _ => types::ErrorCode::HttpProtocolError,
+    });
+    match code {
+        Some(code) => Ok(Some(code)),
+        None => types::Host::http_error_code(&mut view.http(), error),
     }
 }
 
@@ -208,10 +225,10 @@ fn response_body(view: &mut View<'_>, this: Resource<types::OutgoingResponse>) -
 fn write(view: &mut View<'_>, this: Resource<types::OutgoingBody>) -> Maybe<Resource<DynOutputStream>> {
     let handle = this.rep();
     let opened = types::HostOutgoingBody::write(&mut view.http(), this)?;
-    if let Ok(stream) = &opened {
-        if let Some(queue) = view.queues().take(handle) {
-            queue.meter(view.0.table.get_mut(stream)?);
-        }
+    if let Ok(stream) = &opened
+        && let Some(queue) = view.queues().take(handle)
+    {
+        queue.meter(view.0.table.get_mut(stream)?);
     }
     Ok(opened)
 }
