@@ -1,6 +1,7 @@
 //! Tasks of the project, run as `cargo xtask <task>`. Each task is a module.
 
 mod build;
+mod generate;
 
 use clap::{Parser, Subcommand};
 
@@ -15,10 +16,13 @@ struct Arguments {
 enum Task {
     /// Builds the components and the programs that tests run.
     Build(build::Arguments),
+    /// Writes the synchronous twins and the typed forwarders that follow from `wit/`.
+    Generate,
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Build(arguments) => build::run(&arguments),
+        Task::Generate => generate::run(),
     }
 }
