@@ -17,7 +17,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The page that the next block begins on.
+    /// The page that the block which was begun stands on.
     pub fn turn_to(&mut self, page: u32) {
         self.page = Some(page);
     }
@@ -33,18 +33,10 @@ impl Builder {
         self.open.is_some()
     }
 
-    /// Bytes of text so far.
-    pub fn len(&self) -> usize {
-        self.text.len()
-    }
-
     /// Adds running text that stands in the source at `source`: white space becomes one space.
     pub fn flow(&mut self, text: &str, source: usize) {
         let mut at = 0;
-        for piece in text
-            .as_bytes()
-            .chunk_by(|a, b| a.is_ascii_whitespace() == b.is_ascii_whitespace())
-        {
+        for piece in text.as_bytes().chunk_by(|a, b| a.is_ascii_whitespace() == b.is_ascii_whitespace()) {
             let next = at + piece.len();
             if piece[0].is_ascii_whitespace() {
                 self.space(Some(source + at));
@@ -101,12 +93,7 @@ impl Builder {
         let end = self.start + self.text[self.start..].trim_end().len();
         self.cut(end);
         if self.start < end {
-            self.blocks.push(Block {
-                kind,
-                start: self.start,
-                end,
-                page: self.page,
-            });
+            self.blocks.push(Block { kind, start: self.start, end, page: self.page });
         } else {
             self.cut(self.blocks.last().map_or(0, |block| block.end));
         }
@@ -116,13 +103,7 @@ impl Builder {
     /// The extraction, with the media type still to be named.
     pub fn finish(mut self, title: Option<String>) -> Extraction {
         self.end();
-        Extraction {
-            media_type: "",
-            title,
-            text: self.text,
-            blocks: self.blocks,
-            runs: self.runs,
-        }
+        Extraction { media_type: "", title, text: self.text, blocks: self.blocks, runs: self.runs }
     }
 
     fn is_begun(&self) -> bool {
@@ -169,12 +150,7 @@ impl Builder {
                 last.end = end;
                 last.source_end = source_end;
             }
-            _ => self.runs.push(Run {
-                start,
-                end,
-                source_start,
-                source_end,
-            }),
+            _ => self.runs.push(Run { start, end, source_start, source_end }),
         }
     }
 

@@ -26,11 +26,7 @@ const CHUNK: usize = 64 << 10;
 struct Component;
 
 impl Guest for Component {
-    async fn extract(
-        name: String,
-        media_type: Option<String>,
-        data: StreamReader<u8>,
-    ) -> Result<Extraction, Error> {
+    async fn extract(name: String, media_type: Option<String>, data: StreamReader<u8>) -> Result<Extraction, Error> {
         let bytes = read(data).await?;
         Ok(crate::extract(&name, media_type.as_deref(), &bytes)?.into())
     }
@@ -44,11 +40,7 @@ async fn read(mut data: StreamReader<u8>) -> Result<Vec<u8>, crate::Error> {
         let (result, read) = data.read(bytes).await;
         bytes = read;
         if bytes.len() > limits::INPUT {
-            return Err(crate::Error::too_large(
-                "the document",
-                limits::INPUT,
-                "bytes",
-            ));
+            return Err(crate::Error::too_large("the document", limits::INPUT, "bytes"));
         }
         if !matches!(result, StreamResult::Complete(_)) {
             return Ok(bytes);
@@ -81,12 +73,7 @@ impl From<crate::Extraction> for Extraction {
 
 impl From<crate::Block> for Block {
     fn from(block: crate::Block) -> Self {
-        Self {
-            kind: block.kind.into(),
-            start: block.start as u64,
-            end: block.end as u64,
-            page: block.page,
-        }
+        Self { kind: block.kind.into(), start: block.start as u64, end: block.end as u64, page: block.page }
     }
 }
 

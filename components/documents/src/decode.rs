@@ -22,39 +22,25 @@ impl Decoded<'_> {
     }
 
     fn cut<'s>(&'s self, run: &'s Run) -> impl Iterator<Item = Run> + 's {
-        let first = self
-            .segments
-            .partition_point(|segment| segment.end <= run.source_start);
-        let segments = self.segments[first..]
-            .iter()
-            .take_while(|segment| segment.start < run.source_end);
+        let first = self.segments.partition_point(|segment| segment.end <= run.source_start);
+        let segments = self.segments[first..].iter().take_while(|segment| segment.start < run.source_end);
         let whole = !is_linear(run);
         let covered = whole.then(|| self.cover(run));
-        let parts = segments
-            .filter(move |_| !whole)
-            .map(|segment| overlap(run, segment));
+        let parts = segments.filter(move |_| !whole).map(|segment| overlap(run, segment));
         covered.into_iter().chain(parts)
     }
 
     /// A run that stands for its source as a whole keeps doing so.
     fn cover(&self, run: &Run) -> Run {
         let place = |at: usize, end: bool| {
-            let index = self
-                .segments
-                .partition_point(|segment| segment.end < at + usize::from(!end));
-            self.segments
-                .get(index)
-                .map_or(0, |segment| match (is_linear(segment), end) {
-                    (true, _) => segment.source_start + (at - segment.start),
-                    (false, true) => segment.source_end,
-                    (false, false) => segment.source_start,
-                })
+            let index = self.segments.partition_point(|segment| segment.end < at + usize::from(!end));
+            self.segments.get(index).map_or(0, |segment| match (is_linear(segment), end) {
+                (true, _) => segment.source_start + (at - segment.start),
+                (false, true) => segment.source_end,
+                (false, false) => segment.source_start,
+            })
         };
-        Run {
-            source_start: place(run.source_start, false),
-            source_end: place(run.source_end, true),
-            ..*run
-        }
+        Run { source_start: place(run.source_start, false), source_end: place(run.source_end, true), ..*run }
     }
 }
 
@@ -75,10 +61,7 @@ fn overlap(run: &Run, segment: &Run) -> Run {
     let from = run.source_start.max(segment.start);
     let to = run.source_end.min(segment.end);
     let (source_start, source_end) = if is_linear(segment) {
-        (
-            segment.source_start + (from - segment.start),
-            segment.source_start + (to - segment.start),
-        )
+        (segment.source_start + (from - segment.start), segment.source_start + (to - segment.start))
     } else {
         (segment.source_start, segment.source_end)
     };
@@ -94,12 +77,8 @@ fn overlap(run: &Run, segment: &Run) -> Run {
 /// a Latin-1 document means in practice. A document that is UTF-8 but for some broken bytes stays UTF-8.
 pub fn decode(bytes: &[u8]) -> Decoded<'_> {
     match Encoding::for_bom(bytes) {
-        Some((encoding, mark)) if encoding == UTF_16LE => {
-            wide(&bytes[mark..], mark, u16::from_le_bytes)
-        }
-        Some((encoding, mark)) if encoding == UTF_16BE => {
-            wide(&bytes[mark..], mark, u16::from_be_bytes)
-        }
+        Some((encoding, mark)) if encoding == UTF_16LE => wide(&bytes[mark..], mark, u16::from_le_bytes),
+        Some((encoding, mark)) if encoding == UTF_16BE => wide(&bytes[mark..], mark, u16::from_be_bytes),
         Some((_, mark)) => utf8(&bytes[mark..], mark),
         None => utf8(bytes, 0),
     }
@@ -109,12 +88,7 @@ fn utf8(bytes: &[u8], offset: usize) -> Decoded<'_> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Decoded {
             text: Cow::Borrowed(text),
-            segments: vec![Run {
-                start: 0,
-                end: text.len(),
-                source_start: offset,
-                source_end: offset + text.len(),
-            }],
+            segments: vec![Run { start: 0, end: text.len(), source_start: offset, source_end: offset + text.len() }],
         },
         Err(_) if offset > 0 || is_mostly_utf8(bytes) => repaired(bytes, offset),
         Err(_) => narrow(bytes),
@@ -143,19 +117,11 @@ impl Decoder {
     fn push(&mut self, text: &str, source_start: usize, source_end: usize) {
         let start = self.text.len();
         self.text.push_str(text);
-        self.segments.push(Run {
-            start,
-            end: self.text.len(),
-            source_start,
-            source_end,
-        });
+        self.segments.push(Run { start, end: self.text.len(), source_start, source_end });
     }
 
     fn finish<'a>(self) -> Decoded<'a> {
-        Decoded {
-            text: Cow::Owned(self.text),
-            segments: self.segments,
-        }
+        Decoded { text: Cow::Owned(self.text), segments: self.segments }
     }
 }
 
@@ -188,10 +154,7 @@ fn narrow<'a>(bytes: &[u8]) -> Decoded<'a> {
 
 /// UTF-16, a word at a time, so that a sentence can be found in the document.
 fn wide<'a>(bytes: &[u8], mark: usize, unit: fn([u8; 2]) -> u16) -> Decoded<'a> {
-    let units: Vec<u16> = bytes
-        .chunks(2)
-        .map(|pair| pair.try_into().map_or(0xfffd, unit))
-        .collect();
+    let units: Vec<u16> = bytes.chunks(2).map(|pair| pair.try_into().map_or(0xfffd, unit)).collect();
     let mut decoder = Decoder::default();
     let mut offset = mark;
     for word in units.chunk_by(|a, b| !is_space(*a) || is_space(*b)) {

@@ -91,9 +91,7 @@ pub enum Error {
 impl Error {
     /// A refusal of `what`, which is more than `bound` in `unit`.
     pub(crate) fn too_large(what: impl Display, bound: impl Display, unit: &str) -> Self {
-        Self::TooLarge(format!(
-            "{what} has more than {bound} {unit}, the most that is read"
-        ))
+        Self::TooLarge(format!("{what} has more than {bound} {unit}, the most that is read"))
     }
 }
 

@@ -127,9 +127,7 @@ impl<'a> Page<'a> {
     /// Begins a block of the kind that what it stands in gives it.
     fn begin(&mut self) {
         let kind = match self {
-            Self {
-                preformatted: 1.., ..
-            } => Kind::Code,
+            Self { preformatted: 1.., .. } => Kind::Code,
             Self { items: 1.., .. } => Kind::ListItem,
             Self { quotes: 1.., .. } => Kind::Quote,
             _ => Kind::Paragraph,
@@ -211,8 +209,7 @@ const NOT_SHOWN: &[&[u8]] = &[
 
 /// Elements without content, which therefore hide none.
 const VOID: &[&[u8]] = &[
-    b"area", b"base", b"br", b"col", b"embed", b"hr", b"img", b"input", b"link", b"meta",
-    b"source", b"track", b"wbr",
+    b"area", b"base", b"br", b"col", b"embed", b"hr", b"img", b"input", b"link", b"meta", b"source", b"track", b"wbr",
 ];
 
 /// Elements that begin and end a block.
@@ -257,10 +254,7 @@ const BLOCKS: &[&[u8]] = &[
 
 /// Whether the next element of this name ends the one before it.
 fn has_implied_end(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"p" | b"li" | b"dt" | b"dd" | b"tr" | b"td" | b"th" | b"option"
-    )
+    matches!(name, b"p" | b"li" | b"dt" | b"dd" | b"tr" | b"td" | b"th" | b"option")
 }
 
 /// Turns what the tokenizer reports into tags and text with their places.
@@ -314,10 +308,7 @@ impl<'p, 'a> Tokens<'p, 'a> {
 
     /// The place of `text` where it stands in the source as it is, not before what was reported last.
     fn find(&self, text: &[u8]) -> Option<usize> {
-        let start = self
-            .position
-            .checked_sub(text.len())
-            .filter(|start| *start >= self.resume)?;
+        let start = self.position.checked_sub(text.len()).filter(|start| *start >= self.resume)?;
         (self.page.source.as_bytes().get(start..self.position) == Some(text)).then_some(start)
     }
 }
@@ -353,8 +344,7 @@ impl Emitter for Tokens<'_, '_> {
             (None, _) => {
                 self.flush();
                 let start = self.resume.min(self.position);
-                self.page
-                    .replaced(&String::from_utf8_lossy(text), start, self.position);
+                self.page.replaced(&String::from_utf8_lossy(text), start, self.position);
             }
         }
         self.resume = self.position;

@@ -13,6 +13,7 @@ mod extraction;
 mod html;
 pub mod limits;
 mod markdown;
+mod pdf;
 mod plain;
 mod recognise;
 
@@ -37,7 +38,7 @@ pub fn extract(name: &str, media_type: Option<&str>, bytes: &[u8]) -> Result<Ext
         Format::Markdown => markdown::extract(&decode::decode(bytes)),
         Format::Html => html::extract(&decode::decode(bytes)),
         Format::Docx => docx::extract(bytes)?,
-        Format::Pdf => return Err(Error::Unsupported(format.media_type().into())),
+        Format::Pdf => pdf::extract(bytes)?,
     };
     extraction.media_type = format.media_type();
     Ok(extraction)

@@ -7,8 +7,8 @@ pub const INPUT: usize = 32 << 20;
 /// and a bomb of a few kilobytes is not.
 pub const UNPACKED: usize = 96 << 20;
 
-/// Bytes of text that one document gives. PDF can draw the same text many times over.
-pub const TEXT: usize = 32 << 20;
+/// Bytes of text that a PDF gives, which can draw the same text many times over.
+pub const TEXT: usize = 16 << 20;
 
 /// Files in an archive.
 pub const ENTRIES: u64 = 10_000;
@@ -24,3 +24,6 @@ pub const INSTRUCTIONS: usize = 20_000_000;
 
 /// Drawings within drawings.
 pub const NESTED_FORMS: usize = 16;
+
+/// Characters on one page: a page of a newspaper has about thirty thousand.
+pub const CHARACTERS: usize = 500_000;

@@ -14,23 +14,15 @@ pub fn extract(document: &Decoded<'_>) -> Extraction {
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
         | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
-    let mut reader = Reader {
-        source: &document.text,
-        ..Reader::default()
-    };
+    let mut reader = Reader { source: &document.text, ..Reader::default() };
     for (event, range) in Parser::new_ext(&document.text, options).into_offset_iter() {
         reader.event(event, range);
     }
     let heading = reader.heading;
     let mut extraction = reader.builder.finish(reader.title);
     if extraction.title.is_none() {
-        let first = extraction
-            .blocks
-            .iter()
-            .find(|block| block.kind == Kind::Heading(1))
-            .filter(|_| heading);
-        extraction.title =
-            first.and_then(|block| extraction::title(&extraction.text[block.start..block.end]));
+        let first = extraction.blocks.iter().find(|block| block.kind == Kind::Heading(1)).filter(|_| heading);
+        extraction.title = first.and_then(|block| extraction::title(&extraction.text[block.start..block.end]));
     }
     extraction.runs = document.locate(extraction.runs);
     extraction
@@ -65,17 +57,11 @@ impl Reader<'_> {
             Event::Start(tag) => self.start(&tag),
             Event::End(tag) => self.end(tag),
             Event::Text(text) => self.text(&text, range),
-            Event::Code(text) | Event::InlineMath(text) | Event::DisplayMath(text) => {
-                self.code(&text, range)
-            }
-            Event::Html(_) => {
-                html::fragment(&mut self.builder, &self.source[range.clone()], range.start)
-            }
+            Event::Code(text) | Event::InlineMath(text) | Event::DisplayMath(text) => self.code(&text, range),
+            Event::Html(_) => html::fragment(&mut self.builder, &self.source[range.clone()], range.start),
             Event::SoftBreak | Event::HardBreak => self.line_end(range),
             Event::Rule => self.builder.end(),
-            Event::InlineHtml(tag) if tag.to_ascii_lowercase().starts_with("<br") => {
-                self.builder.space(None)
-            }
+            Event::InlineHtml(tag) if tag.to_ascii_lowercase().starts_with("<br") => self.builder.space(None),
             Event::InlineHtml(_) | Event::FootnoteReference(_) | Event::TaskListMarker(_) => {}
         }
     }
@@ -95,19 +81,13 @@ impl Reader<'_> {
                 self.within = Within::Code;
             }
             Tag::Image { .. } => {
-                self.within = Within::Image(if let Within::Image(depth) = self.within {
-                    depth + 1
-                } else {
-                    1
-                });
+                self.within = Within::Image(if let Within::Image(depth) = self.within { depth + 1 } else { 1 });
             }
             Tag::MetadataBlock(MetadataBlockKind::YamlStyle | MetadataBlockKind::PlusesStyle) => {
                 self.builder.end();
                 self.within = Within::Metadata;
             }
-            Tag::List(_) | Tag::HtmlBlock | Tag::FootnoteDefinition(_) | Tag::Table(_) => {
-                self.builder.end()
-            }
+            Tag::List(_) | Tag::HtmlBlock | Tag::FootnoteDefinition(_) | Tag::Table(_) => self.builder.end(),
             _ => {}
         }
     }
@@ -144,8 +124,7 @@ impl Reader<'_> {
 
     /// Begins a block of the kind that what it stands in gives it.
     fn begin(&mut self) {
-        self.builder
-            .begin(self.containers.last().copied().unwrap_or(Kind::Paragraph));
+        self.builder.begin(self.containers.last().copied().unwrap_or(Kind::Paragraph));
     }
 
     fn text(&mut self, text: &str, range: Range<usize>) {
@@ -179,10 +158,7 @@ impl Reader<'_> {
         if !self.builder.is_open() {
             self.begin();
         }
-        let inner = self
-            .source
-            .get(range.clone())
-            .and_then(|source| source.find(text));
+        let inner = self.source.get(range.clone()).and_then(|source| source.find(text));
         match inner {
             Some(offset) => self.builder.flow(text, range.start + offset),
             None => self.builder.replaced(text, range.start, range.end),
@@ -191,10 +167,7 @@ impl Reader<'_> {
 
     fn line_end(&mut self, range: Range<usize>) {
         if self.within == Within::Text {
-            let feed = self
-                .source
-                .get(range.clone())
-                .and_then(|source| source.find('\n'));
+            let feed = self.source.get(range.clone()).and_then(|source| source.find('\n'));
             self.builder.space(Some(range.start + feed.unwrap_or(0)));
         }
     }
@@ -203,9 +176,6 @@ impl Reader<'_> {
     fn metadata(&mut self, text: &str) {
         let stated = text.lines().find_map(|line| line.strip_prefix("title:"));
         let title = stated.map(|title| title.trim().trim_matches(['"', '\'']));
-        self.title = self
-            .title
-            .take()
-            .or_else(|| title.and_then(extraction::title));
+        self.title = self.title.take().or_else(|| title.and_then(extraction::title));
     }
 }

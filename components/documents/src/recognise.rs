@@ -89,25 +89,19 @@ pub fn recognise(name: &str, media_type: Option<&str>, bytes: &[u8]) -> Result<F
     match named {
         Some(format) if format.is_text() => Ok(format),
         // Declared as plain text, but the name may say more, as for `text/plain` that a server guessed.
-        _ => Ok(Format::of_name(name)
-            .filter(|format| format.is_text())
-            .unwrap_or_else(|| look(bytes))),
+        _ => Ok(Format::of_name(name).filter(|format| format.is_text()).unwrap_or_else(|| look(bytes))),
     }
 }
 
 fn is_pdf(named: Option<Format>, bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(PDF_HEADER_WITHIN)];
     let said_or_binary = named == Some(Format::Pdf) || !is_text(bytes);
-    bytes.trim_ascii_start().starts_with(PDF)
-        || (said_or_binary && head.windows(PDF.len()).any(|window| window == PDF))
+    bytes.trim_ascii_start().starts_with(PDF) || (said_or_binary && head.windows(PDF.len()).any(|window| window == PDF))
 }
 
 /// Encrypted DOCX and the DOC of earlier years share a container.
 fn compound_file(bytes: &[u8]) -> Error {
-    let stream: Vec<u8> = "EncryptedPackage"
-        .encode_utf16()
-        .flat_map(u16::to_le_bytes)
-        .collect();
+    let stream: Vec<u8> = "EncryptedPackage".encode_utf16().flat_map(u16::to_le_bytes).collect();
     if bytes.windows(stream.len()).any(|window| window == stream) {
         return Error::Encrypted;
     }
@@ -116,19 +110,15 @@ fn compound_file(bytes: &[u8]) -> Error {
 
 fn not_text(named: Option<Format>, media_type: Option<&str>) -> Error {
     match named {
-        Some(format @ Format::Pdf) => Error::Malformed(format!(
-            "`{}` was expected, but there is no `%PDF-` header",
-            format.media_type()
-        )),
-        Some(format @ Format::Docx) => Error::Malformed(format!(
-            "`{}` was expected, but there is no zip header",
-            format.media_type()
-        )),
+        Some(format @ Format::Pdf) => {
+            Error::Malformed(format!("`{}` was expected, but there is no `%PDF-` header", format.media_type()))
+        }
+        Some(format @ Format::Docx) => {
+            Error::Malformed(format!("`{}` was expected, but there is no zip header", format.media_type()))
+        }
         _ => Error::Unsupported(format!(
             "the bytes are neither text nor PDF nor DOCX{}",
-            media_type
-                .map(|said| format!(", and the sender says `{said}`"))
-                .unwrap_or_default()
+            media_type.map(|said| format!(", and the sender says `{said}`")).unwrap_or_default()
         )),
     }
 }
@@ -137,21 +127,14 @@ fn not_text(named: Option<Format>, media_type: Option<&str>) -> Error {
 fn is_text(bytes: &[u8]) -> bool {
     let sample = &bytes[..bytes.len().min(SAMPLE)];
     let has_wide_mark = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-    has_wide_mark
-        || !sample
-            .iter()
-            .any(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31))
+    has_wide_mark || !sample.iter().any(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31))
 }
 
 /// What unnamed text looks like.
 fn look(bytes: &[u8]) -> Format {
     let sample = String::from_utf8_lossy(&bytes[..bytes.len().min(SAMPLE)]);
-    let lower = sample
-        .trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n'])
-        .to_ascii_lowercase();
-    let is_html = ["<!doctype html", "<html", "<head", "<body"]
-        .iter()
-        .any(|tag| lower.starts_with(tag))
+    let lower = sample.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_ascii_lowercase();
+    let is_html = ["<!doctype html", "<html", "<head", "<body"].iter().any(|tag| lower.starts_with(tag))
         || (lower.starts_with("<?xml") && lower.contains("<html"));
     if is_html {
         Format::Html
@@ -180,64 +163,36 @@ mod tests {
 
     #[test]
     fn bytes_come_before_what_the_sender_says() {
-        assert_eq!(
-            format("a.txt", Some("text/html"), b"%PDF-1.7\n\x00"),
-            Format::Pdf
-        );
+        assert_eq!(format("a.txt", Some("text/html"), b"%PDF-1.7\n\x00"), Format::Pdf);
         assert_eq!(format("a.md", None, b"PK\x03\x04rest"), Format::Docx);
     }
 
     #[test]
     fn what_the_sender_says_comes_before_the_name() {
-        assert_eq!(
-            format("a.txt", Some("text/html; charset=utf-8"), b"hello"),
-            Format::Html
-        );
-        assert_eq!(
-            format("a.md", Some("application/octet-stream"), b"hello"),
-            Format::Markdown
-        );
-        assert_eq!(
-            format("a.md", Some("text/plain"), b"hello"),
-            Format::Markdown
-        );
+        assert_eq!(format("a.txt", Some("text/html; charset=utf-8"), b"hello"), Format::Html);
+        assert_eq!(format("a.md", Some("application/octet-stream"), b"hello"), Format::Markdown);
+        assert_eq!(format("a.md", Some("text/plain"), b"hello"), Format::Markdown);
     }
 
     #[test]
     fn unnamed_text_is_looked_at() {
         assert_eq!(format("", None, b"  <!DOCTYPE html><p>x"), Format::Html);
-        assert_eq!(
-            format("", None, b"# Title\n\nSee [here](x).\n"),
-            Format::Markdown
-        );
-        assert_eq!(
-            format("README", None, b"# one comment\nx = 1\n"),
-            Format::Plain
-        );
+        assert_eq!(format("", None, b"# Title\n\nSee [here](x).\n"), Format::Markdown);
+        assert_eq!(format("README", None, b"# one comment\nx = 1\n"), Format::Plain);
         assert_eq!(format("", None, b""), Format::Plain);
     }
 
     #[test]
     fn text_about_pdf_is_text() {
-        assert_eq!(
-            format("a.md", None, b"A file starts with `%PDF-1.7`."),
-            Format::Markdown
-        );
+        assert_eq!(format("a.md", None, b"A file starts with `%PDF-1.7`."), Format::Markdown);
     }
 
     #[test]
     fn other_formats_are_refused_by_name() {
-        let png =
-            recognise("a.png", Some("image/png"), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").unwrap_err();
+        let png = recognise("a.png", Some("image/png"), b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").unwrap_err();
         assert!(png.to_string().contains("`image/png`"), "{png}");
-        assert!(matches!(
-            recognise("a.doc", None, COMPOUND_FILE),
-            Err(Error::Unsupported(_))
-        ));
-        assert!(matches!(
-            recognise("a.pdf", None, b"\0\0\0\0"),
-            Err(Error::Malformed(_))
-        ));
+        assert!(matches!(recognise("a.doc", None, COMPOUND_FILE), Err(Error::Unsupported(_))));
+        assert!(matches!(recognise("a.pdf", None, b"\0\0\0\0"), Err(Error::Malformed(_))));
     }
 
     #[test]

@@ -25,11 +25,7 @@ fn read(document: &[u8]) -> Extraction {
 fn archive(files: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = ZipArchiveWriter::new(Vec::new());
     for (name, content) in files {
-        let (mut entry, config) = writer
-            .new_file(name)
-            .compression_method(CompressionMethod::STORE)
-            .start()
-            .unwrap();
+        let (mut entry, config) = writer.new_file(name).compression_method(CompressionMethod::STORE).start().unwrap();
         let mut data = config.wrap(&mut entry);
         data.write_all(content.as_bytes()).unwrap();
         let (_, descriptor) = data.finish().unwrap();
@@ -39,10 +35,7 @@ fn archive(files: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn document(body: &str) -> Vec<u8> {
-    archive(&[(
-        "word/document.xml",
-        &format!("<w:document xmlns:w='x'><w:body>{body}</w:body></w:document>"),
-    )])
+    archive(&[("word/document.xml", &format!("<w:document xmlns:w='x'><w:body>{body}</w:body></w:document>"))])
 }
 
 fn malformed(document: &[u8], why: &str) {
@@ -97,10 +90,7 @@ fn a_document_of_libreoffice_is_read() {
         (Kind::Quote, "Time and tide wait for no man."),
         (Kind::Cell, "Brest"),
     ] {
-        assert!(
-            blocks.contains(&expected),
-            "{expected:?} is not in {blocks:?}"
-        );
+        assert!(blocks.contains(&expected), "{expected:?} is not in {blocks:?}");
     }
 }
 
@@ -113,13 +103,7 @@ fn what_is_not_the_text_is_left_out() {
          <mc:AlternateContent><mc:Choice><w:p><w:r><w:t>box</w:t></w:r></w:p></mc:Choice>\
          <mc:Fallback><w:p><w:r><w:t>box</w:t></w:r></w:p></mc:Fallback></mc:AlternateContent>",
     ));
-    assert_eq!(
-        blocks(&extraction),
-        [
-            (Kind::Paragraph, "kept and tab & А"),
-            (Kind::Paragraph, "box")
-        ]
-    );
+    assert_eq!(blocks(&extraction), [(Kind::Paragraph, "kept and tab & А"), (Kind::Paragraph, "box")]);
 }
 
 #[test]
@@ -130,26 +114,16 @@ fn a_text_box_within_a_paragraph_is_a_block_of_its_own() {
     ));
     assert_eq!(
         blocks(&extraction),
-        [
-            (Kind::Heading(2), "before"),
-            (Kind::Paragraph, "inside"),
-            (Kind::Heading(2), "after")
-        ]
+        [(Kind::Heading(2), "before"), (Kind::Paragraph, "inside"), (Kind::Heading(2), "after")]
     );
 }
 
 #[test]
 fn another_archive_is_unsupported() {
     let other = archive(&[("mimetype", "application/epub+zip")]);
-    assert!(matches!(
-        extract("a.docx", None, &other),
-        Err(Error::Unsupported(_))
-    ));
+    assert!(matches!(extract("a.docx", None, &other), Err(Error::Unsupported(_))));
     let workbook = archive(&[("word/document.xml", "<workbook/>")]);
-    assert!(matches!(
-        extract("a.docx", None, &workbook),
-        Err(Error::Unsupported(_))
-    ));
+    assert!(matches!(extract("a.docx", None, &workbook), Err(Error::Unsupported(_))));
 }
 
 #[test]
@@ -157,14 +131,8 @@ fn broken_xml_is_malformed_and_named() {
     malformed(&document("<w:p>"), "`word/document.xml`");
     malformed(&document("&unknown;"), "unknown entity `unknown`");
     let bomb = "<!DOCTYPE d [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]><w:document>&b;</w:document>";
-    malformed(
-        &archive(&[("word/document.xml", bomb)]),
-        "document type definitions",
-    );
-    malformed(
-        &archive(&[("word/document.xml", "<w:document><w:body>")]),
-        "ends within an element",
-    );
+    malformed(&archive(&[("word/document.xml", bomb)]), "document type definitions");
+    malformed(&archive(&[("word/document.xml", "<w:document><w:body>")]), "ends within an element");
     malformed(b"PK\x03\x04 and no directory", "zip archive");
 }
 
@@ -174,23 +142,15 @@ fn deep_nesting_is_refused_at_the_bound() {
     let within = limits::DEPTH - 2;
     assert!(extract("a.docx", None, &nested(within)).is_ok());
     let refused = extract("a.docx", None, &nested(within + 1));
-    assert!(
-        matches!(&refused, Err(Error::TooLarge(why)) if why.contains("elements within elements")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(Error::TooLarge(why)) if why.contains("elements within elements")), "{refused:?}");
 }
 
 #[test]
 fn too_many_files_are_refused() {
-    let names: Vec<String> = (0..=limits::ENTRIES)
-        .map(|index| index.to_string())
-        .collect();
+    let names: Vec<String> = (0..=limits::ENTRIES).map(|index| index.to_string()).collect();
     let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
     let refused = extract("a.docx", None, &archive(&files));
-    assert!(
-        matches!(&refused, Err(Error::TooLarge(why)) if why.contains("files")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(Error::TooLarge(why)) if why.contains("files")), "{refused:?}");
 }
 
 #[test]
@@ -199,11 +159,8 @@ fn a_zip_bomb_is_refused() {
     let packed = miniz_oxide::deflate::compress_to_vec(&zeros, 1);
     drop(zeros);
     let mut writer = ZipArchiveWriter::new(Vec::new());
-    let (mut entry, config) = writer
-        .new_file("word/document.xml")
-        .compression_method(CompressionMethod::DEFLATE)
-        .start()
-        .unwrap();
+    let (mut entry, config) =
+        writer.new_file("word/document.xml").compression_method(CompressionMethod::DEFLATE).start().unwrap();
     entry.write_all(&packed).unwrap();
     // The directory states no size that a reader could go by.
     let (_, descriptor) = config.wrap(Vec::new()).finish().unwrap();

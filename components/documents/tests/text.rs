@@ -46,41 +46,17 @@ fn markdown_gives_its_structure() {
 
 #[test]
 fn markdown_without_a_stated_title_takes_its_first_heading() {
-    assert_eq!(
-        read("a.md", b"text\n\n# The *title*\n\n# Other")
-            .title
-            .as_deref(),
-        Some("The title")
-    );
+    assert_eq!(read("a.md", b"text\n\n# The *title*\n\n# Other").title.as_deref(), Some("The title"));
     assert_eq!(read("a.md", b"## Only a section\n").title, None);
 }
 
 #[test]
 fn html_in_markdown_is_read_as_html() {
-    let document =
-        "<p align=\"center\">\n<img src=x> Fish &amp; chips\n</p>\n\nMore<br>text &lt;here\\*.\n";
+    let document = "<p align=\"center\">\n<img src=x> Fish &amp; chips\n</p>\n\nMore<br>text &lt;here\\*.\n";
     let extraction = read("a.md", document.as_bytes());
-    assert_eq!(
-        blocks(&extraction),
-        [
-            (Kind::Paragraph, "Fish & chips"),
-            (Kind::Paragraph, "More text <here*.")
-        ]
-    );
-    assert_eq!(
-        source_of(&extraction, "& chips"),
-        (
-            document.find("&amp;").unwrap(),
-            document.find("\n</p>").unwrap()
-        )
-    );
-    assert_eq!(
-        source_of(&extraction, "<"),
-        (
-            document.find("&lt;").unwrap(),
-            document.find("here").unwrap()
-        )
-    );
+    assert_eq!(blocks(&extraction), [(Kind::Paragraph, "Fish & chips"), (Kind::Paragraph, "More text <here*.")]);
+    assert_eq!(source_of(&extraction, "& chips"), (document.find("&amp;").unwrap(), document.find("\n</p>").unwrap()));
+    assert_eq!(source_of(&extraction, "<"), (document.find("&lt;").unwrap(), document.find("here").unwrap()));
 }
 
 #[test]
@@ -120,13 +96,7 @@ fn plain_text_is_the_document() {
     let document = "\u{feff}First line\nof two.\r\n\r\n\n  Перший абзац.\n";
     let extraction = read("a.txt", document.as_bytes());
     check_bytes(&extraction, document.as_bytes());
-    assert_eq!(
-        blocks(&extraction),
-        [
-            (Kind::Paragraph, "First line\nof two."),
-            (Kind::Paragraph, "  Перший абзац.")
-        ]
-    );
+    assert_eq!(blocks(&extraction), [(Kind::Paragraph, "First line\nof two."), (Kind::Paragraph, "  Перший абзац.")]);
     let (start, end) = source_of(&extraction, "Перший абзац.");
     assert_eq!(&document[start..end], "Перший абзац.");
 }
@@ -134,27 +104,14 @@ fn plain_text_is_the_document() {
 #[test]
 fn other_encodings_keep_their_places() {
     let text = "Naïve café.\n\nZweiter Satz über Öl.";
-    let wide: Vec<u8> = [0xfeff]
-        .into_iter()
-        .chain(text.encode_utf16())
-        .flat_map(u16::to_be_bytes)
-        .collect();
+    let wide: Vec<u8> = [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_be_bytes).collect();
     let extraction = read("a.txt", &wide);
     assert_eq!(blocks(&extraction)[0].1, "Naïve café.");
     let (start, end) = source_of(&extraction, "Zweiter Satz");
-    let units: Vec<u16> = wide[start..end]
-        .chunks(2)
-        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-        .collect();
-    assert_eq!(
-        String::from_utf16(&units).unwrap().trim_end(),
-        "Zweiter Satz"
-    );
+    let units: Vec<u16> = wide[start..end].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    assert_eq!(String::from_utf16(&units).unwrap().trim_end(), "Zweiter Satz");
 
-    let latin: Vec<u8> = text
-        .chars()
-        .map(|c| u8::try_from(u32::from(c)).unwrap())
-        .collect();
+    let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
     let extraction = read("a.md", &latin);
     assert_eq!(extraction.text, "Naïve café.\nZweiter Satz über Öl.");
     let (start, end) = source_of(&extraction, "Satz über");
@@ -166,32 +123,20 @@ fn a_broken_byte_does_not_change_the_encoding() {
     let mut document = "Добрий день, світе.".as_bytes().to_vec();
     document[4] = 0xff;
     let extraction = read("a.txt", &document);
-    assert!(
-        extraction.text.contains("день, світе."),
-        "{}",
-        extraction.text
-    );
+    assert!(extraction.text.contains("день, світе."), "{}", extraction.text);
     assert!(extraction.text.contains('\u{fffd}'), "{}", extraction.text);
 }
 
 #[test]
 fn a_document_beyond_the_bound_is_refused() {
     let refused = extract("a.txt", None, &vec![b'a'; limits::INPUT + 1]);
-    assert!(
-        matches!(&refused, Err(Error::TooLarge(why)) if why.contains(&limits::INPUT.to_string())),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(Error::TooLarge(why)) if why.contains(&limits::INPUT.to_string())), "{refused:?}");
     assert!(extract("a.txt", None, &vec![b'a'; limits::INPUT]).is_ok());
 }
 
 #[test]
 fn deep_nesting_is_read() {
-    for (name, piece) in [
-        ("a.html", "<div><blockquote><ul><li>"),
-        ("a.md", "> "),
-        ("a.md", "- "),
-        ("a.md", "["),
-    ] {
+    for (name, piece) in [("a.html", "<div><blockquote><ul><li>"), ("a.md", "> "), ("a.md", "- "), ("a.md", "[")] {
         let document = piece.repeat(20_000) + "x";
         read(name, document.as_bytes());
     }
@@ -263,8 +208,7 @@ fn marked_up() -> impl Strategy<Value = String> {
         "<br/>",
         "<plaintext>",
     ];
-    prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..60)
-        .prop_map(|pieces| pieces.concat())
+    prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..60).prop_map(|pieces| pieces.concat())
 }
 
 proptest! {

@@ -31,25 +31,15 @@ impl<'a> Archive<'a> {
         while let Some(entry) = directory.next_entry().map_err(|error| broken(&error))? {
             count += 1;
             if count > limits::ENTRIES {
-                return Err(Error::too_large(
-                    "the zip archive",
-                    limits::ENTRIES,
-                    "files",
-                ));
+                return Err(Error::too_large("the zip archive", limits::ENTRIES, "files"));
             }
-            entries
-                .entry(entry.file_path().as_bytes().to_vec())
-                .or_insert(Entry {
-                    place: entry.wayfinder(),
-                    method: entry.compression_method(),
-                    is_encrypted: entry.flags().is_encrypted(),
-                });
+            entries.entry(entry.file_path().as_bytes().to_vec()).or_insert(Entry {
+                place: entry.wayfinder(),
+                method: entry.compression_method(),
+                is_encrypted: entry.flags().is_encrypted(),
+            });
         }
-        Ok(Self {
-            zip,
-            entries,
-            left: limits::UNPACKED,
-        })
+        Ok(Self { zip, entries, left: limits::UNPACKED })
     }
 
     /// Unpacks a part as text, if there is one of this name.
@@ -60,47 +50,25 @@ impl<'a> Archive<'a> {
         if entry.is_encrypted {
             return Err(Error::Encrypted);
         }
-        let packed = self
-            .zip
-            .get_entry(entry.place)
-            .map_err(|error| broken_part(name, &error))?;
+        let packed = self.zip.get_entry(entry.place).map_err(|error| broken_part(name, &error))?;
         let unpacked = unpack(name, entry.method, packed.data(), self.left)?;
-        std::io::copy(
-            &mut packed.verifying_reader(&unpacked[..]),
-            &mut std::io::sink(),
-        )
-        .map_err(|error| broken_part(name, &error))?;
+        std::io::copy(&mut packed.verifying_reader(&unpacked[..]), &mut std::io::sink())
+            .map_err(|error| broken_part(name, &error))?;
         self.left -= unpacked.len();
         Ok(Some(decode::decode(&unpacked).text.into_owned()))
     }
 }
 
-fn unpack(
-    name: &str,
-    method: CompressionMethod,
-    packed: &[u8],
-    left: usize,
-) -> Result<Vec<u8>, Error> {
-    let too_large = || {
-        Error::too_large(
-            format_args!("what `{name}` unpacks to"),
-            limits::UNPACKED,
-            "bytes",
-        )
-    };
+fn unpack(name: &str, method: CompressionMethod, packed: &[u8], left: usize) -> Result<Vec<u8>, Error> {
+    let too_large = || Error::too_large(format_args!("what `{name}` unpacks to"), limits::UNPACKED, "bytes");
     match method {
         CompressionMethod::STORE if packed.len() > left => Err(too_large()),
         CompressionMethod::STORE => Ok(packed.to_vec()),
-        CompressionMethod::DEFLATE => {
-            decompress_to_vec_with_limit(packed, left).map_err(|error| match error.status {
-                TINFLStatus::HasMoreOutput => too_large(),
-                _ => broken_part(name, &"its compressed data is damaged"),
-            })
-        }
-        other => Err(Error::Unsupported(format!(
-            "`{name}` is compressed by method {}",
-            other.as_u16()
-        ))),
+        CompressionMethod::DEFLATE => decompress_to_vec_with_limit(packed, left).map_err(|error| match error.status {
+            TINFLStatus::HasMoreOutput => too_large(),
+            _ => broken_part(name, &"its compressed data is damaged"),
+        }),
+        other => Err(Error::Unsupported(format!("`{name}` is compressed by method {}", other.as_u16()))),
     }
 }
 
@@ -109,7 +77,5 @@ fn broken(error: &dyn std::fmt::Display) -> Error {
 }
 
 fn broken_part(name: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::Malformed(format!(
-        "`{name}` in the zip archive cannot be read: {error}"
-    ))
+    Error::Malformed(format!("`{name}` in the zip archive cannot be read: {error}"))
 }

@@ -6,18 +6,11 @@ use crate::builder::Builder;
 use crate::extraction::{self, Error, Extraction, Kind};
 
 /// Reads the main part. The document's title is the stated one, or else the paragraph in the style for it.
-pub fn read(
-    path: &str,
-    part: &str,
-    styles: &Styles,
-    title: Option<String>,
-) -> Result<Extraction, Error> {
+pub fn read(path: &str, part: &str, styles: &Styles, title: Option<String>) -> Result<Extraction, Error> {
     let mut body = Body::new(styles);
     walk(path, part, &mut body)?;
     if !body.is_document {
-        return Err(Error::Unsupported(format!(
-            "`{path}` is not the main part of a Word document"
-        )));
+        return Err(Error::Unsupported(format!("`{path}` is not the main part of a Word document")));
     }
     let styled = extraction::title(&body.title);
     Ok(body.builder.finish(title.or(styled)))
@@ -48,11 +41,7 @@ impl Paragraph {
     fn kind(&self, in_cell: bool) -> Kind {
         match self.meaning {
             _ if in_cell => Kind::Cell,
-            _ if self.is_list
-                && !matches!(self.meaning, Some(Meaning::Block(Kind::Heading(_)))) =>
-            {
-                Kind::ListItem
-            }
+            _ if self.is_list && !matches!(self.meaning, Some(Meaning::Block(Kind::Heading(_)))) => Kind::ListItem,
             Some(Meaning::Title) => Kind::Heading(1),
             Some(Meaning::Block(kind)) => heading(self.outline).unwrap_or(kind),
             None => heading(self.outline).unwrap_or(Kind::Paragraph),
@@ -130,10 +119,7 @@ impl Handler for Body<'_> {
             "tc" => self.cells += 1,
             "t" => self.in_text = true,
             "tab" | "br" | "cr" | "ptab" if self.builder.is_open() => {
-                let is_code = self
-                    .paragraphs
-                    .last()
-                    .is_some_and(|p| p.kind(self.cells > 0) == Kind::Code);
+                let is_code = self.paragraphs.last().is_some_and(|p| p.kind(self.cells > 0) == Kind::Code);
                 self.write(if is_code && name != "tab" { "\n" } else { " " });
             }
             "noBreakHyphen" => self.write("\u{2011}"),

@@ -19,24 +19,15 @@ const PROPERTIES: &str = "docProps/core.xml";
 pub fn extract(bytes: &[u8]) -> Result<Extraction, Error> {
     let mut archive = Archive::open(bytes)?;
     let package = Targets::of(&mut archive, "")?;
-    let main = package
-        .find("/officeDocument")
-        .unwrap_or_else(|| MAIN.into());
+    let main = package.find("/officeDocument").unwrap_or_else(|| MAIN.into());
     let body = archive.part(&main)?.ok_or_else(|| {
-        Error::Unsupported(format!(
-            "a zip archive without `{main}`, the main part of a Word document"
-        ))
+        Error::Unsupported(format!("a zip archive without `{main}`, the main part of a Word document"))
     })?;
     let styles = match Targets::of(&mut archive, &main)?.find("/styles") {
-        Some(path) => archive
-            .part(&path)?
-            .map(|part| Styles::read(&path, &part))
-            .transpose()?,
+        Some(path) => archive.part(&path)?.map(|part| Styles::read(&path, &part)).transpose()?,
         None => None,
     };
-    let properties = package
-        .find("/core-properties")
-        .unwrap_or_else(|| PROPERTIES.into());
+    let properties = package.find("/core-properties").unwrap_or_else(|| PROPERTIES.into());
     let title = match archive.part(&properties)? {
         Some(part) => stated_title(&properties, &part)?,
         None => None,
@@ -56,19 +47,10 @@ struct Targets {
 impl Targets {
     /// The relationships of `part`; those of the package where it is empty.
     fn of(archive: &mut Archive<'_>, part: &str) -> Result<Self, Error> {
-        let (folder, name) = part
-            .rsplit_once('/')
-            .map_or(("", part), |(folder, name)| (folder, name));
-        let folder = if folder.is_empty() {
-            String::new()
-        } else {
-            format!("{folder}/")
-        };
+        let (folder, name) = part.rsplit_once('/').map_or(("", part), |(folder, name)| (folder, name));
+        let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let path = format!("{folder}_rels/{name}.rels");
-        let mut targets = Self {
-            folder,
-            found: Vec::new(),
-        };
+        let mut targets = Self { folder, found: Vec::new() };
         if let Some(part) = archive.part(&path)? {
             walk(&path, &part, &mut targets)?;
         }
@@ -87,8 +69,7 @@ impl Targets {
 
 impl Handler for Targets {
     fn start(&mut self, element: &xml::Element<'_>) {
-        if let (Some(kind), Some(target)) = (element.attribute("Type"), element.attribute("Target"))
-        {
+        if let (Some(kind), Some(target)) = (element.attribute("Type"), element.attribute("Target")) {
             self.found.push((kind, target));
         }
     }

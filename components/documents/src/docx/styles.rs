@@ -63,17 +63,11 @@ impl Style {
         if name == "title" {
             return Some(Meaning::Title);
         }
-        let numbered = name
-            .strip_prefix("heading ")
-            .and_then(|level| level.parse().ok());
+        let numbered = name.strip_prefix("heading ").and_then(|level| level.parse().ok());
         let kind = match name.as_str() {
-            _ if numbered.is_some_and(|level| (1..=9).contains(&level)) => {
-                numbered.map(Kind::Heading)
-            }
+            _ if numbered.is_some_and(|level| (1..=9).contains(&level)) => numbered.map(Kind::Heading),
             "quote" | "intense quote" | "block text" | "quotations" => Some(Kind::Quote),
-            "html preformatted" | "preformatted text" | "source code" | "plain text" => {
-                Some(Kind::Code)
-            }
+            "html preformatted" | "preformatted text" | "source code" | "plain text" => Some(Kind::Code),
             _ => heading(self.outline).or_else(|| self.is_list.then_some(Kind::ListItem)),
         };
         kind.map(Meaning::Block)
@@ -82,17 +76,13 @@ impl Style {
 
 /// The heading of an outline level, which counts from 0.
 pub fn heading(outline: Option<u8>) -> Option<Kind> {
-    outline
-        .filter(|level| *level < BODY_LEVEL)
-        .map(|level| Kind::Heading(level + 1))
+    outline.filter(|level| *level < BODY_LEVEL).map(|level| Kind::Heading(level + 1))
 }
 
 impl Handler for Styles {
     fn start(&mut self, element: &Element<'_>) {
         if element.name() == "style" {
-            self.current = element
-                .attribute("styleId")
-                .map(|id| (id, Style::default()));
+            self.current = element.attribute("styleId").map(|id| (id, Style::default()));
         }
         let Some((_, style)) = &mut self.current else {
             return;
@@ -100,11 +90,7 @@ impl Handler for Styles {
         match element.name() {
             "name" => style.name = element.attribute("val").unwrap_or_default(),
             "basedOn" => style.based_on = element.attribute("val"),
-            "outlineLvl" => {
-                style.outline = element
-                    .attribute("val")
-                    .and_then(|level| level.parse().ok())
-            }
+            "outlineLvl" => style.outline = element.attribute("val").and_then(|level| level.parse().ok()),
             "numId" => style.is_list = element.attribute("val").is_some_and(|id| id != "0"),
             _ => {}
         }

@@ -32,14 +32,8 @@ impl Element<'_> {
     /// The value of the attribute of this name, if it is there and well formed.
     pub fn attribute(&self, name: &str) -> Option<String> {
         let mut attributes = self.0.attributes();
-        let attribute = attributes
-            .with_checks(false)
-            .flatten()
-            .find(|a| a.key.local_name().as_ref() == name)?;
-        attribute
-            .normalized_value(XmlVersion::Explicit1_0)
-            .ok()
-            .map(Into::into)
+        let attribute = attributes.with_checks(false).flatten().find(|a| a.key.local_name().as_ref() == name)?;
+        attribute.normalized_value(XmlVersion::Explicit1_0).ok().map(Into::into)
     }
 }
 
@@ -48,18 +42,12 @@ pub fn walk(path: &str, part: &str, handler: &mut impl Handler) -> Result<(), Er
     let mut reader = Reader::from_str(part);
     let mut depth = 0;
     loop {
-        let event = reader
-            .read_event()
-            .map_err(|error| broken(path, reader.error_position(), &error))?;
+        let event = reader.read_event().map_err(|error| broken(path, reader.error_position(), &error))?;
         match event {
             Event::Start(start) => {
                 depth += 1;
                 if depth > limits::DEPTH {
-                    return Err(Error::too_large(
-                        format_args!("`{path}`"),
-                        limits::DEPTH,
-                        "elements within elements",
-                    ));
+                    return Err(Error::too_large(format_args!("`{path}`"), limits::DEPTH, "elements within elements"));
                 }
                 handler.start(&Element(&start));
             }
@@ -75,27 +63,16 @@ pub fn walk(path: &str, part: &str, handler: &mut impl Handler) -> Result<(), Er
             Event::CData(text) => handler.text(&text.xml10_content()),
             Event::GeneralRef(reference) => {
                 let at = reader.buffer_position();
-                match reference
-                    .resolve_char_ref()
-                    .map_err(|error| broken(path, at, &error))?
-                {
+                match reference.resolve_char_ref().map_err(|error| broken(path, at, &error))? {
                     Some(character) => handler.text(character.encode_utf8(&mut [0; 4])),
                     None => handler.text(predefined(path, at, &reference.xml10_content())?),
                 }
             }
             Event::DocType(_) => {
-                return Err(broken(
-                    path,
-                    reader.buffer_position(),
-                    &"document type definitions are not allowed",
-                ));
+                return Err(broken(path, reader.buffer_position(), &"document type definitions are not allowed"));
             }
             Event::Eof if depth > 0 => {
-                return Err(broken(
-                    path,
-                    reader.buffer_position(),
-                    &"it ends within an element",
-                ));
+                return Err(broken(path, reader.buffer_position(), &"it ends within an element"));
             }
             Event::Eof => return Ok(()),
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
@@ -104,12 +81,9 @@ pub fn walk(path: &str, part: &str, handler: &mut impl Handler) -> Result<(), Er
 }
 
 fn predefined(path: &str, at: u64, name: &str) -> Result<&'static str, Error> {
-    resolve_predefined_entity(name)
-        .ok_or_else(|| broken(path, at, &format_args!("unknown entity `{name}`")))
+    resolve_predefined_entity(name).ok_or_else(|| broken(path, at, &format_args!("unknown entity `{name}`")))
 }
 
 fn broken(path: &str, at: u64, error: &dyn Display) -> Error {
-    Error::Malformed(format!(
-        "`{path}` is not well-formed XML at byte {at}: {error}"
-    ))
+    Error::Malformed(format!("`{path}` is not well-formed XML at byte {at}: {error}"))
 }
