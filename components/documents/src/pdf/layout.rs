@@ -266,10 +266,11 @@ impl Open {
             && line.min < last.max
             && line.max > last.min;
         let is_centred = ((line.min + line.max) - (last.min + last.max)).abs() < 2.0 * size;
-        let is_indented = line.min > last.min + INDENT * size && !is_centred && !self.is_item;
         let is_short = self.ends && last.max < left + (right - left) * SHORT_LINE && !is_centred;
-        let starts_from_right = last.max < right - size && line.max > last.max + size && last.min > left + size;
-        is_like && is_below && !(is_indented && !starts_from_right) && !is_short
+        // Lines that are set against the right margin begin where they may.
+        let is_from_right = last.max < right - size && line.max > last.max + size && last.min > left + size;
+        let is_indented = line.min > last.min + INDENT * size && !is_centred && !self.is_item && !is_from_right;
+        is_like && is_below && !is_indented && !is_short
     }
 }
 
