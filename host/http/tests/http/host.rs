@@ -15,10 +15,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use wasmtime::component::{
-    Accessor, Component as Code, ComponentType, HasData, Instance, Lift, Linker, Lower, ResourceTable,
-};
-use wasmtime_wasi::p2::bindings::io as wasi_io;
+use wasmtime::component::{Accessor, Component as Code, ComponentType, Instance, Lift, Linker, Lower};
 use witan_build::{Checkout, Progress, Workspace};
 use witan_capability::{
     Account, CallContext, CallError, CallState, Capability as _, Component, Decision, Kernel, Limits, Policy, Request,
@@ -28,6 +25,7 @@ use witan_engine::{Engine, Invocation, Reply, Service, ServiceSettings, Settings
 use witan_http::{Client, Resolver, Types};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_system::{Grants, HttpGrant, Instances, Pool, Reuse, Scheme};
+use witan_wasi::Baseline;
 
 /// The guests that send, by the version they send with, and their export.
 pub const FETCHERS: [(&str, &str); 2] = [("fetch-p2", "test:fetch/fetch-sync"), ("fetch-p3", "test:fetch/fetch")];
@@ -76,19 +74,6 @@ impl Policy for Judge {
     }
 }
 
-/// Links wasi:io, which the guests of WASI 0.2 need, onto the table of the store.
-struct Table;
-
-impl HasData for Table {
-    type Data<'a> = &'a mut ResourceTable;
-}
-
-fn link_io(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    wasi_io::error::add_to_linker::<CallState, Table>(linker, |state| &mut state.table)?;
-    wasi_io::poll::add_to_linker::<CallState, Table>(linker, |state| &mut state.table)?;
-    wasi_io::streams::add_to_linker::<CallState, Table>(linker, |state| &mut state.table)
-}
-
 /// A guest with its grants.
 pub struct Host {
     pub service: Arc<Service>,
@@ -115,7 +100,7 @@ impl Setup {
     pub fn start(self, guest: &str) -> wasmtime::Result<Host> {
         let grants = Grants { http: self.grants, ..Grants::default() };
         let mut linker = Linker::new(ENGINE.wasmtime());
-        link_io(&mut linker)?;
+        Baseline.add_to_linker(&mut linker)?;
         Types.add_to_linker(&mut linker)?;
         let client = Client::new(self.settings).unwrap();
         if client.granted(&grants) {
