@@ -16,7 +16,7 @@ struct Arguments {
 enum Task {
     /// Builds the components and the programs that tests run.
     Build(build::Arguments),
-    /// Writes the synchronous twins and the typed forwarders that follow from `wit/`.
+    /// Writes the synchronous twins and the typed forwarders that follow from `wit/`, and the schema of `system.toml`.
     Generate,
 }
 
