@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
 };
 
@@ -28,6 +28,8 @@ pub struct Process {
     pub stdout: Box<dyn StdoutStream + Sync>,
     /// Standard error.
     pub stderr: Box<dyn StdoutStream + Sync>,
+    /// The status with which the guest left through `wasi:cli/exit`, if it did. To the engine, that is a trap.
+    pub exited: Arc<OnceLock<u8>>,
 }
 
 impl Process {
@@ -39,6 +41,7 @@ impl Process {
             stdin: Box::new(empty()),
             stdout: Box::new(Log::new(call, "stdout")),
             stderr: Box::new(Log::new(call, "stderr")),
+            exited: Arc::default(),
         }
     }
 
@@ -50,14 +53,13 @@ impl Process {
             stdin: Box::new(tokio::io::stdin()),
             stdout: Box::new(tokio::io::stdout()),
             stderr: Box::new(tokio::io::stderr()),
+            exited: Arc::default(),
         }
     }
 
-    /// Gives this process to the one call that `state` is for. Before the guest runs: handles that it holds already
-    /// are forgotten.
+    /// Gives this process to the one call that `state` is for. Handles that the guest holds stay what they are.
     pub fn provide(self, state: &mut CallState) {
-        let call = state.call().clone();
-        *state.slot(Wasi::new) = Wasi::with_process(&call, self);
+        state.slot(Wasi::new).replace_process(self);
     }
 }
 

@@ -1,14 +1,16 @@
 use wasmtime_wasi::p2::bindings::{
-    cli::{environment, stdout},
+    cli::{environment, exit, stdout},
     clocks::wall_clock,
     filesystem::preopens,
     random::random,
 };
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi_io::bindings::wasi::io::streams::HostOutputStream;
 use witan_capability::{Action, CallContext, CallError, Limits, Meter};
 use witan_system::Grants;
 
 use super::Guest;
+use crate::Process;
 
 #[test]
 fn without_grants_there_is_nothing_to_find() {
@@ -46,6 +48,25 @@ fn the_wall_clock_is_a_matter_of_policy_and_its_refusal_ends_the_store() {
     let mut guest = Guest::with(grants, CallContext::local(), Limits::default(), |_| false);
     let error = wall_clock::Host::now(&mut guest.view()).unwrap_err();
     assert!(matches!(CallError::from_engine("guest", &error), CallError::Denied(_)));
+}
+
+#[tokio::test]
+async fn a_call_may_be_given_a_process() {
+    let mut guest = Guest::new(Grants::default());
+    let output = MemoryOutputPipe::new(100);
+    let process = Process {
+        arguments: vec!["guest".into(), "--help".into()],
+        stdout: Box::new(output.clone()),
+        ..Process::logged(guest.state.call())
+    };
+    let exited = process.exited.clone();
+    process.provide(&mut guest.state);
+    assert_eq!(environment::Host::get_arguments(&mut guest.view()).unwrap(), ["guest", "--help"]);
+    let stream = stdout::Host::get_stdout(&mut guest.view()).unwrap();
+    guest.view().blocking_write_and_flush(stream, b"hello".to_vec()).await.unwrap();
+    assert_eq!(output.contents(), "hello");
+    assert!(exit::Host::exit_with_code(&mut guest.view(), 3).is_err());
+    assert_eq!(exited.get(), Some(&3));
 }
 
 #[tokio::test]
