@@ -66,6 +66,10 @@ impl Process {
 /// What waits for the end of its line at most. A longer line is cut into several.
 const LINE: usize = 4096;
 
+/// What a line is charged beyond its bytes: in the log it has a time and the names of its component and trace, and a
+/// flood of empty lines is a flood.
+const LINE_OVERHEAD: u64 = 100;
+
 /// How much a guest may write at once.
 const WRITE: usize = 64 << 10;
 
@@ -92,7 +96,8 @@ impl Lines {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), LimitExceeded> {
-        self.call.account.charge(Meter::LogBytes, bytes.len() as u64)?;
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.call.account.charge(Meter::LogBytes, bytes.len() as u64 + lines * LINE_OVERHEAD)?;
         let mut pending = self.pending();
         for &byte in bytes {
             if byte == b'\n' || pending.len() == LINE {

@@ -71,7 +71,7 @@ async fn a_call_may_be_given_a_process() {
 
 #[tokio::test]
 async fn output_is_charged_and_a_flood_ends_the_call() {
-    let limits = Limits { log_bytes: 10, ..Limits::default() };
+    let limits = Limits { log_bytes: 110, ..Limits::default() };
     let mut guest = Guest::with(Grants::default(), CallContext::local(), limits, |_| true);
     let stream = stdout::Host::get_stdout(&mut guest.view()).unwrap();
     let number = stream.rep();
@@ -80,7 +80,7 @@ async fn output_is_charged_and_a_flood_ends_the_call() {
         guest.view().blocking_write_and_flush(stream, bytes.to_vec()).await
     };
     write(&mut guest, b"12345\n").await.unwrap();
-    assert_eq!(guest.state.call().account.used(Meter::LogBytes), 6);
+    assert_eq!(guest.state.call().account.used(Meter::LogBytes), 106);
     let error = write(&mut guest, b"12345").await.unwrap_err();
     assert!(matches!(error, wasmtime_wasi_io::streams::StreamError::Trap(_)));
     assert!(matches!(guest.state.call().account.ended(), Some(CallError::Limit(_))));

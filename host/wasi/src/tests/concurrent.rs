@@ -277,5 +277,5 @@ async fn output_is_charged() {
         receiver.await.unwrap().unwrap();
     })
     .await;
-    assert_eq!(store.data().call().account.used(Meter::LogBytes), 6);
+    assert_eq!(store.data().call().account.used(Meter::LogBytes), 106);
 }
