@@ -6,7 +6,7 @@ use super::bindings::wasi::filesystem::types::ErrorCode;
 /// The error of a tool that met `code` at `path`.
 pub(super) fn failed(path: &str, code: &ErrorCode) -> Error {
     let reason = match code {
-        ErrorCode::ReadOnly => return Error::Denied(format!("`{path}` may be read only")),
+        ErrorCode::ReadOnly => return Error::Denied(format!("`{path}` may not be written")),
         ErrorCode::Access | ErrorCode::NotPermitted => return Error::Denied(format!("`{path}` is not granted")),
         ErrorCode::NoEntry => "does not exist",
         ErrorCode::Exist => "exists already; use the mode `replace` or `append`",
