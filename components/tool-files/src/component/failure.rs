@@ -11,7 +11,7 @@ pub(super) fn failed(path: &str, code: &ErrorCode) -> Error {
         ErrorCode::NoEntry => "does not exist",
         ErrorCode::Exist => "exists already; use the mode `replace` or `append`",
         ErrorCode::IsDirectory => "is a folder",
-        ErrorCode::NotDirectory => "goes through something that is no folder",
+        ErrorCode::NotDirectory => "is no folder, or lies in something that is none",
         ErrorCode::Loop => "goes through too many links",
         ErrorCode::NameTooLong => "has too long a name",
         ErrorCode::Quota | ErrorCode::InsufficientSpace => "cannot grow: no space is left",
