@@ -35,6 +35,7 @@ pub(crate) async fn respond(
     run: impl Future<Output = Result<(), CallError>> + Send + 'static,
     mut response: oneshot::Receiver<Response<WasiBody>>,
     method: &Method,
+    component: &str,
 ) -> Result<Response<ResponseBody>, CallError> {
     let mut run: Run = Box::pin(run);
     let mut ended = None;
@@ -53,7 +54,7 @@ pub(crate) async fn respond(
         }
         None => Some(run),
     };
-    let silent = || CallError::Invalid("the component ended without an answer".to_owned());
+    let silent = || CallError::Trapped { component: component.to_owned(), message: "it gave no answer".to_owned() };
     let (head, body) = answer.ok_or_else(silent)?.into_parts();
     let bodiless = *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

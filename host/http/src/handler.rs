@@ -93,7 +93,7 @@ pub async fn serve(
 ) -> Result<Response<ResponseBody>, CallError> {
     let method = request.method().clone();
     let (run, response) = service.begin(context, account, Serve { request }).await?;
-    exchange::respond(run, response, &method).await
+    exchange::respond(run, response, &method, service.name()).await
 }
 
 /// The call of a component with a request.

@@ -7,14 +7,13 @@ use wasmtime_wasi_http::ForbiddenHeaderFilter;
 
 /// Headers that belong to one connection, not to the message (RFC 9110, section 7.6.1), and those by which a message
 /// could be cut up or routed otherwise than it was checked. `host` is here because the host writes it.
-const FORBIDDEN: [HeaderName; 12] = [
+const FORBIDDEN: [HeaderName; 11] = [
     header::CONNECTION,
     header::EXPECT,
     header::HOST,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("http2-settings"),

@@ -120,7 +120,7 @@ async fn a_component_that_fails_fails_alone() {
 async fn a_component_that_gives_no_answer_is_an_error() {
     let host = Setup::default().start("serve-p2").unwrap();
     let silent = send(&host, "/silent", "").await.map(|_| ());
-    assert!(matches!(silent, Err(CallError::Invalid(_))), "{silent:?}");
+    assert!(matches!(silent, Err(CallError::Trapped { .. })), "{silent:?}");
 }
 
 #[tokio::test]
