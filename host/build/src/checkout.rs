@@ -129,7 +129,10 @@ impl Checkout {
     }
 
     /// Where cargo builds guests: beside the host's own folders, which have another profile and lock.
-    fn target_folder(&self) -> io::Result<PathBuf> {
+    ///
+    /// # Errors
+    /// Where the current folder is not known.
+    pub fn target_folder(&self) -> io::Result<PathBuf> {
         let base = env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from);
         std::path::absolute(base.join("guests"))
     }

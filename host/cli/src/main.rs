@@ -1,2 +1,59 @@
-//! x
-fn main() {}
+//! The `witan` binary: assembles a host and runs one command. The one place that lists capabilities.
+
+mod client;
+mod command;
+mod host;
+mod output;
+mod source;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+/// An operating system for AI agents: runs systems of WebAssembly components, held to grants and limits.
+#[derive(Parser)]
+#[command(name = "witan", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: command::Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  witan task summarize README.md             summarize a file
+  witan up                                   serve the system on 127.0.0.1:8080
+  witan check --explain summarize            what a component may do, in plain words
+  witan run tool.wasm --dir docs             run somebody else's component, with one folder granted";
+
+/// Flags that every command takes.
+#[derive(clap::Args, Clone)]
+pub(crate) struct Global {
+    /// The system to load.
+    #[arg(long, global = true, value_name = "FILE", env = "WITAN_SYSTEM")]
+    system: Option<PathBuf>,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    /// What to log to standard error: a level, or a filter such as `warn,witan_engine=debug`.
+    #[arg(long, global = true, value_name = "FILTER", env = "WITAN_LOG")]
+    log: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let command::Command::CompileWorker = arguments.command {
+        return ExitCode::from(u8::try_from(witan_engine::compile_worker()).unwrap_or(1));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::failure(&arguments.global, &anyhow::Error::new(error)),
+    };
+    let code = match runtime.block_on(command::run(arguments.command, &arguments.global)) {
+        Ok(code) => code,
+        Err(error) => output::failure(&arguments.global, &error),
+    };
+    // Blocking reads of standard input cannot be cancelled; they must not hold up the end.
+    runtime.shutdown_background();
+    code
+}

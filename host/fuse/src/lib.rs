@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use wac_graph::{
     CompositionGraph, EncodeError, EncodeOptions, NodeId, PackageId,
-    types::{Package, WorldId},
+    types::{Package, Types, WorldId},
 };
 use witan_system::Grants;
 
@@ -68,6 +68,20 @@ pub fn fuse(parts: &[Part<'_>], wires: &[Wire<'_>]) -> Result<Vec<u8>, FuseError
     // The composer asserts what it believes of components; bytes that come from elsewhere may know better.
     catch_unwind(AssertUnwindSafe(|| compose(parts, wires)))
         .unwrap_or_else(|_| Err(FuseError::Unsupported { part: names(parts), detail: "the composer gave up".into() }))
+}
+
+/// The names of what the component called `name` imports.
+///
+/// # Errors
+/// When its bytes are no component that can be fused.
+pub fn imports(name: &str, bytes: &[u8]) -> Result<Vec<String>, FuseError> {
+    let unsupported = |detail: String| FuseError::Unsupported { part: name.into(), detail: detail.into() };
+    let mut types = Types::new();
+    let read = catch_unwind(AssertUnwindSafe(|| Package::from_bytes(name, None, bytes, &mut types)));
+    let package = read
+        .map_err(|_| unsupported("the composer gave up".to_owned()))?
+        .map_err(|error| unsupported(format!("{error:#}")))?;
+    Ok(types[package.ty()].imports.keys().cloned().collect())
 }
 
 fn names(parts: &[Part<'_>]) -> Box<str> {

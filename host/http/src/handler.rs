@@ -50,7 +50,7 @@ impl Protocol {
 pub fn incoming<B>(request: Request<B>, scheme: Scheme) -> Result<Request<WasiBody>, CallError>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: Into<Error>,
 {
     let (mut head, body) = request.into_parts();
     let mut uri = head.uri.into_parts();
@@ -61,11 +61,7 @@ where
     uri.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
     head.uri =
         Uri::from_parts(uri).map_err(|error| CallError::Invalid(format!("the request has no target: {error}")))?;
-    let body = body.map_err(|error| {
-        tracing::debug!(%error, "the body of a request broke off");
-        Error::ConnectionTerminated
-    });
-    Ok(Request::from_parts(head, body.boxed_unsync()))
+    Ok(Request::from_parts(head, body.map_err(Into::into).boxed_unsync()))
 }
 
 fn authority(headers: &HeaderMap) -> Result<Authority, CallError> {

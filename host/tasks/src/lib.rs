@@ -4,6 +4,7 @@
 //! [`Tasks::submit`]. How failures of every layer map to codes, HTTP statuses and exit codes is in [`Code`] and nowhere
 //! else.
 
+mod component;
 mod envelope;
 mod error;
 mod handler;
@@ -13,6 +14,7 @@ mod record;
 mod request;
 mod runner;
 
+pub use component::ComponentHandler;
 pub use envelope::{EngineChoice, Envelope, Outcome, Passage, Route, SCHEMA_VERSION, State, Status, Usage};
 pub use error::{Code, ErrorOrigin, ErrorType, TaskError};
 pub use handler::{Event, Handler, HandlerError, Work, WorkInput};

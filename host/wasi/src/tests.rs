@@ -1,9 +1,7 @@
 //! What the host functions do, called as the bindings call them.
 
 mod baseline;
-mod concurrent;
 mod filesystem;
-mod sockets;
 
 use std::{
     path::Path,

@@ -2,6 +2,7 @@
 
 mod build;
 mod generate;
+mod test;
 
 use clap::{Parser, Subcommand};
 
@@ -16,13 +17,16 @@ struct Arguments {
 enum Task {
     /// Builds the components and the programs that tests run.
     Build(build::Arguments),
-    /// Writes the synchronous twins and the typed forwarders that follow from `wit/`, and the schema of `system.toml`.
+    /// Runs all tests, after building what they need.
+    Test(test::Arguments),
+    /// Writes the synchronous twins and the typed forwarders that follow from `wit/`.
     Generate,
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Build(arguments) => build::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
         Task::Generate => generate::run(),
     }
 }

@@ -1,0 +1,62 @@
+//! Speaks to a running host over its HTTP API.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
+use url::Url;
+use witan_tasks::{Envelope, TaskRequest, TaskView};
+
+/// How long one request waits for a task before it asks again.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A client of one host.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: Url,
+}
+
+impl Client {
+    pub(crate) fn new(server: Url) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().build().context("cannot set up an HTTP client")?;
+        Ok(Self { http, server })
+    }
+
+    /// Has the host do a task, and waits for its end.
+    pub(crate) async fn task(&self, request: &TaskRequest) -> anyhow::Result<Envelope> {
+        let wait = WAIT.as_secs();
+        let url = self.url(&format!("v1/tasks?wait={wait}"))?;
+        let mut view: TaskView = self.answer(self.http.post(url).json(request)).await?;
+        loop {
+            if let Some(envelope) = view.envelope {
+                return Ok(envelope);
+            }
+            view = self.get(&format!("v1/tasks/{}?wait={wait}", view.id)).await?;
+        }
+    }
+
+    /// Reads `path`.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.answer(self.http.get(self.url(path)?)).await
+    }
+
+    fn url(&self, path: &str) -> anyhow::Result<Url> {
+        self.server.join(path).with_context(|| format!("`{}` is not the address of a host", self.server))
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let response = request.send().await.with_context(|| {
+            format!("cannot reach a host at `{}`; start one with `witan up`, or correct `--server`", self.server)
+        })?;
+        let status = response.status();
+        let body = response.bytes().await.context("the host ended its answer early")?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).context("the host answered something else than it should");
+        }
+        let error: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        match error.pointer("/error/message").and_then(serde_json::Value::as_str) {
+            Some(message) => bail!("the host refused: {message}"),
+            None => bail!("the host answered {status}"),
+        }
+    }
+}

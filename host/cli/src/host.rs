@@ -1,0 +1,137 @@
+//! Assembles a host: engine, policy, capabilities, loader.
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use witan_capability::{Capability, Kernel};
+use witan_engine::{Cache, Compiler, Engine, Settings};
+use witan_loader::{Loader, Running};
+use witan_policy::{DecisionLog, GrantPolicy};
+use witan_system::System;
+use witan_tasks::ComponentHandler;
+use witan_tools::Tools;
+
+/// A host that can load systems.
+pub(crate) struct Host {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) policy: Arc<GrantPolicy>,
+    state: PathBuf,
+    record: bool,
+}
+
+/// What a host is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// To hold components to their grants.
+    Enforce,
+    /// To find out which grants they need.
+    Record,
+}
+
+impl Host {
+    /// A host sized as `system` says, which keeps its data in the system's folder.
+    pub(crate) fn new(system: &System, mode: Mode) -> anyhow::Result<Self> {
+        let state = system.folder().join(&system.host.state);
+        std::fs::create_dir_all(&state).with_context(|| format!("cannot make the folder `{}`", state.display()))?;
+        let log = DecisionLog::to_file(&state.join("decisions.jsonl"))
+            .with_context(|| format!("cannot write the decision log in `{}`", state.display()))?;
+        let policy = GrantPolicy::new(log);
+        let policy = Arc::new(if mode == Mode::Record { policy.recording() } else { policy });
+        let kernel = Kernel::new(policy.clone());
+        let engine = Engine::new(Settings {
+            pool: system.host.pool.clone(),
+            compile: system.host.compile.clone(),
+            memory: widest_memory(system),
+        })?;
+        Ok(Self { engine, kernel, policy, state, record: mode == Mode::Record })
+    }
+
+    /// Loads `system` with a progress bar, and runs the health checks.
+    pub(crate) async fn load(&self, system: System) -> anyhow::Result<Running> {
+        let tools = Tools::default();
+        let loader = self.loader(tools.clone())?;
+        let bar = bar(system.components.len());
+        let running = loader.load(system, &|name| step(&bar, name.as_str())).await;
+        bar.finish_and_clear();
+        let running = running?;
+        tools.set(running.tools().map(|(name, service)| (name.clone(), service.clone())));
+        Ok(running)
+    }
+
+    /// As [`Self::load`], without running code of the components.
+    pub(crate) fn prepare(&self, system: System) -> anyhow::Result<Running> {
+        let bar = bar(system.components.len());
+        let running = self.loader(Tools::default())?.prepare(system, &|name| step(&bar, name.as_str()));
+        bar.finish_and_clear();
+        Ok(running?)
+    }
+
+    fn loader(&self, tools: Tools) -> anyhow::Result<Loader> {
+        Ok(Loader {
+            engine: self.engine.clone(),
+            kernel: self.kernel.clone(),
+            capabilities: capabilities(&self.state, tools)?,
+            cache: Some(cache(&self.state)?),
+            compiler: Some(compiler()?),
+            link_all: self.record,
+        })
+    }
+}
+
+/// Every capability of this host.
+fn capabilities(state: &Path, tools: Tools) -> anyhow::Result<Vec<Arc<dyn Capability>>> {
+    let mut all = witan_wasi::capabilities();
+    all.push(Arc::new(witan_http::Types));
+    all.push(Arc::new(witan_http::Client::new(witan_http::Settings::default())?));
+    all.push(Arc::new(witan_config::Config));
+    all.push(Arc::new(witan_logging::Logging::default()));
+    all.push(Arc::new(witan_keyvalue::Keyvalue::new(state.join("keyvalue.sqlite"))));
+    all.push(Arc::new(tools));
+    Ok(all)
+}
+
+/// The widest memory that any call tree may use: no single memory can be larger.
+fn widest_memory(system: &System) -> u64 {
+    let own = system.components.values().map(|component| component.limits.call.memory);
+    own.chain([system.limits.memory]).max().unwrap_or(0).next_multiple_of(64 << 10)
+}
+
+fn cache(state: &Path) -> anyhow::Result<Cache> {
+    Ok(Cache::open(state.join("code"), &state.join("code.key"))?)
+}
+
+/// This very program, as the child process that compiles.
+fn compiler() -> anyhow::Result<Compiler> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(Compiler { program, arguments: vec!["compile-worker".to_owned()] })
+}
+
+fn bar(components: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(components as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} compiled {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn step(bar: &ProgressBar, name: &str) {
+    bar.set_message(name.to_owned());
+    bar.inc(1);
+}
+
+/// What serves each intent of `running`.
+pub(crate) fn handlers(running: &Running) -> witan_tasks::Handlers {
+    running
+        .intents()
+        .map(|(intent, service)| (intent.to_owned(), Arc::new(ComponentHandler::new(service.clone())) as _))
+        .collect()
+}

@@ -1,0 +1,55 @@
+//! What people and programs read: errors with their remedy, and JSON where it is asked for.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use crate::Global;
+
+/// Prints `error` with its causes to standard error, or as JSON to standard output, and gives the exit code.
+pub(crate) fn failure(global: &Global, error: &anyhow::Error) -> ExitCode {
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    if global.json {
+        json(&serde_json::json!({ "error": { "message": error.to_string(), "causes": causes } }));
+    } else {
+        let mut stderr = std::io::stderr().lock();
+        let (red, reset) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let _closed = writeln!(stderr, "{red}error:{reset} {error}");
+        for cause in causes {
+            let _closed = writeln!(stderr, "  cause: {cause}");
+        }
+    }
+    ExitCode::FAILURE
+}
+
+/// Whether standard error is a terminal that takes colours.
+pub(crate) fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Prints `value` as indented JSON. A reader that has gone away is no error.
+pub(crate) fn json(value: &impl Serialize) {
+    if let Ok(text) = serde_json::to_string_pretty(value) {
+        line(&text);
+    }
+}
+
+/// Prints a line of text. A reader that has gone away is no error.
+pub(crate) fn line(text: &str) {
+    let _closed = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints why a task failed to standard error.
+pub(crate) fn task_error(error: &witan_tasks::TaskError) {
+    let (red, reset) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let mut stderr = std::io::stderr().lock();
+    let _closed = writeln!(stderr, "{red}error:{reset} {}", error.message);
+    for (label, detail) in [("param", &error.param), ("limit", &error.limit), ("decision", &error.decision)] {
+        if let Some(detail) = detail {
+            let _closed = writeln!(stderr, "  {label}: {detail}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `cargo xtask test`: all tests, after setting up what they need.
+
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use witan_build::{Checkout, Progress, Workspace};
+
+/// Which tests to run.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Given to the host's `cargo test`, such as the name of a test.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// Builds the guests, then runs the tests of the host and those of the guests.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask` inside one")?;
+    for workspace in [Workspace::Components, Workspace::Programs] {
+        checkout.build(workspace, &Progress::stderr())?;
+    }
+    let root = checkout.root();
+    cargo(Command::new("cargo").arg("test").arg("--workspace").args(&arguments.arguments).current_dir(root))?;
+    if arguments.arguments.is_empty() {
+        let guests = checkout.target_folder()?;
+        cargo(Command::new("cargo").arg("test").current_dir(root.join("components")).env("CARGO_TARGET_DIR", guests))?;
+    }
+    Ok(())
+}
+
+fn cargo(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().context("cannot run `cargo`; install Rust with rustup")?;
+    if !status.success() {
+        bail!("`{command:?}` failed: {status}");
+    }
+    Ok(())
+}
