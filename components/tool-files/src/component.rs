@@ -46,9 +46,6 @@ mod bindings {
 /// How much of a file `search` looks at.
 const MOST_SEARCHED: u64 = 16 * 1024 * 1024;
 
-/// How many files below a folder `search` looks at.
-const MOST_FILES: usize = 10_000;
-
 /// How many failures `search` names, so that a folder without permissions does not fill the answer.
 const MOST_SKIPPED: usize = 20;
 
@@ -129,13 +126,13 @@ async fn list(arguments: arguments::List) -> Result<Listing, Error> {
     let limit = arguments::at_most("limit", arguments.limit, MOST_ENTRIES)? as usize;
     let path = normalise(&arguments.path)?;
     let roots = Roots::open();
-    let mut entries = match roots.locate(&path) {
-        Err(_) if path == "/" => roots.entries(),
-        located => entries(located?, arguments.recursive, limit).await?,
+    let mut listing = match roots.locate(&path) {
+        Err(_) if path == "/" => Listing { entries: roots.entries(), truncated: false },
+        located => entries(located?, arguments.recursive).await?,
     };
-    let truncated = entries.len() > limit;
-    entries.truncate(limit);
-    Ok(Listing { entries, truncated })
+    listing.truncated |= listing.entries.len() > limit;
+    listing.entries.truncate(limit);
+    Ok(listing)
 }
 
 async fn stat(arguments: arguments::Stat) -> Result<Status, Error> {
@@ -155,15 +152,15 @@ async fn search(arguments: arguments::Search) -> Result<Matches, Error> {
     let roots = Roots::open();
     let located = roots.locate(&path)?;
     let mut found = Matches { matches: Vec::new(), files: 0, truncated: false, skipped: Vec::new() };
-    let mut paths = match files::kind(&located.stat().await?.type_) {
+    let paths = match files::kind(&located.stat().await?.type_) {
         Kind::Folder => {
-            let entries = entries(located, true, MOST_FILES).await?;
-            entries.into_iter().filter(|entry| entry.kind == Kind::File).map(|entry| entry.path).collect()
+            let listing = entries(located, true).await?;
+            found.truncated = listing.truncated;
+            let files = listing.entries.into_iter().filter(|entry| entry.kind == Kind::File);
+            files.map(|entry| entry.path).collect()
         }
         _ => vec![path],
     };
-    found.truncated = paths.len() > MOST_FILES;
-    paths.truncate(MOST_FILES);
     for path in paths {
         if found.matches.len() > limit {
             break;
@@ -220,26 +217,37 @@ async fn write(arguments: arguments::Write) -> Result<Written, Error> {
     Ok(Written { path, bytes })
 }
 
-/// The entries of a folder and, if `recursive`, of the folders in it, in the order of their paths. Stops with more than
-/// `limit`, so that the caller can tell that there are more.
-async fn entries(folder: Located<'_>, recursive: bool, limit: usize) -> Result<Vec<Entry>, Error> {
+/// The entries of a folder and, if `recursive`, of the folders in it, in the order of their paths. All are read before
+/// some are chosen, so that the same folder gives the same list; past [`MOST_ENTRIES`], or where a folder inside may
+/// not be read, the list is truncated.
+async fn entries(folder: Located<'_>, recursive: bool) -> Result<Listing, Error> {
+    let most = MOST_ENTRIES as usize;
     let mut found = Vec::new();
+    let mut truncated = false;
     let mut waiting = vec![(folder.relative.to_owned(), folder.path.to_owned())];
-    while let Some((relative, path)) = waiting.pop() {
-        let read = files::read_folder(folder.root, &relative, limit + 1 - found.len().min(limit)).await;
-        for (name, kind) in read.map_err(|code| failed(&path, &code))? {
+    while let Some((relative, path)) = waiting.pop()
+        && found.len() <= most
+    {
+        let read = match files::read_folder(folder.root, &relative, most + 1 - found.len()).await {
+            Ok(read) => read,
+            Err(code) if path == folder.path => return Err(failed(&path, &code)),
+            Err(_) => {
+                truncated = true;
+                continue;
+            }
+        };
+        for (name, kind) in read {
             let path = join(&path, &name);
             if recursive && kind == Kind::Folder {
                 waiting.push((join(&relative, &name), path.clone()));
             }
             found.push(Entry { path, kind });
         }
-        if found.len() > limit {
-            break;
-        }
     }
+    truncated |= found.len() > most;
     found.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(found)
+    found.truncate(most);
+    Ok(Listing { entries: found, truncated })
 }
 
 /// What an error says, for a list of what was skipped.

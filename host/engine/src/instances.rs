@@ -27,9 +27,12 @@ impl Instances {
         Some(kept.swap_remove(at))
     }
 
+    /// Keeps an instance for the next call, unless it still holds handles: a file of one task, or an output that is
+    /// charged to one call, is not another's.
     pub(crate) fn keep(&self, mut leased: Leased) {
         leased.calls += 1;
-        if !self.may_keep(leased.store.data().call()) || leased.calls >= self.settings.calls {
+        let state = leased.store.data();
+        if !self.may_keep(state.call()) || leased.calls >= self.settings.calls || !state.table.is_empty() {
             return;
         }
         leased.store.data_mut().park();

@@ -52,6 +52,11 @@ impl Host {
             .root()
             .func_wrap_concurrent("park", |_, ()| Box::pin(std::future::pending::<wasmtime::Result<()>>()))
             .unwrap();
+        let hold = |mut store: wasmtime::StoreContextMut<'_, CallState>, ()| {
+            store.data_mut().table.push("a handle")?;
+            Ok(())
+        };
+        linker.root().func_wrap("hold", hold).unwrap();
         let pre = linker.instantiate_pre(&code).unwrap();
         let component = Arc::new(Component { name: "guest".into(), digest: [0; 32], grants: Arc::default() });
         let version = Version::new(engine.clone(), component, pre, Instances { reuse, ..Instances::default() });
@@ -224,4 +229,25 @@ async fn a_kept_instance_serves_its_tenant_and_no_other() {
     assert_eq!(call(&two).await, 1);
     assert_eq!(call(&one.narrow_privacy(witan_capability::Privacy::LocalOnly)).await, 1);
     assert_eq!(call(&one).await, 3);
+}
+
+#[tokio::test]
+async fn an_instance_that_holds_a_handle_is_not_kept() {
+    let text = r#"(component
+        (import "hold" (func $hold))
+        (core func $hold (canon lower (func $hold)))
+        (core module $m
+            (import "" "hold" (func $hold))
+            (global $n (mut i32) (i32.const 0))
+            (func (export "run") (result i32)
+                (call $hold)
+                (global.set $n (i32.add (global.get $n) (i32.const 1)))
+                (global.get $n)))
+        (core instance $i (instantiate $m (with "" (instance (export "hold" (func $hold))))))
+        (func (export "run") (result u32) (canon lift (core func $i "run"))))"#;
+    let host = Host::with(text, Reuse::Serial, ServiceSettings::default());
+    for _ in 0..2 {
+        assert_eq!(host.call(Limits::default()).await, Ok(1));
+        host.service.current().drained().await;
+    }
 }

@@ -50,7 +50,7 @@ impl Protocol {
 pub fn incoming<B>(request: Request<B>, scheme: Scheme) -> Result<Request<WasiBody>, CallError>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Error>,
+    B::Error: std::fmt::Display,
 {
     let (mut head, body) = request.into_parts();
     let mut uri = head.uri.into_parts();
@@ -61,7 +61,11 @@ where
     uri.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
     head.uri =
         Uri::from_parts(uri).map_err(|error| CallError::Invalid(format!("the request has no target: {error}")))?;
-    Ok(Request::from_parts(head, body.map_err(Into::into).boxed_unsync()))
+    let body = body.map_err(|error| {
+        tracing::debug!(%error, "the body of a request broke off");
+        Error::ConnectionTerminated
+    });
+    Ok(Request::from_parts(head, body.boxed_unsync()))
 }
 
 fn authority(headers: &HeaderMap) -> Result<Authority, CallError> {

@@ -32,6 +32,9 @@ const MESSAGE: usize = 8192;
 /// Bytes of a context that are logged.
 const CONTEXT: usize = 128;
 
+/// What a line is charged beyond its bytes: in the log it has a time and the names of its component and trace.
+const LINE_OVERHEAD: u64 = 100;
+
 /// wasi:logging/logging. One for the host: the rates of all components are kept in it.
 #[derive(Default)]
 pub struct Logging {
@@ -86,7 +89,7 @@ fn log(
         .take(&rate, now);
     let Passage::Passes { dropped } = passage else { return Ok(()) };
     let (context, message) = (line(context, CONTEXT), line(message, MESSAGE));
-    call.account.charge(Meter::LogBytes, (context.len() + message.len()) as u64)?;
+    call.account.charge(Meter::LogBytes, (context.len() + message.len()) as u64 + LINE_OVERHEAD)?;
     if dropped > 0 {
         tracing::warn!(component = %call.component.name, "{dropped} lines were dropped: more than the granted rate");
     }

@@ -69,7 +69,7 @@ fn a_line_is_logged_under_its_component_and_charged() {
     let call = call(true, Limits::default());
     let text = logged(|| log(&Buckets::default(), &call, Instant::now(), &info("hello")).unwrap());
     assert!(text.contains("witan::guest") && text.contains("component=guest") && text.contains("hello"), "{text}");
-    assert_eq!(call.account.used(Meter::LogBytes), 9);
+    assert_eq!(call.account.used(Meter::LogBytes), 109);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_flood_is_dropped_and_counted() {
 
 #[test]
 fn more_bytes_than_the_limit_end_the_call() {
-    let call = call(true, Limits { log_bytes: 10, ..Limits::default() });
+    let call = call(true, Limits { log_bytes: 110, ..Limits::default() });
     let error = log(&Buckets::default(), &call, Instant::now(), &info("0123456789")).unwrap_err();
     assert!(matches!(CallError::from_engine("guest", &error), CallError::Limit(_)));
 }

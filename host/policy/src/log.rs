@@ -1,90 +1,105 @@
 //! The decision log: every denial and every effect, who asked, what for, and why it was answered so.
 //!
-//! Deciding must never wait for a disk. Entries go to a ring in memory, and over a bounded channel to a thread that
-//! writes them as JSON lines. Where the thread falls behind, entries are dropped from the file, never from the
-//! caller's time; the file says how many are missing, and so does [`DecisionLog::dropped`].
+//! Deciding must never wait for a disk, nor for the thread that writes to one. An entry is put into memory, and a
+//! thread takes what has gathered there every so often and writes it as JSON lines. Where the disk falls behind,
+//! entries are dropped from the file, never from the caller's time; the file says how many are missing, and so does
+//! [`DecisionLog::dropped`].
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
+use serde::ser::SerializeStruct;
 use uuid::Uuid;
-use witan_capability::{Action, DecisionId, HostFunction, Request};
+use witan_capability::{Action, CallContext, DecisionId, HostFunction, Request};
 
 /// Entries that the ring holds: some minutes of a busy host, in about a megabyte.
 const RING: usize = 4_096;
 /// Entries that may wait for the disk.
-const QUEUE: usize = 8_192;
+const QUEUE: usize = 16_384;
+/// How long entries gather before they are written: waking a thread for each would cost more than deciding.
+const GATHER: Duration = Duration::from_millis(50);
 /// The file is set aside at this size, and the one that was set aside before it is removed.
 const LARGEST_FILE: u64 = 64 << 20;
 /// A longer resource is cut: a guest chooses its length, and the log keeps many.
 const LONGEST_RESOURCE: usize = 512;
 
 /// One decision.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Identifies it; errors and spans carry the same.
     pub decision: DecisionId,
     /// When, in milliseconds since the Unix epoch.
     pub time_ms: u64,
     /// The component that asked.
-    #[serde(serialize_with = "as_text")]
     pub component: Arc<str>,
-    /// For whom.
-    pub principal: String,
-    /// Whose data.
-    pub tenant: String,
-    /// The task that the call belongs to.
-    pub task: Option<Uuid>,
-    /// Joins it with the spans and log lines of the call tree.
-    pub trace: Uuid,
+    /// For whom, and in which task and trace.
+    pub context: CallContext,
     /// The host function.
-    #[serde(serialize_with = "as_text")]
     pub function: HostFunction,
     /// What was asked.
     pub action: Action,
     /// To what; cut where it is long.
     pub resource: String,
-    /// Whether it was allowed.
-    pub allowed: bool,
-    /// Why it was refused; empty where it was allowed.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub reason: String,
+    /// Why it was refused; `None` where it was allowed.
+    pub refused: Option<String>,
 }
 
-fn as_text<S: serde::Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+impl Serialize for Entry {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_struct("Entry", 13)?;
+        line.serialize_field("decision", &self.decision)?;
+        line.serialize_field("time_ms", &self.time_ms)?;
+        line.serialize_field("allowed", &self.refused.is_none())?;
+        line.serialize_field("component", &*self.component)?;
+        line.serialize_field("principal", self.context.principal())?;
+        line.serialize_field("tenant", self.context.tenant())?;
+        line.serialize_field("privacy", &self.context.privacy())?;
+        line.serialize_field("task", &self.context.task())?;
+        line.serialize_field("trace", &self.context.trace())?;
+        line.serialize_field("function", &self.function.to_string())?;
+        line.serialize_field("action", &self.action)?;
+        line.serialize_field("resource", &self.resource)?;
+        line.serialize_field("reason", &self.refused)?;
+        line.end()
+    }
 }
 
 /// Keeps the newest decisions in memory, and all of them in a file where one was given.
 #[derive(Debug)]
 pub struct DecisionLog {
     ids: Ids,
-    ring: Mutex<VecDeque<Arc<Entry>>>,
-    sink: Option<Sink>,
-    dropped: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
-struct Sink {
-    /// `None` once it is being dropped, which ends the thread.
-    queue: Option<SyncSender<Arc<Entry>>>,
-    thread: Option<JoinHandle<()>>,
+/// What the log and the thread that writes its file share.
+#[derive(Debug, Default)]
+struct Shared {
+    entries: Mutex<Entries>,
+    /// Signalled when there is something to write, and when the log ends.
+    wake: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    newest: VecDeque<Arc<Entry>>,
+    unwritten: Vec<Arc<Entry>>,
+    ended: bool,
 }
 
 impl DecisionLog {
     /// A log in memory only.
     pub fn in_memory() -> Self {
-        Self { ids: Ids::new(), ring: Mutex::default(), sink: None, dropped: Arc::default() }
+        Self { ids: Ids::new(), shared: Arc::default(), writer: None }
     }
 
     /// A log that also appends to the file at `path`, as lines of JSON.
@@ -92,69 +107,70 @@ impl DecisionLog {
     /// # Errors
     /// When the file cannot be opened for appending, or the thread that writes it cannot be started.
     pub fn to_file(path: &Path) -> io::Result<Self> {
-        let file = Lines::open(path)?;
-        let (queue, entries) = sync_channel(QUEUE);
-        let dropped = Arc::<AtomicU64>::default();
-        let counter = Arc::clone(&dropped);
-        let thread = std::thread::Builder::new()
-            .name("witan-decisions".to_owned())
-            .spawn(move || write(file, &entries, &counter))?;
-        let sink = Some(Sink { queue: Some(queue), thread: Some(thread) });
-        Ok(Self { sink, dropped, ..Self::in_memory() })
+        let lines = Lines::open(path)?;
+        let mut log = Self::in_memory();
+        let shared = Arc::clone(&log.shared);
+        let thread = std::thread::Builder::new().name("witan-decisions".to_owned());
+        log.writer = Some(thread.spawn(move || write(lines, &shared))?);
+        Ok(log)
     }
 
     /// Writes a decision down and names it.
     pub(crate) fn record(&self, request: &Request<'_>, refused: Option<String>) -> DecisionId {
         let (decision, time_ms) = self.ids.next();
-        let context = request.context;
         let entry = Arc::new(Entry {
             decision,
             time_ms,
             component: Arc::clone(&request.component.name),
-            principal: context.principal().to_owned(),
-            tenant: context.tenant().to_owned(),
-            task: context.task(),
-            trace: context.trace(),
+            context: request.context.clone(),
             function: request.function,
             action: request.action,
             resource: cut(request.resource.to_string()),
-            allowed: refused.is_none(),
-            reason: refused.map(cut).unwrap_or_default(),
+            refused: refused.map(cut),
         });
-        let sink = self.sink.as_ref().and_then(|sink| sink.queue.as_ref());
-        if sink.is_some_and(|sink| sink.try_send(Arc::clone(&entry)).is_err()) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.shared.entries.lock();
+        if self.writer.is_some() {
+            match entries.unwritten.len() {
+                QUEUE.. => drop(self.shared.dropped.fetch_add(1, Ordering::Relaxed)),
+                waiting => {
+                    entries.unwritten.push(Arc::clone(&entry));
+                    if waiting == 0 {
+                        self.shared.wake.notify_one();
+                    }
+                }
+            }
         }
-        let mut ring = self.ring.lock();
-        if ring.len() == RING {
-            ring.pop_front();
-        }
-        ring.push_back(entry);
+        let oldest = if entries.newest.len() == RING { entries.newest.pop_front() } else { None };
+        entries.newest.push_back(entry);
+        drop(entries);
+        // Freed outside the lock.
+        drop(oldest);
         decision
     }
 
     /// The newest decisions, newest first, `most` at most.
     pub fn newest(&self, most: usize) -> Vec<Arc<Entry>> {
-        self.ring.lock().iter().rev().take(most).cloned().collect()
+        self.shared.entries.lock().newest.iter().rev().take(most).cloned().collect()
     }
 
-    /// The decision `id`, while the ring holds it.
+    /// The decision `id`, while memory holds it.
     pub fn find(&self, id: DecisionId) -> Option<Arc<Entry>> {
-        self.ring.lock().iter().rev().find(|entry| entry.decision == id).cloned()
+        self.shared.entries.lock().newest.iter().rev().find(|entry| entry.decision == id).cloned()
     }
 
     /// Decisions that are missing in the file because the disk was too slow or failed, since the start.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.shared.dropped.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Sink {
-    /// Waits until what was queued is written.
+impl Drop for DecisionLog {
+    /// Waits until what has gathered is written.
     fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
+        self.shared.entries.lock().ended = true;
+        self.shared.wake.notify_one();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
         {
             tracing::error!("the thread that writes the decision log panicked");
         }
@@ -198,28 +214,42 @@ impl Ids {
     }
 }
 
-/// Writes entries until the log is dropped.
-fn write(mut file: Lines, entries: &Receiver<Arc<Entry>>, dropped: &AtomicU64) {
+/// Writes what gathers until the log ends.
+fn write(mut file: Lines, shared: &Shared) {
+    let mut batch = Vec::new();
     let mut reported = 0;
     let mut failing = false;
-    while let Ok(first) = entries.recv() {
-        let mut next = Ok(first);
-        while let Ok(entry) = next {
+    while gather(shared, &mut batch) {
+        for entry in batch.drain(..) {
             let outcome = file.append(&*entry);
             if outcome.is_err() {
-                dropped.fetch_add(1, Ordering::Relaxed);
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
             }
             note(outcome, &mut failing);
-            next = entries.try_recv();
         }
-        let missing = dropped.load(Ordering::Relaxed);
-        if missing > reported {
-            tracing::warn!(dropped = missing - reported, "decisions are missing in the decision log's file");
-            note(file.append(&serde_json::json!({ "dropped": missing - reported })), &mut failing);
-            reported = missing;
+        let dropped = shared.dropped.load(Ordering::Relaxed);
+        if dropped > reported {
+            tracing::warn!(dropped = dropped - reported, "decisions are missing in the decision log's file");
+            note(file.append(&serde_json::json!({ "dropped": dropped - reported })), &mut failing);
+            reported = dropped;
         }
         note(file.lines.flush(), &mut failing);
     }
+}
+
+/// Waits for entries and takes them; false when the log has ended and all were taken.
+fn gather(shared: &Shared, batch: &mut Vec<Arc<Entry>>) -> bool {
+    let mut entries = shared.entries.lock();
+    while entries.unwritten.is_empty() {
+        if entries.ended {
+            return false;
+        }
+        shared.wake.wait(&mut entries);
+    }
+    // Only the end of the log cuts this short: more entries signal nothing while some wait.
+    while !entries.ended && !shared.wake.wait_for(&mut entries, GATHER).timed_out() {}
+    std::mem::swap(batch, &mut entries.unwritten);
+    true
 }
 
 /// Says that writing began to fail, once for each time that it does.

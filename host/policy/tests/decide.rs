@@ -53,7 +53,8 @@ impl Asker {
             Decision::Allow => Ok(()),
             Decision::Deny(denial) => {
                 let entry = self.policy.log().find(denial.decision).expect("every denial is logged");
-                assert!(!entry.allowed && denial.reason.starts_with(entry.reason.trim_end_matches('…')));
+                let logged = entry.refused.as_deref().expect("as refused");
+                assert!(denial.reason.starts_with(logged.trim_end_matches('…')));
                 Err(denial.reason)
             }
         }
@@ -313,10 +314,11 @@ fn denials_and_effects_are_logged_and_reads_are_not() {
     asker.send("GET", "https://example.com/a").unwrap();
     asker.send("GET", "https://example.org/b").unwrap_err();
     let entries = asker.policy.log().newest(10);
-    let said: Vec<_> = entries.iter().map(|entry| (entry.allowed, entry.resource.as_str())).collect();
+    let said: Vec<_> = entries.iter().map(|entry| (entry.refused.is_none(), entry.resource.as_str())).collect();
     assert_eq!(said, [(false, "GET https://example.org:443/b"), (true, "GET https://example.com:443/a")]);
     assert_eq!(&*entries[0].component, "a");
-    assert!(entries[0].reason.contains("[components.a.grants]") && entries[0].reason.contains("example.org"));
+    let reason = entries[0].refused.as_deref().unwrap();
+    assert!(reason.contains("[components.a.grants]") && reason.contains("example.org"));
     assert_ne!(entries[0].decision, entries[1].decision);
 }
 

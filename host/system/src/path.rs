@@ -38,6 +38,9 @@ pub fn is_below(path: &str, prefix: &str) -> bool {
 }
 
 fn normalise_percent(path: &str) -> Option<String> {
+    if path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'%' | b'?' | b'#')) {
+        return Some(path.to_owned());
+    }
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(next) = rest.chars().next() {
@@ -60,6 +63,10 @@ fn normalise_percent(path: &str) -> Option<String> {
 }
 
 fn has_dot_segment(path: &str) -> bool {
+    // Every spelling of a dot has one of these; nearly all paths have neither, and are asked about often.
+    if !path.contains(['.', '%']) {
+        return false;
+    }
     // `%25` is `%`: a server that decodes twice sees what comes after it.
     let once_more = path.replace("%25", "%");
     let plain =

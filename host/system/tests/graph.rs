@@ -1,6 +1,6 @@
 //! The pictures of a system say what the system says, whatever names it has.
 
-#![expect(clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,7 @@
-//! The wall clock, which tells a guest when it runs, and so needs a grant.
+//! The wall clock, which tells a guest when it runs, and so needs a grant to be read.
+//!
+//! Its interface is linked for everyone all the same: the C library of WASI reads every clock through one function, so
+//! that a program which only measures time imports this clock too. Reading it without a grant ends the store.
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::{p2 as wasip2, p3 as wasip3};
@@ -24,8 +27,8 @@ impl Capability for WallClock {
         TABLES.concat().iter().any(|function| crate::serves(function.interface, interface))
     }
 
-    fn granted(&self, grants: &Grants) -> bool {
-        grants.wall_clock
+    fn granted(&self, _: &Grants) -> bool {
+        true
     }
 
     fn remedy(&self) -> &'static str {

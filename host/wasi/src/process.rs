@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
 };
 
@@ -28,6 +28,8 @@ pub struct Process {
     pub stdout: Box<dyn StdoutStream + Sync>,
     /// Standard error.
     pub stderr: Box<dyn StdoutStream + Sync>,
+    /// The status with which the guest left through `wasi:cli/exit`, if it did. To the engine, that is a trap.
+    pub exited: Arc<OnceLock<u8>>,
 }
 
 impl Process {
@@ -39,6 +41,7 @@ impl Process {
             stdin: Box::new(empty()),
             stdout: Box::new(Log::new(call, "stdout")),
             stderr: Box::new(Log::new(call, "stderr")),
+            exited: Arc::default(),
         }
     }
 
@@ -50,19 +53,22 @@ impl Process {
             stdin: Box::new(tokio::io::stdin()),
             stdout: Box::new(tokio::io::stdout()),
             stderr: Box::new(tokio::io::stderr()),
+            exited: Arc::default(),
         }
     }
 
-    /// Gives this process to the one call that `state` is for. Before the guest runs: handles that it holds already
-    /// are forgotten.
+    /// Gives this process to the one call that `state` is for. Handles that the guest holds stay what they are.
     pub fn provide(self, state: &mut CallState) {
-        let call = state.call().clone();
-        *state.slot(Wasi::new) = Wasi::with_process(&call, self);
+        state.slot(Wasi::new).replace_process(self);
     }
 }
 
 /// What waits for the end of its line at most. A longer line is cut into several.
 const LINE: usize = 4096;
+
+/// What a line is charged beyond its bytes: in the log it has a time and the names of its component and trace, and a
+/// flood of empty lines is a flood.
+const LINE_OVERHEAD: u64 = 100;
 
 /// How much a guest may write at once.
 const WRITE: usize = 64 << 10;
@@ -90,7 +96,8 @@ impl Lines {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), LimitExceeded> {
-        self.call.account.charge(Meter::LogBytes, bytes.len() as u64)?;
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.call.account.charge(Meter::LogBytes, bytes.len() as u64 + lines * LINE_OVERHEAD)?;
         let mut pending = self.pending();
         for &byte in bytes {
             if byte == b'\n' || pending.len() == LINE {

@@ -1,7 +1,9 @@
 //! What the host functions do, called as the bindings call them.
 
 mod baseline;
+mod concurrent;
 mod filesystem;
+mod sockets;
 
 use std::{
     path::Path,

@@ -1,6 +1,6 @@
 //! What a call holds of WASI, made when it first touches it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{
@@ -18,34 +18,41 @@ const RANDOM_BYTES: u64 = 1 << 20;
 pub(crate) struct Wasi {
     pub(crate) call: Call,
     pub(crate) context: WasiCtx,
+    pub(crate) exited: Arc<OnceLock<u8>>,
     pub(crate) files: Files,
     pub(crate) network: Arc<Network>,
 }
 
 impl Wasi {
     pub(crate) fn new(call: &Call) -> Self {
-        Self::with_process(call, Process::logged(call))
+        let network = Arc::new(Network::default());
+        let process = Process::logged(call);
+        let exited = process.exited.clone();
+        let context = context(process, network.clone());
+        Self { call: call.clone(), context, exited, files: Files::default(), network }
     }
 
-    pub(crate) fn with_process(call: &Call, process: Process) -> Self {
-        let network = Arc::new(Network::default());
-        let check = network.clone();
-        let mut builder = WasiCtx::builder();
-        builder
-            .max_random_size(RANDOM_BYTES)
-            .allow_tcp(true)
-            .allow_udp(true)
-            .allow_ip_name_lookup(true)
-            .socket_addr_check(move |address, used_for| {
-                let permitted = check.permits(address, used_for);
-                Box::pin(async move { permitted })
-            })
-            .args(&process.arguments)
-            .stdin(process.stdin)
-            .stdout(process.stdout)
-            .stderr(process.stderr);
-        Self { call: call.clone(), context: builder.build(), files: Files::default(), network }
+    pub(crate) fn replace_process(&mut self, process: Process) {
+        self.exited = process.exited.clone();
+        self.context = context(process, self.network.clone());
     }
+}
+
+fn context(process: Process, network: Arc<Network>) -> WasiCtx {
+    WasiCtx::builder()
+        .max_random_size(RANDOM_BYTES)
+        .allow_tcp(true)
+        .allow_udp(true)
+        .allow_ip_name_lookup(true)
+        .socket_addr_check(move |address, used_for| {
+            let permitted = network.permits(address, used_for);
+            Box::pin(async move { permitted })
+        })
+        .args(&process.arguments)
+        .stdin(process.stdin)
+        .stdout(process.stdout)
+        .stderr(process.stderr)
+        .build()
 }
 
 /// Names [`View`] to the bindings.
@@ -120,6 +127,12 @@ impl View<'_> {
     #[allow(clippy::unnecessary_wraps, reason = "one shape for all guards")]
     pub(crate) fn baseline(&self, function: HostFunction) -> Result<Permit, Refusal> {
         Ok(self.wasi.call.enter_baseline(function))
+    }
+
+    /// Enters the end of the guest by its own wish, and keeps its status.
+    pub(crate) fn exiting(&self, function: HostFunction, status: u8) -> Result<Permit, Refusal> {
+        let _first = self.wasi.exited.set(status);
+        self.baseline(function)
     }
 
     /// Enters a function that reads the wall clock.

@@ -19,7 +19,7 @@ enum Task {
     Build(build::Arguments),
     /// Runs all tests, after building what they need.
     Test(test::Arguments),
-    /// Writes the synchronous twins and the typed forwarders that follow from `wit/`.
+    /// Writes the synchronous twins and the typed forwarders that follow from `wit/`, and the schema of `system.toml`.
     Generate,
 }
 

@@ -6,12 +6,12 @@ use super::bindings::wasi::filesystem::types::ErrorCode;
 /// The error of a tool that met `code` at `path`.
 pub(super) fn failed(path: &str, code: &ErrorCode) -> Error {
     let reason = match code {
-        ErrorCode::ReadOnly => return Error::Denied(format!("`{path}` may be read only")),
+        ErrorCode::ReadOnly => return Error::Denied(format!("`{path}` may not be written")),
         ErrorCode::Access | ErrorCode::NotPermitted => return Error::Denied(format!("`{path}` is not granted")),
         ErrorCode::NoEntry => "does not exist",
         ErrorCode::Exist => "exists already; use the mode `replace` or `append`",
         ErrorCode::IsDirectory => "is a folder",
-        ErrorCode::NotDirectory => "goes through something that is no folder",
+        ErrorCode::NotDirectory => "is no folder, or lies in something that is none",
         ErrorCode::Loop => "goes through too many links",
         ErrorCode::NameTooLong => "has too long a name",
         ErrorCode::Quota | ErrorCode::InsufficientSpace => "cannot grow: no space is left",

@@ -2,7 +2,9 @@
 
 use super::bindings::exports::witan::tools::tool::Error;
 use super::bindings::wasi::filesystem::preopens::get_directories;
-use super::bindings::wasi::filesystem::types::{Descriptor, DescriptorFlags, DescriptorStat, OpenFlags, PathFlags};
+use super::bindings::wasi::filesystem::types::{
+    Descriptor, DescriptorFlags, DescriptorStat, ErrorCode, OpenFlags, PathFlags,
+};
 use super::failure::failed;
 use super::files;
 use crate::path::{locate, normalise};
@@ -58,7 +60,15 @@ impl Roots {
             Err(_) => {}
         }
         let opened = located.root.open_at(PathFlags::SYMLINK_FOLLOW, located.relative.to_owned(), open, flags).await;
-        opened.map_err(|code| failed(path, &code))
+        opened.map_err(|code| match code {
+            ErrorCode::NoEntry if open.contains(OpenFlags::CREATE) => {
+                Error::Failed(format!("the folder of `{path}` does not exist"))
+            }
+            ErrorCode::Access | ErrorCode::NotPermitted if flags.contains(DescriptorFlags::WRITE) => {
+                Error::Denied(format!("`{path}` may not be written"))
+            }
+            code => failed(path, &code),
+        })
     }
 
     fn in_words(&self) -> String {

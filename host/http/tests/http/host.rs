@@ -15,18 +15,17 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use wasmtime::component::{
-    Accessor, Component as Code, ComponentType, HasData, Instance, Lift, Linker, Lower, ResourceTable,
-};
-use wasmtime_wasi::p2::bindings::io as wasi_io;
+use wasmtime::component::{Accessor, Component as Code, ComponentType, Instance, Lift, Linker, Lower};
 use witan_build::{Checkout, Progress, Workspace};
 use witan_capability::{
-    Account, CallContext, CallError, CallState, Capability as _, Component, Decision, DecisionId, Denial, Kernel,
-    Limits, Policy, Request, Resource,
+    Account, CallContext, CallError, CallState, Capability as _, Component, Decision, Kernel, Limits, Policy, Request,
+    Resource,
 };
 use witan_engine::{Engine, Invocation, Reply, Service, ServiceSettings, Settings, Version};
 use witan_http::{Client, Resolver, Types};
-use witan_system::{Grants, HttpGrant, Instances, Pool, Reuse, Scheme, is_below};
+use witan_policy::{DecisionLog, GrantPolicy};
+use witan_system::{Grants, HttpGrant, Instances, Pool, Reuse, Scheme};
+use witan_wasi::Baseline;
 
 /// The guests that send, by the version they send with, and their export.
 pub const FETCHERS: [(&str, &str); 2] = [("fetch-p2", "test:fetch/fetch-sync"), ("fetch-p3", "test:fetch/fetch")];
@@ -59,66 +58,26 @@ fn code(guest: &str) -> Code {
     code
 }
 
-/// Decides as the kernel's own policy does, but takes `public` for an address of the internet: nothing in a test may
-/// leave this machine.
-pub struct ByGrants {
+/// The kernel's own policy, which takes `public` for an address of the internet: nothing in a test may leave this
+/// machine.
+pub struct Judge {
+    grants: GrantPolicy,
     public: Option<IpAddr>,
-    denied: Mutex<Vec<String>>,
 }
 
-impl ByGrants {
-    fn allows(&self, request: &Request<'_>) -> bool {
-        if request.context.local_only() && request.action.is_egress() {
-            return false;
-        }
-        let covers = |grant: &HttpGrant| match &request.resource {
-            Resource::Url { method, scheme, host, port, path } => {
-                let granted = if grant.scheme == Scheme::Https { "https" } else { "http" };
-                granted == *scheme
-                    && grant.host.to_string() == *host
-                    && grant.port == *port
-                    && grant.methods.iter().any(|granted| granted == method)
-                    && is_below(path, &grant.path_prefix)
-            }
-            Resource::Address { name, address } => {
-                let named = name.map_or_else(|| address.ip().to_string(), str::to_owned);
-                grant.host.to_string() == named
-                    && grant.port == address.port()
-                    && (grant.private || self.public == Some(address.ip()))
-            }
-            _ => false,
-        };
-        request.component.grants.http.iter().any(covers)
-    }
-}
-
-impl Policy for ByGrants {
+impl Policy for Judge {
     fn decide(&self, request: &Request<'_>) -> Decision {
-        if self.allows(request) {
-            return Decision::Allow;
+        match request.resource {
+            Resource::Address { address, .. } if self.public == Some(address.ip()) => Decision::Allow,
+            _ => self.grants.decide(request),
         }
-        self.denied.lock().unwrap().push(request.resource.to_string());
-        Decision::Deny(Denial { decision: DecisionId(uuid::Uuid::now_v7()), reason: "no grant covers it".to_owned() })
     }
-}
-
-/// Links wasi:io, which the guests of WASI 0.2 need, onto the table of the store.
-struct Table;
-
-impl HasData for Table {
-    type Data<'a> = &'a mut ResourceTable;
-}
-
-fn link_io(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    wasi_io::error::add_to_linker::<CallState, Table>(linker, |state| &mut state.table)?;
-    wasi_io::poll::add_to_linker::<CallState, Table>(linker, |state| &mut state.table)?;
-    wasi_io::streams::add_to_linker::<CallState, Table>(linker, |state| &mut state.table)
 }
 
 /// A guest with its grants.
 pub struct Host {
     pub service: Arc<Service>,
-    pub policy: Arc<ByGrants>,
+    pub policy: Arc<Judge>,
     pub kernel: Arc<Kernel>,
     export: &'static str,
 }
@@ -141,7 +100,7 @@ impl Setup {
     pub fn start(self, guest: &str) -> wasmtime::Result<Host> {
         let grants = Grants { http: self.grants, ..Grants::default() };
         let mut linker = Linker::new(ENGINE.wasmtime());
-        link_io(&mut linker)?;
+        Baseline.add_to_linker(&mut linker)?;
         Types.add_to_linker(&mut linker)?;
         let client = Client::new(self.settings).unwrap();
         if client.granted(&grants) {
@@ -151,7 +110,7 @@ impl Setup {
         let component = Arc::new(Component { name: guest.into(), digest: [0; 32], grants: Arc::new(grants) });
         let instances = Instances { reuse: self.reuse, ..Instances::default() };
         let version = Version::new(ENGINE.clone(), component, pre, instances);
-        let policy = Arc::new(ByGrants { public: self.public, denied: Mutex::default() });
+        let policy = Arc::new(Judge { grants: GrantPolicy::new(DecisionLog::in_memory()), public: self.public });
         let kernel = Kernel::new(policy.clone());
         let service = Service::new(guest, kernel.clone(), ServiceSettings::default(), version);
         let export = FETCHERS.iter().find(|(name, _)| *name == guest).map_or("", |(_, export)| export);
@@ -267,9 +226,10 @@ impl Host {
         self.service.call_plain(context, account, Run { export: self.export, fetch }).await
     }
 
-    /// What policy refused, in words.
+    /// What policy refused, oldest first.
     pub fn denied(&self) -> Vec<String> {
-        self.policy.denied.lock().unwrap().clone()
+        let entries = self.policy.grants.log().newest(100);
+        entries.iter().rev().filter(|entry| !entry.allowed).map(|entry| entry.resource.clone()).collect()
     }
 }
 

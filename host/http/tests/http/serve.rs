@@ -49,6 +49,14 @@ async fn a_request_is_answered_and_everything_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_component_built_as_other_people_build_them_needs_nothing_but_the_baseline() {
+    for guest in ["hello-p2", "hello-p3"] {
+        let host = Setup::default().start(guest).unwrap();
+        assert_eq!(text(&host, "/").await, "Hello, world!\n", "{guest}");
+    }
+}
+
+#[tokio::test]
 async fn the_version_is_found_by_the_export() {
     for (guest, protocol) in [("serve-p2", Some(Protocol::P2)), ("serve-p3", Some(Protocol::P3))] {
         let host = Setup::default().start(guest).unwrap();

@@ -49,6 +49,11 @@ fn opening(open: OpenFlags, flags: DescriptorFlags) -> Opening {
     }
 }
 
+/// Whether it is a device, a pipe or a socket. Opening one may wait for ever, on a thread that others need.
+fn is_special(what: DescriptorType) -> bool {
+    !matches!(what, DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink)
+}
+
 fn borrowed(fd: &Fd) -> Fd {
     Resource::new_borrow(fd.rep())
 }
@@ -121,6 +126,10 @@ guarded! {
         }
         let _permit = self.opening(function, &fd, &path, how)?;
         let (root, guest) = self.below(&fd, &path)?;
+        let what = HostDescriptor::stat_at(&mut self.filesystem(), borrowed(&fd), path_flags, path.clone()).await;
+        if what.is_ok_and(|stat| is_special(stat.type_)) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
         let opened = HostDescriptor::open_at(&mut self.filesystem(), fd, path_flags, path, open, flags).await?;
         self.remember(&opened, Place::Granted { root, path: guest });
         Ok(opened)

@@ -91,7 +91,7 @@ guarded! {
     }
 }
 
-fn ip(address: IpAddress) -> std::net::IpAddr {
+pub(crate) fn ip(address: IpAddress) -> std::net::IpAddr {
     match address {
         IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
         IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),

@@ -33,8 +33,8 @@ guarded! {
 
 guarded! {
     EXIT: "wasi:cli/exit@0.3.0", exit::Host, via cli;
-    ["exit"] sync fn exit(&mut self, status: Result<(), ()>) -> Result<()> = baseline();
-    ["exit-with-code"] sync fn exit_with_code(&mut self, code: u8) -> Result<()> = baseline();
+    ["exit"] sync fn exit(&mut self, status: Result<(), ()>) -> Result<()> = exiting(status.map_or(1, |()| 0));
+    ["exit-with-code"] sync fn exit_with_code(&mut self, code: u8) -> Result<()> = exiting(code);
 }
 
 impl stdin::Host for View<'_> {}

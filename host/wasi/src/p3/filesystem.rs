@@ -60,6 +60,11 @@ fn opening(open: OpenFlags, flags: DescriptorFlags) -> Opening {
     }
 }
 
+/// Whether it is a device, a pipe or a socket. Opening one may wait for ever, on a thread that others need.
+fn is_special(what: &DescriptorType) -> bool {
+    !matches!(what, DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink)
+}
+
 /// The code of a refusal where the outcome is a future, which cannot end the store. A limit ends it by itself.
 fn code(refusal: Refusal) -> ErrorCode {
     match refusal {
@@ -199,9 +204,12 @@ guarded_concurrent! {
             let (root, guest) = view.below(&fd, &path)?;
             Ok::<_, Refusal>((permit, root, guest))
         })?;
-        let opened = <WasiFilesystem as HostDescriptorWithStore<CallState>>::open_at(
-            &store.with_getter::<WasiFilesystem>(view::filesystem), fd, path_flags, path, open, flags,
-        ).await?;
+        let wasi = store.with_getter::<WasiFilesystem>(view::filesystem);
+        let what = HostDescriptorWithStore::stat_at(&wasi, Resource::new_borrow(fd.rep()), path_flags, path.clone()).await;
+        if what.is_ok_and(|stat| is_special(&stat.type_)) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        let opened = HostDescriptorWithStore::open_at(&wasi, fd, path_flags, path, open, flags).await?;
         store.with(|mut access| access.get().remember(&opened, Place::Granted { root, path: guest }));
         Ok(opened)
     };

@@ -1,14 +1,16 @@
 use wasmtime_wasi::p2::bindings::{
-    cli::{environment, stdout},
+    cli::{environment, exit, stdout},
     clocks::wall_clock,
     filesystem::preopens,
     random::random,
 };
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi_io::bindings::wasi::io::streams::HostOutputStream;
 use witan_capability::{Action, CallContext, CallError, Limits, Meter};
 use witan_system::Grants;
 
 use super::Guest;
+use crate::Process;
 
 #[test]
 fn without_grants_there_is_nothing_to_find() {
@@ -49,8 +51,27 @@ fn the_wall_clock_is_a_matter_of_policy_and_its_refusal_ends_the_store() {
 }
 
 #[tokio::test]
+async fn a_call_may_be_given_a_process() {
+    let mut guest = Guest::new(Grants::default());
+    let output = MemoryOutputPipe::new(100);
+    let process = Process {
+        arguments: vec!["guest".into(), "--help".into()],
+        stdout: Box::new(output.clone()),
+        ..Process::logged(guest.state.call())
+    };
+    let exited = process.exited.clone();
+    process.provide(&mut guest.state);
+    assert_eq!(environment::Host::get_arguments(&mut guest.view()).unwrap(), ["guest", "--help"]);
+    let stream = stdout::Host::get_stdout(&mut guest.view()).unwrap();
+    guest.view().blocking_write_and_flush(stream, b"hello".to_vec()).await.unwrap();
+    assert_eq!(output.contents(), "hello");
+    assert!(exit::Host::exit_with_code(&mut guest.view(), 3).is_err());
+    assert_eq!(exited.get(), Some(&3));
+}
+
+#[tokio::test]
 async fn output_is_charged_and_a_flood_ends_the_call() {
-    let limits = Limits { log_bytes: 10, ..Limits::default() };
+    let limits = Limits { log_bytes: 110, ..Limits::default() };
     let mut guest = Guest::with(Grants::default(), CallContext::local(), limits, |_| true);
     let stream = stdout::Host::get_stdout(&mut guest.view()).unwrap();
     let number = stream.rep();
@@ -59,7 +80,7 @@ async fn output_is_charged_and_a_flood_ends_the_call() {
         guest.view().blocking_write_and_flush(stream, bytes.to_vec()).await
     };
     write(&mut guest, b"12345\n").await.unwrap();
-    assert_eq!(guest.state.call().account.used(Meter::LogBytes), 6);
+    assert_eq!(guest.state.call().account.used(Meter::LogBytes), 106);
     let error = write(&mut guest, b"12345").await.unwrap_err();
     assert!(matches!(error, wasmtime_wasi_io::streams::StreamError::Trap(_)));
     assert!(matches!(guest.state.call().account.ended(), Some(CallError::Limit(_))));

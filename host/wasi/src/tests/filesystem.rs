@@ -1,4 +1,8 @@
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
 
 use tempfile::TempDir;
 use wasmtime::component::Resource;
@@ -21,6 +25,11 @@ type Fd = Resource<Descriptor>;
 
 fn borrow(fd: &Fd) -> Fd {
     Resource::new_borrow(fd.rep())
+}
+
+fn pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
 /// A folder `granted` with `file` in it, beside a `secret` that is not granted.
@@ -140,6 +149,16 @@ async fn a_grant_for_reading_changes_nothing() {
     assert!(view.create_directory_at(borrow(&root), "folder".into()).await.is_err());
     assert_eq!(fs::read_to_string(granted.join("file")).unwrap(), "hello");
     assert_eq!(fs::read_dir(&granted).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_pipe_is_not_waited_for() {
+    let (_disk, granted) = disk();
+    pipe(&granted.join("pipe"));
+    let mut guest = Guest::new(folder(&granted, "/docs", Access::ReadWrite));
+    let root = guest.root();
+    assert_eq!(guest.read(&root, "pipe").await.unwrap_err(), ErrorCode::NotPermitted);
+    assert_eq!(guest.create(&root, "pipe").await.unwrap_err(), ErrorCode::NotPermitted);
 }
 
 #[tokio::test]
@@ -273,8 +292,7 @@ async fn a_tasks_file_that_became_a_link_or_a_pipe_is_not_followed() {
     symlink(disk.path().join("secret"), granted.join("file")).unwrap();
     assert_eq!(guest.read(&root, "file").await.unwrap_err(), ErrorCode::Loop);
     fs::remove_file(granted.join("file")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, granted.join("file"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
-        .unwrap();
+    pipe(&granted.join("file"));
     assert_eq!(guest.read(&root, "file").await.unwrap_err(), ErrorCode::NotPermitted);
 }
 
