@@ -6,7 +6,7 @@ use sqlx::{
     Row as _, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::OnceCell;
+use tokio::{fs::OpenOptions, sync::OnceCell};
 
 /// SQLite has one writer at a time; a few more connections let others read meanwhile.
 const CONNECTIONS: u32 = 4;
@@ -82,9 +82,10 @@ impl Store {
 
     async fn pool(&self) -> Result<&SqlitePool> {
         let open = async || {
+            // SQLite gives its other files the permissions of this one: nobody else on this machine reads it.
+            OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path).await.map_err(sqlx::Error::Io)?;
             let options = SqliteConnectOptions::new()
                 .filename(&self.path)
-                .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(BUSY);

@@ -21,13 +21,13 @@ impl Policy for Deny {
 
 struct Host {
     store: Arc<Store>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Arc::new(Store::new(folder.path().join("keyvalue.sqlite"))), _folder: folder }
+        Self { store: Arc::new(Store::new(folder.path().join("keyvalue.sqlite"))), folder: folder }
     }
 
     fn guest(&self, component: &str, context: CallContext, deny: Option<Action>) -> Work {
@@ -63,7 +63,7 @@ async fn what_was_set_is_there_until_it_is_deleted_also_for_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let host = || Host {
         store: Arc::new(Store::new(folder.path().join("keyvalue.sqlite"))),
-        _folder: tempfile::tempdir().unwrap(),
+        folder: tempfile::tempdir().unwrap(),
     };
     set(&host().local("a"), "k", "v").await.unwrap();
     let later = host();
@@ -72,6 +72,16 @@ async fn what_was_set_is_there_until_it_is_deleted_also_for_another_process() {
     assert!(work.exists("k").await.unwrap().unwrap());
     work.delete(vec!["k".into(), "absent".into()]).await.unwrap().unwrap();
     assert_eq!(get(&work, "k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn nobody_else_on_the_machine_reads_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let host = Host::new();
+    set(&host.local("a"), "k", "v").await.unwrap();
+    for file in std::fs::read_dir(host.folder.path()).unwrap() {
+        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o077, 0);
+    }
 }
 
 #[tokio::test]

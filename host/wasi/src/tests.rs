@@ -3,6 +3,7 @@
 mod baseline;
 mod concurrent;
 mod filesystem;
+mod granted;
 mod sockets;
 
 use std::{
@@ -54,6 +55,16 @@ impl Guest {
             kernel: Kernel::new(policy.clone()),
         });
         Self { state, policy }
+    }
+
+    /// A guest held to its grants by the kernel's own policy.
+    pub(crate) fn held(grants: Grants, context: CallContext) -> Self {
+        let mut guest = Self::with(grants, context, Limits::default(), |_| true);
+        let log = witan_policy::DecisionLog::in_memory();
+        let call =
+            Call { kernel: Kernel::new(Arc::new(witan_policy::GrantPolicy::new(log))), ..guest.state.call().clone() };
+        guest.state = CallState::new(call);
+        guest
     }
 
     /// Another store of the same call tree and component.

@@ -17,7 +17,9 @@ const RANDOM_BYTES: u64 = 1 << 20;
 /// The slot of a store: wasmtime's context, which has no authority of its own, and what we know of each handle.
 pub(crate) struct Wasi {
     pub(crate) call: Call,
-    pub(crate) context: WasiCtx,
+    /// Made when something beyond streams is asked for: requests that are only answered never need one.
+    context: Option<WasiCtx>,
+    process: Option<Process>,
     pub(crate) exited: Arc<OnceLock<u8>>,
     pub(crate) files: Files,
     pub(crate) network: Arc<Network>,
@@ -25,16 +27,27 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     pub(crate) fn new(call: &Call) -> Self {
-        let network = Arc::new(Network::default());
-        let process = Process::logged(call);
-        let exited = process.exited.clone();
-        let context = context(process, network.clone());
-        Self { call: call.clone(), context, exited, files: Files::default(), network }
+        Self {
+            call: call.clone(),
+            context: None,
+            process: None,
+            exited: Arc::default(),
+            files: Files::default(),
+            network: Arc::default(),
+        }
     }
 
     pub(crate) fn replace_process(&mut self, process: Process) {
         self.exited = process.exited.clone();
-        self.context = context(process, self.network.clone());
+        self.process = Some(process);
+        self.context = None;
+    }
+
+    fn context(&mut self) -> &mut WasiCtx {
+        self.context.get_or_insert_with(|| {
+            let process = self.process.take().unwrap_or_else(|| Process::logged(&self.call));
+            context(process, self.network.clone())
+        })
     }
 }
 
@@ -77,46 +90,46 @@ pub(crate) fn view(state: &mut CallState) -> View<'_> {
 /// wasmtime's view of the files of a store.
 pub(crate) fn filesystem(state: &mut CallState) -> WasiFilesystemCtxView<'_> {
     let View { wasi, table } = view(state);
-    WasiFilesystemCtxView { ctx: wasi.context.filesystem(), table }
+    WasiFilesystemCtxView { ctx: wasi.context().filesystem(), table }
 }
 
 /// wasmtime's view of the sockets of a store.
 pub(crate) fn sockets(state: &mut CallState) -> WasiSocketsCtxView<'_> {
     let View { wasi, table } = view(state);
-    WasiSocketsCtxView { ctx: wasi.context.sockets(), table }
+    WasiSocketsCtxView { ctx: wasi.context().sockets(), table }
 }
 
 /// wasmtime's view of the clocks of a store.
 pub(crate) fn clocks(state: &mut CallState) -> WasiClocksCtxView<'_> {
     let View { wasi, table } = view(state);
-    WasiClocksCtxView { ctx: wasi.context.clocks(), table }
+    WasiClocksCtxView { ctx: wasi.context().clocks(), table }
 }
 
 /// wasmtime's view of the standard streams of a store.
 pub(crate) fn cli(state: &mut CallState) -> WasiCliCtxView<'_> {
     let View { wasi, table } = view(state);
-    WasiCliCtxView { ctx: wasi.context.cli(), table }
+    WasiCliCtxView { ctx: wasi.context().cli(), table }
 }
 
 impl View<'_> {
     pub(crate) fn filesystem(&mut self) -> WasiFilesystemCtxView<'_> {
-        WasiFilesystemCtxView { ctx: self.wasi.context.filesystem(), table: self.table }
+        WasiFilesystemCtxView { ctx: self.wasi.context().filesystem(), table: self.table }
     }
 
     pub(crate) fn sockets(&mut self) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: self.wasi.context.sockets(), table: self.table }
+        WasiSocketsCtxView { ctx: self.wasi.context().sockets(), table: self.table }
     }
 
     pub(crate) fn clocks(&mut self) -> WasiClocksCtxView<'_> {
-        WasiClocksCtxView { ctx: self.wasi.context.clocks(), table: self.table }
+        WasiClocksCtxView { ctx: self.wasi.context().clocks(), table: self.table }
     }
 
     pub(crate) fn cli(&mut self) -> WasiCliCtxView<'_> {
-        WasiCliCtxView { ctx: self.wasi.context.cli(), table: self.table }
+        WasiCliCtxView { ctx: self.wasi.context().cli(), table: self.table }
     }
 
     pub(crate) fn random(&mut self) -> &mut WasiRandomCtx {
-        self.wasi.context.random()
+        self.wasi.context().random()
     }
 
     pub(crate) fn io(&mut self) -> &mut ResourceTable {

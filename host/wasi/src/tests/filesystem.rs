@@ -21,7 +21,7 @@ use witan_system::{Access, Files, FilesystemGrant, Grants};
 
 use super::{Guest, folder, grant};
 
-type Fd = Resource<Descriptor>;
+pub(super) type Fd = Resource<Descriptor>;
 
 fn borrow(fd: &Fd) -> Fd {
     Resource::new_borrow(fd.rep())
@@ -33,7 +33,7 @@ fn pipe(path: &Path) {
 }
 
 /// A folder `granted` with `file` in it, beside a `secret` that is not granted.
-fn disk() -> (TempDir, PathBuf) {
+pub(super) fn disk() -> (TempDir, PathBuf) {
     let disk = tempfile::tempdir().unwrap();
     let granted = disk.path().canonicalize().unwrap().join("granted");
     fs::create_dir(&granted).unwrap();
@@ -43,7 +43,7 @@ fn disk() -> (TempDir, PathBuf) {
 }
 
 impl Guest {
-    fn root(&mut self) -> Fd {
+    pub(super) fn root(&mut self) -> Fd {
         let mut preopens = preopens::Host::get_directories(&mut self.view()).unwrap();
         assert_eq!(preopens.len(), 1);
         preopens.remove(0).0
@@ -53,14 +53,14 @@ impl Guest {
         self.view().open_at(borrow(fd), PathFlags::SYMLINK_FOLLOW, path.to_owned(), open, flags).await
     }
 
-    async fn read(&mut self, fd: &Fd, path: &str) -> Result<Vec<u8>, ErrorCode> {
+    pub(super) async fn read(&mut self, fd: &Fd, path: &str) -> Result<Vec<u8>, ErrorCode> {
         let opened = self.open(fd, path, OpenFlags::empty(), DescriptorFlags::READ).await.map_err(code)?;
         let (bytes, _) = HostDescriptor::read(&mut self.view(), borrow(&opened), 100, 0).await.map_err(code)?;
         HostDescriptor::drop(&mut self.view(), opened).unwrap();
         Ok(bytes)
     }
 
-    async fn create(&mut self, fd: &Fd, path: &str) -> Result<Fd, ErrorCode> {
+    pub(super) async fn create(&mut self, fd: &Fd, path: &str) -> Result<Fd, ErrorCode> {
         self.open(fd, path, OpenFlags::CREATE, DescriptorFlags::WRITE).await.map_err(code)
     }
 
@@ -223,7 +223,7 @@ async fn a_flood_of_writes_ends_the_call_tree() {
     assert!(guest.state.call().account.ended().is_some());
 }
 
-fn task(files: &[(&str, PathBuf)]) -> CallContext {
+pub(super) fn task(files: &[(&str, PathBuf)]) -> CallContext {
     let files = files.iter().map(|(guest, host)| TaskFile {
         name: "file".into(),
         guest: (*guest).to_owned(),
@@ -232,7 +232,7 @@ fn task(files: &[(&str, PathBuf)]) -> CallContext {
     CallContext::local().for_task(uuid::Uuid::now_v7(), files.collect())
 }
 
-fn task_grant() -> Grants {
+pub(super) fn task_grant() -> Grants {
     let grant = FilesystemGrant { files: Files::Task, access: Access::ReadWrite, max_bytes: None };
     Grants { filesystem: vec![grant], ..Grants::default() }
 }

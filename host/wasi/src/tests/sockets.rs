@@ -26,14 +26,14 @@ use witan_system::Grants;
 
 use super::Guest;
 
-type Tcp = Resource<TcpSocket>;
-type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
+pub(super) type Tcp = Resource<TcpSocket>;
+pub(super) type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 
 fn borrow<T>(handle: &Resource<T>) -> Resource<T> {
     Resource::new_borrow(handle.rep())
 }
 
-fn code(error: SocketError) -> ErrorCode {
+pub(super) fn code(error: SocketError) -> ErrorCode {
     error.downcast().unwrap()
 }
 
@@ -42,15 +42,15 @@ fn guest(allow: fn(&Request<'_>) -> bool) -> Guest {
 }
 
 impl Guest {
-    fn network(&mut self) -> Resource<Network> {
+    pub(super) fn network(&mut self) -> Resource<Network> {
         instance_network::Host::instance_network(&mut self.view()).unwrap()
     }
 
-    fn tcp(&mut self) -> Tcp {
+    pub(super) fn tcp(&mut self) -> Tcp {
         tcp_create_socket::Host::create_tcp_socket(&mut self.view(), IpAddressFamily::Ipv4).unwrap()
     }
 
-    async fn connect(&mut self, socket: &Tcp, to: SocketAddr) -> SocketResult<Streams> {
+    pub(super) async fn connect(&mut self, socket: &Tcp, to: SocketAddr) -> SocketResult<Streams> {
         let network = self.network();
         HostTcpSocket::start_connect(&mut self.view(), borrow(socket), network, to.into())?;
         let pollable = HostTcpSocket::subscribe(&mut self.view(), borrow(socket)).map_err(SocketError::trap)?;
@@ -58,7 +58,7 @@ impl Guest {
         HostTcpSocket::finish_connect(&mut self.view(), borrow(socket))
     }
 
-    async fn look_up(&mut self, name: &str) -> Result<Vec<std::net::IpAddr>, ErrorCode> {
+    pub(super) async fn look_up(&mut self, name: &str) -> Result<Vec<std::net::IpAddr>, ErrorCode> {
         let network = self.network();
         let mut view = self.view();
         let lookup = ip_name_lookup::Host::resolve_addresses(&mut view, network, name.to_owned()).map_err(code)?;
@@ -145,7 +145,7 @@ async fn a_local_only_call_reaches_no_one() {
     assert_eq!(refused.unwrap_err(), ErrorCode::AccessDenied);
 }
 
-async fn udp(guest: &mut Guest) -> Resource<wasmtime_wasi::p2::UdpSocket> {
+pub(super) async fn udp(guest: &mut Guest) -> Resource<wasmtime_wasi::p2::UdpSocket> {
     let network = guest.network();
     let mut view = guest.view();
     let socket = udp_create_socket::Host::create_udp_socket(&mut view, IpAddressFamily::Ipv4).await.unwrap();
