@@ -27,7 +27,7 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Arc::new(Store::new(folder.path().join("keyvalue.sqlite"))), folder: folder }
+        Self { store: Arc::new(Store::new(folder.path().join("keyvalue.sqlite"))), folder }
     }
 
     fn guest(&self, component: &str, context: CallContext, deny: Option<Action>) -> Work {
