@@ -1,23 +1,24 @@
-//! Components that serve intents, over `witan:task/handler`.
+//! A component that exports `witan:task/handler`, as what serves an intent.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use witan_capability::{Account, CallContext};
 use witan_engine::Service;
 use witan_forward::{
-    Caller,
+    Caller, Events,
     component::Failure,
-    task::{self, handler::Handler as _},
+    task::{self, Handler as _},
 };
 
 use crate::{Document, Event, Handler, HandlerError, Outcome, Parameter, Passage, Value, Work, WorkInput};
 
-/// A component that serves an intent.
+/// Serves an intent by calling a component.
 pub struct ComponentHandler(Arc<Service>);
 
 impl ComponentHandler {
-    /// What `service` serves.
+    /// The handler that `service` exports.
     #[must_use]
     pub fn new(service: Arc<Service>) -> Self {
         Self(service)
@@ -37,22 +38,41 @@ impl Handler for ComponentHandler {
         work: Work,
         events: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<Outcome, HandlerError> {
-        let run = self.0.handle(&Caller::host(context, account), work.into()).await?;
-        let mut told = run.events;
-        while let Some(batch) = told.next().await {
-            batch.into_iter().for_each(|event| events(event.into()));
-        }
-        Ok(run.verdict.await??.into())
+        let mut run = self.0.handle(&Caller::host(context, account), request(work)).await?;
+        let mut verdict = run.verdict;
+        let mut open = true;
+        // A handler may hold its stream open beyond its verdict; what counts is the verdict.
+        let answer = loop {
+            tokio::select! {
+                biased;
+                told = run.events.next(), if open => match told {
+                    Some(told) => tell(told, events),
+                    None => open = false,
+                },
+                answer = &mut verdict => break answer,
+            }
+        };
+        rest(&mut run.events, events);
+        Ok(answer?.map_err(HandlerError::from)?.into())
     }
 }
 
-impl From<Work> for task::Request {
-    fn from(work: Work) -> Self {
-        Self {
-            intent: work.intent,
-            input: work.input.into(),
-            parameters: work.parameters.into_iter().map(Into::into).collect(),
-        }
+/// Tells what had come by the time of the verdict.
+fn rest(from: &mut Events<task::Event>, events: &(dyn Fn(Event) + Send + Sync)) {
+    while let Some(Some(told)) = from.next().now_or_never() {
+        tell(told, events);
+    }
+}
+
+fn tell(told: Vec<task::Event>, events: &(dyn Fn(Event) + Send + Sync)) {
+    told.into_iter().map(Event::from).for_each(events);
+}
+
+fn request(work: Work) -> task::Request {
+    task::Request {
+        intent: work.intent,
+        input: work.input.into(),
+        parameters: work.parameters.into_iter().map(task::Parameter::from).collect(),
     }
 }
 
@@ -62,7 +82,8 @@ impl From<WorkInput> for task::Input {
             WorkInput::Text(text) => Self::Text(text),
             WorkInput::Documents(documents) => Self::Documents(documents.into_iter().map(Into::into).collect()),
             WorkInput::Files(files) => {
-                Self::Files(files.into_iter().map(|file| task::File { name: file.name, path: file.guest }).collect())
+                let file = |file: witan_capability::TaskFile| task::File { name: file.name, path: file.guest };
+                Self::Files(files.into_iter().map(file).collect())
             }
         }
     }
@@ -77,11 +98,11 @@ impl From<Document> for task::Document {
 impl From<Parameter> for task::Parameter {
     fn from(parameter: Parameter) -> Self {
         let value = match parameter.value {
-            Value::Flag(value) => task::Value::Flag(value),
-            Value::Integer(value) => task::Value::Integer(value),
-            Value::Number(value) => task::Value::Number(value),
-            Value::Text(value) => task::Value::Text(value),
-            Value::Texts(value) => task::Value::Texts(value),
+            Value::Flag(flag) => task::Value::Flag(flag),
+            Value::Integer(integer) => task::Value::Integer(integer),
+            Value::Number(number) => task::Value::Number(number),
+            Value::Text(text) => task::Value::Text(text),
+            Value::Texts(texts) => task::Value::Texts(texts),
         };
         Self { name: parameter.name, value }
     }
@@ -99,15 +120,25 @@ impl From<task::Event> for Event {
 
 impl From<task::Outcome> for Outcome {
     fn from(outcome: task::Outcome) -> Self {
-        let passages = outcome.passages.into_iter().map(|passage| Passage {
+        Self {
+            text: outcome.text,
+            passages: outcome.passages.into_iter().map(Into::into).collect(),
+            language: outcome.language,
+            method: outcome.method,
+        }
+    }
+}
+
+impl From<task::Passage> for Passage {
+    fn from(passage: task::Passage) -> Self {
+        Self {
             text: passage.text,
             source: passage.source,
             start: passage.start,
             end: passage.end,
             page: passage.page,
             weight: passage.weight,
-        });
-        Self { text: outcome.text, passages: passages.collect(), language: outcome.language, method: outcome.method }
+        }
     }
 }
 

@@ -21,7 +21,8 @@ pub struct TaskError {
     pub kind: ErrorType,
     /// The part of the request that is at fault, such as `input.documents[0].data`.
     #[serde(default)]
-    pub param: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub param: Option<Box<str>>,
     /// Whose failure it is.
     #[serde(rename = "source")]
     pub origin: ErrorOrigin,
@@ -29,16 +30,20 @@ pub struct TaskError {
     pub retryable: bool,
     /// The limit that was exceeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub limit: Option<Box<str>>,
     /// The setting in `system.toml` that would change the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub setting: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub setting: Option<Box<str>>,
     /// The decision in the decision log that refused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub decision: Option<Box<str>>,
     /// The HTTP request that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub request_id: Option<Box<str>>,
 }
 
 impl TaskError {
@@ -62,20 +67,20 @@ impl TaskError {
 
     /// A request that is at fault in `param`.
     #[must_use]
-    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn invalid(param: impl Into<Box<str>>, message: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, message).at(param)
     }
 
     /// The same error, at fault in `param`.
     #[must_use]
-    pub fn at(mut self, param: impl Into<String>) -> Self {
+    pub fn at(mut self, param: impl Into<Box<str>>) -> Self {
         self.param = Some(param.into());
         self
     }
 
     /// The same error, which `setting` would change.
     #[must_use]
-    pub fn setting(mut self, setting: impl Into<String>) -> Self {
+    pub fn setting(mut self, setting: impl Into<Box<str>>) -> Self {
         self.setting = Some(setting.into());
         self
     }
@@ -86,11 +91,12 @@ impl From<CallError> for TaskError {
         let message = error.to_string();
         match error {
             CallError::Denied(denial) => {
-                Self { decision: Some(denial.decision.to_string()), ..Self::new(Code::Denied, message) }
+                Self { decision: Some(denial.decision.to_string().into()), ..Self::new(Code::Denied, message) }
             }
             CallError::Limit(exceeded) => {
                 let code = if exceeded.limit == Limit::Deadline { Code::DeadlineExceeded } else { Code::LimitExceeded };
-                Self { limit: Some(exceeded.limit.to_string()), ..Self::new(code, message) }.setting(exceeded.setting())
+                Self { limit: Some(exceeded.limit.to_string().into()), ..Self::new(code, message) }
+                    .setting(exceeded.setting())
             }
             CallError::Cancelled => Self::new(Code::Cancelled, "the task was cancelled"),
             CallError::Unavailable { .. } => Self::new(Code::Unavailable, message),

@@ -113,7 +113,7 @@ impl From<HandlerError> for TaskError {
             HandlerError::Unsupported(_) => Self::new(Code::Unsupported, message),
             HandlerError::Failed(_) => Self::new(Code::Failed, message),
             HandlerError::Denied { decision, .. } => {
-                Self { decision: Some(decision), ..Self::new(Code::Denied, message) }
+                Self { decision: Some(decision.into()), ..Self::new(Code::Denied, message) }
             }
             HandlerError::Unavailable(_) => Self::new(Code::Unavailable, message),
             HandlerError::Trapped(_) => Self::new(Code::Trapped, message),

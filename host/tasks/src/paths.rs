@@ -31,7 +31,7 @@ impl Paths {
     fn file(&self, index: usize, path: &str) -> Result<TaskFile, TaskError> {
         let param = format!("input.paths[{index}]");
         let host = match self {
-            Self::Any => open(path).map_err(|error| TaskError::new(Code::PathRefused, error).at(&param))?,
+            Self::Any => open(path).map_err(|error| TaskError::new(Code::PathRefused, error).at(param.as_str()))?,
             Self::Under(roots) => below(roots, Path::new(path)).ok_or_else(|| refused(&param, path, roots.len()))?,
         };
         let file_name = host.file_name().and_then(|name| name.to_str()).filter(|name| !name.contains(char::is_control));
@@ -109,11 +109,11 @@ mod tests {
         let message = |path: &str| {
             let error = paths.resolve(&[path.to_owned()]).unwrap_err();
             assert_eq!((error.code, error.setting.as_deref()), (Code::PathRefused, Some("host.roots")), "{path}");
-            error.message.replace(path, "PATH")
+            error.message.replace(&format!("`{path}`"), "`PATH`")
         };
         let missing = message("missing.md");
         for path in ["../secret.md", "link.md", "up/secret.md", "/etc/passwd", &outside, &sibling, ".", ""] {
-            assert_eq!(message(path), missing.replace("missing.md", path), "{path}");
+            assert_eq!(message(path), missing, "{path}");
         }
     }
 

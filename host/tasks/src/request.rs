@@ -285,7 +285,7 @@ fn parameter(key: &str, json: &serde_json::Value) -> Result<Parameter, TaskError
     }
     let refused = |what: &str| {
         let message = format!("`{field}` is {what}; give true or false, a number, text or a list of texts");
-        Err(TaskError::invalid(field.clone(), message))
+        Err(TaskError::invalid(field.as_str(), message))
     };
     let value = match json {
         serde_json::Value::Null => return refused("null"),

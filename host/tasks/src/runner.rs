@@ -143,7 +143,7 @@ impl Tasks {
         let task = Task::new(id, request.intent, request.metadata, (self.0.open_account)(limits));
         self.0.kept.lock().insert(task.clone());
         let run = Run { tasks: self.clone(), task: task.clone(), handler, context, deadline_ms: request.deadline_ms };
-        tokio::spawn(run.finish(work, place));
+        tokio::spawn(run.carry_out(work, place));
         Ok(task)
     }
 
@@ -264,7 +264,7 @@ struct Run {
 }
 
 impl Run {
-    async fn finish(self, work: Work, place: Place) {
+    async fn carry_out(self, work: Work, place: Place) {
         let intent = work.intent.clone();
         let result = self.result(work).await;
         let envelope = Arc::new(self.envelope(intent, result));
