@@ -1,0 +1,132 @@
+//! What the API serves, and what it asks of the host.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+use witan_capability::{CallContext, Limit};
+use witan_tasks::{Edge, Envelope, Observer, Paths, Tasks};
+use witan_telemetry::{Metrics, Ring};
+
+use crate::{ComponentStatus, Mounts, Settings, Token};
+
+/// What the API asks of the host it serves.
+pub trait Host: Send + Sync + 'static {
+    /// The file that describes the system, or what stands in for it.
+    fn system(&self) -> String;
+
+    /// The components, in the order of their names.
+    fn components(&self) -> Vec<ComponentStatus>;
+
+    /// What keeps the host from taking tasks; nothing when it is ready.
+    fn not_ready(&self) -> Vec<NotReady>;
+}
+
+/// Something that keeps a host from taking tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotReady {
+    /// What, such as a component.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What an API is made of.
+pub struct Parts {
+    /// Bounds on requests.
+    pub settings: Settings,
+    /// The tasks.
+    pub tasks: Tasks,
+    /// Folders under which tasks may name paths: the system's `host.roots`.
+    pub roots: Vec<PathBuf>,
+    /// The host.
+    pub host: Arc<dyn Host>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The last log lines.
+    pub logs: Ring,
+    /// What lets its bearer stop the host.
+    pub token: Token,
+}
+
+/// The API of one host. Cloning is cheap.
+#[derive(Clone)]
+pub struct Api(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) parts: Parts,
+    roots: RwLock<Vec<PathBuf>>,
+    mounts: RwLock<Mounts>,
+    pub(crate) listen: OnceLock<std::net::SocketAddr>,
+    pub(crate) started: Instant,
+    pub(crate) started_at_ms: u64,
+    /// Cancelled when somebody who may asks the host to stop.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when the host stops: streams that would go on end.
+    pub(crate) draining: CancellationToken,
+}
+
+impl Api {
+    /// The API over `parts`, with nothing mounted.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Arc::new(Shared {
+            roots: RwLock::new(parts.roots.clone()),
+            parts,
+            mounts: RwLock::default(),
+            listen: OnceLock::new(),
+            started: Instant::now(),
+            started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            stop: CancellationToken::new(),
+            draining: CancellationToken::new(),
+        }))
+    }
+
+    /// Serves `mounts` from now on. Requests under way finish where they are.
+    pub fn replace_mounts(&self, mounts: Mounts) {
+        *self.0.mounts.write() = mounts;
+    }
+
+    /// Lets tasks name paths under `roots` from now on.
+    pub fn replace_roots(&self, roots: Vec<PathBuf>) {
+        *self.0.roots.write() = roots;
+    }
+
+    /// Resolves when somebody who may asked the host to stop.
+    pub async fn stop_requested(&self) {
+        self.0.stop.cancelled().await;
+    }
+
+    pub(crate) fn mount(&self, path: &str) -> Option<Arc<dyn crate::Mount>> {
+        self.0.mounts.read().find(path).cloned()
+    }
+
+    pub(crate) fn mounted(&self) -> Vec<String> {
+        self.0.mounts.read().paths().map(str::to_owned).collect()
+    }
+
+    /// For whom tasks of this API run: whoever is on this machine, until clients can say who they are.
+    pub(crate) fn edge(&self) -> Edge {
+        Edge { context: CallContext::local(), paths: Paths::Under(self.0.roots.read().clone()) }
+    }
+}
+
+/// Counts each task that has ended in `metrics`.
+#[must_use]
+pub fn observer(metrics: Arc<Metrics>) -> Observer {
+    Arc::new(move |envelope: &Envelope| {
+        let duration = std::time::Duration::from_millis(envelope.usage.latency_ms);
+        metrics.task_ended(&envelope.intent, envelope.status.name(), duration);
+        let limit = envelope.error.as_ref().and_then(|error| error.limit.as_deref());
+        if let Some(limit) = Limit::ALL.into_iter().find(|known| Some(known.name()) == limit) {
+            metrics.limit_exceeded(limit);
+        }
+    })
+}

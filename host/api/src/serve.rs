@@ -1,0 +1,79 @@
+//! Accepts connections, and lets them finish when the host stops.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{Api, ListenError, check_listen, connection, front::Front};
+
+/// How long to wait after a connection could not be accepted, for want of file handles mostly: at once would fail at
+/// once.
+const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+
+/// Serves `api` to whoever connects to `listener`, until `shutdown` resolves or a client that may asks for it; then
+/// takes no more connections and tasks, lets those under way finish for [`crate::Settings::drain`], and ends the rest.
+///
+/// # Errors
+/// When other machines could reach the listener.
+pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) -> Result<(), ListenError> {
+    let unknown = |source: io::Error| ListenError::Bind { address: ([127, 0, 0, 1], 0).into(), source };
+    let address = listener.local_addr().map_err(unknown)?;
+    check_listen(address)?;
+    let _first = api.0.listen.set(address);
+    let connections = TaskTracker::new();
+    let abandoned = CancellationToken::new();
+    tokio::select! {
+        () = accept(listener, &api, address, &connections, &abandoned) => {}
+        () = shutdown => {}
+        () = api.stop_requested() => {}
+    }
+    drain(&api, &connections, &abandoned).await;
+    Ok(())
+}
+
+async fn accept(
+    listener: TcpListener,
+    api: &Api,
+    address: std::net::SocketAddr,
+    connections: &TaskTracker,
+    abandoned: &CancellationToken,
+) {
+    let settings = Arc::new(api.0.parts.settings.clone());
+    let front = Front::new(api.clone(), address);
+    let builder = Arc::new(connection::builder(&settings));
+    let places = Arc::new(Semaphore::new(settings.connections));
+    loop {
+        // Nobody closes the semaphore.
+        let place = places.clone().acquire_owned().await.ok();
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(AFTER_REFUSAL).await;
+                continue;
+            }
+        };
+        let (front, builder, settings) = (front.clone(), builder.clone(), settings.clone());
+        let (draining, abandoned) = (api.0.draining.clone(), abandoned.clone());
+        connections.spawn(async move {
+            connection::serve(stream, peer, front, &builder, &settings, draining, abandoned).await;
+            drop(place);
+        });
+    }
+}
+
+async fn drain(api: &Api, connections: &TaskTracker, abandoned: &CancellationToken) {
+    let patience = api.0.parts.settings.drain;
+    tracing::info!(tasks = api.0.parts.tasks.unfinished(), connections = connections.len(), "stopping");
+    api.0.draining.cancel();
+    connections.close();
+    let requests = async {
+        if tokio::time::timeout(patience, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "some connections did not finish in time, and are ended");
+            abandoned.cancel();
+            connections.wait().await;
+        }
+    };
+    tokio::join!(api.0.parts.tasks.drain(patience), requests);
+}

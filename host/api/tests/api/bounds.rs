@@ -1,0 +1,217 @@
+//! What the front refuses, and what it lets through.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, net::TcpStream};
+use witan_api::{ListenError, Settings, serve};
+use witan_tasks::Status;
+
+use crate::world::{Answer, World, task};
+
+#[tokio::test]
+async fn requests_for_other_hosts_are_refused_on_routes_and_mounts() {
+    let world = World::new().await;
+    for path in ["/healthz", "/v1/tasks", "/mirror", "/none"] {
+        let request = world.client.get(world.url(path)).header("host", "evil.example");
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code().as_str()), (421, "host_not_allowed"), "{path}");
+    }
+    let request = world.client.get(world.url("/healthz")).header("host", format!("localhost:{}", world.address.port()));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let without = world.raw(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    assert!(without.starts_with("HTTP/1.1 400"), "{without}");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_refused_on_routes_and_mounts() {
+    let world = World::new().await;
+    for path in ["/v1/tasks", "/mirror"] {
+        for origin in ["http://evil.example", "null"] {
+            let request = world.client.post(world.url(path)).header("origin", origin).json(&task("a"));
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            assert_eq!((answer.status, answer.code().as_str()), (403, "origin_not_allowed"));
+        }
+    }
+    assert_eq!(world.tasks.newest(1, None).0.len(), 0);
+    let own = world.client.post(world.url("/v1/tasks?wait=60")).header("origin", world.url("")).json(&task("a"));
+    assert_eq!(own.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn routes_take_json_only_and_mounts_take_anything() {
+    let world = World::new().await;
+    let json = task("a").to_string();
+    for path in ["/v1/tasks", "/v1/tasks/x/cancel", "/v1/host/stop"] {
+        for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonp")] {
+            let mut request = world.client.post(world.url(path)).body(json.clone());
+            if let Some(kind) = kind {
+                request = request.header("content-type", kind);
+            }
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_media_type"), "{path} {kind:?}");
+        }
+    }
+    let named =
+        world.client.post(world.url("/v1/tasks?wait=60")).header("content-type", "Application/JSON; charset=utf-8");
+    assert_eq!(named.body(json).send().await.unwrap().status(), 200);
+    let mirrored = world.client.post(world.url("/mirror/a")).body("text").send().await.unwrap();
+    assert_eq!(Answer::of(mirrored).await.text, "POST /mirror/a text");
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_on_routes_and_mounts() {
+    let world = World::bounded(Settings { body_bytes: 1_000, ..Settings::default() }).await;
+    let large = task(&"a".repeat(1_000)).to_string();
+    for path in ["/v1/tasks", "/mirror"] {
+        let announced =
+            world.client.post(world.url(path)).header("content-type", "application/json").body(large.clone());
+        let answer = Answer::of(announced.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+        assert_eq!(answer.json()["error"]["setting"], "--max-body");
+        assert!(answer.json()["error"]["message"].as_str().unwrap().contains("1000 bytes"));
+
+        let chunked = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+            world.address,
+            large.len()
+        );
+        let answer = world.raw(chunked.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
+    }
+    assert_eq!(world.echo("?wait=60", &"a".repeat(500)).await.status, 200);
+}
+
+#[tokio::test]
+async fn headers_are_bounded_in_number_and_size() {
+    let world = World::new().await;
+    let request = |headers: &str| {
+        format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", world.address)
+    };
+    let few: String = (0..90).map(|number| format!("x-{number}: a\r\n")).collect();
+    assert!(world.raw(request(&few).as_bytes()).await.starts_with("HTTP/1.1 200"));
+    let many: String = (0..200).map(|number| format!("x-{number}: a\r\n")).collect();
+    let answer = world.raw(request(&many).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let long = format!("x-long: {}\r\n", "a".repeat(100_000));
+    let answer = world.raw(request(&long).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_send_its_headers_is_let_go() {
+    let world = World::bounded(Settings { header_time: Duration::from_millis(100), ..Settings::default() }).await;
+    for sent in ["", "P", "PRI * HTTP/2.0\r\n", "GET /healthz HTTP/1.1\r\nHost: a", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
+        let answer = world.raw(sent.as_bytes()).await;
+        assert!(!answer.contains(" 200"), "{sent}: {answer}");
+    }
+    assert_eq!(world.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_send_its_body_is_told_so() {
+    let world = World::bounded(Settings { body_time: Duration::from_millis(100), ..Settings::default() }).await;
+    for path in ["/v1/tasks", "/mirror"] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
+            world.address
+        );
+        let answer = world.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn requests_beyond_the_bound_are_told_to_come_back() {
+    let world = World::bounded(Settings { concurrency: 1, ..Settings::default() }).await;
+    let (url, client) = (world.url("/v1/tasks?wait=60"), world.client.clone());
+    let first = tokio::spawn(async move { client.post(url).json(&task("wait")).send().await.unwrap().status() });
+    while world.tasks.unfinished() == 0 {
+        tokio::task::yield_now().await;
+    }
+    for path in ["/healthz", "/mirror"] {
+        let refused = world.get(path).await;
+        assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
+        assert_eq!((refused.header("retry-after"), refused.header("retry-after-ms")), (Some("1"), Some("1000")));
+    }
+    world.permits.add_permits(1);
+    assert_eq!(first.await.unwrap(), 200);
+    assert_eq!(world.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_without_tls_and_held_to_the_same_rules() {
+    let world = World::new().await;
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = |host: &str, path: &str, body: &str| {
+        let request = http::Request::post(format!("http://{host}{path}")).header("content-type", "application/json");
+        request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()
+    };
+    let ours = world.address.to_string();
+    let answer = sender.send_request(request(&ours, "/v1/tasks?wait=60", &task("a").to_string())).await.unwrap();
+    assert_eq!((answer.version(), answer.status().as_u16()), (http::Version::HTTP_2, 200));
+    let answer = sender.send_request(request(&ours, "/mirror", "body")).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "POST /mirror body");
+    let answer = sender.send_request(request("evil.example", "/v1/tasks", "{}")).await.unwrap();
+    assert_eq!(answer.status().as_u16(), 421);
+}
+
+#[tokio::test]
+async fn the_id_of_a_request_comes_back() {
+    let world = World::new().await;
+    let given = world.client.get(world.url("/mirror")).header("x-request-id", "mine-7").send().await.unwrap();
+    assert_eq!(given.headers()["x-request-id"], "mine-7");
+    let (one, other) = (world.get("/mirror").await, world.get("/healthz").await);
+    assert!(one.header("x-request-id").is_some() && one.header("x-request-id") != other.header("x-request-id"));
+    let long = world.client.get(world.url("/mirror")).header("x-request-id", "a".repeat(1_000)).send().await.unwrap();
+    assert!(long.headers()["x-request-id"].len() < 128);
+}
+
+#[tokio::test]
+async fn a_host_that_stops_finishes_what_is_under_way() {
+    let mut world = World::new().await;
+    let (url, client) = (world.url("/v1/tasks?wait=60"), world.client.clone());
+    let waiting =
+        tokio::spawn(async move { Answer::of(client.post(url).json(&task("wait")).send().await.unwrap()).await });
+    while world.tasks.unfinished() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.stop();
+    while !world.tasks.draining() {
+        tokio::task::yield_now().await;
+    }
+    assert!(TcpStream::connect(world.address).await.is_err());
+    world.permits.add_permits(1);
+    assert_eq!(waiting.await.unwrap().status, 200);
+    world.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_stops_ends_what_takes_too_long() {
+    let mut world = World::bounded(Settings { drain: Duration::from_millis(50), ..Settings::default() }).await;
+    let submitted = world.echo("", "wait").await;
+    let task = world.tasks.get(submitted.json()["id"].as_str().unwrap().parse().unwrap()).unwrap();
+    // A connection that never ends by itself.
+    let mut idle = TcpStream::connect(world.address).await.unwrap();
+    let half = format!("POST /mirror HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\n", world.address);
+    tokio::io::AsyncWriteExt::write_all(&mut idle, half.as_bytes()).await.unwrap();
+    world.stop();
+    assert_eq!(task.finished().await.status, Status::Canceled);
+    world.served.await.unwrap();
+    let _reset = idle.read_to_end(&mut Vec::new()).await;
+}
+
+#[tokio::test]
+async fn an_address_that_other_machines_reach_is_not_served() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let refused = serve(listener, world.api.clone(), std::future::pending()).await;
+    assert!(matches!(refused, Err(ListenError::NotLoopback(_))));
+}

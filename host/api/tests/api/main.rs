@@ -1,0 +1,8 @@
+//! The API over real connections: every rule, where it lets through and where it refuses.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod bounds;
+mod platform;
+mod tasks;
+mod world;

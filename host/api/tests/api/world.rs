@@ -1,0 +1,222 @@
+//! A host with handlers and mounts that do what a test asks of them, served on a port of this machine.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+};
+use witan_api::{
+    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Settings, Token,
+    error_response, observer, serve,
+};
+use witan_capability::{Account, CallContext};
+use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
+use witan_telemetry::{Metrics, Ring, Sample};
+
+/// Answers with the text it is given, unless that says otherwise.
+pub struct Echo {
+    permits: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl Handler for Echo {
+    fn component(&self) -> &str {
+        "echo"
+    }
+
+    async fn handle(
+        &self,
+        _context: &CallContext,
+        _account: &Arc<Account>,
+        work: Work,
+        events: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Outcome, HandlerError> {
+        let text = match work.input {
+            WorkInput::Text(text) => text,
+            WorkInput::Documents(documents) => String::from_utf8(documents[0].data.clone()).unwrap(),
+            WorkInput::Files(files) => std::fs::read_to_string(&files[0].host).unwrap(),
+        };
+        events(Event::Progress { stage: "echo".to_owned(), done: 1, total: 1 });
+        match text.as_str() {
+            "wait" => self.permits.acquire().await.unwrap().forget(),
+            "invalid" => return Err(HandlerError::Invalid("as asked".to_owned())),
+            "failed" => return Err(HandlerError::Failed("as asked".to_owned())),
+            "trapped" => return Err(HandlerError::Trapped("as asked".to_owned())),
+            "unavailable" => return Err(HandlerError::Unavailable("as asked".to_owned())),
+            _ => {}
+        }
+        Ok(Outcome { text, passages: Vec::new(), language: None, method: "echo".to_owned() })
+    }
+}
+
+/// Answers with the method, path and body of the request.
+pub struct Mirror;
+
+impl Mount for Mirror {
+    fn handle(&self, request: Request<RequestBody>) -> MountFuture<'_> {
+        Box::pin(async {
+            let (head, body) = request.into_parts();
+            match body.collect().await {
+                Ok(body) => {
+                    let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+                    Response::new(Body::from(format!("{} {} {body}", head.method, head.uri.path())))
+                }
+                Err(error) => error_response(TaskError::from(&error)),
+            }
+        })
+    }
+}
+
+#[derive(Default)]
+pub struct FakeHost {
+    pub missing: Mutex<Vec<NotReady>>,
+}
+
+impl Host for FakeHost {
+    fn system(&self) -> String {
+        "system.toml".to_owned()
+    }
+
+    fn components(&self) -> Vec<ComponentStatus> {
+        vec![ComponentStatus::new("echo", &[0xab; 32], &Default::default())]
+    }
+
+    fn not_ready(&self) -> Vec<NotReady> {
+        self.missing.lock().unwrap().clone()
+    }
+}
+
+pub struct World {
+    pub address: SocketAddr,
+    pub api: Api,
+    pub tasks: Tasks,
+    pub permits: Arc<Semaphore>,
+    pub host: Arc<FakeHost>,
+    pub token: Token,
+    pub client: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    pub served: JoinHandle<()>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(Settings::default(), Vec::new()).await
+    }
+
+    pub async fn bounded(settings: Settings) -> Self {
+        Self::with(settings, Vec::new()).await
+    }
+
+    pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
+        let permits = Arc::new(Semaphore::new(0));
+        let handlers: Handlers =
+            BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
+        let metrics = Arc::new(Metrics::new(|| Sample { host_calls: 7, ..Sample::default() }));
+        let observer = observer(metrics.clone());
+        let tasks = Tasks::new(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer);
+        let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
+        let api = Api::new(Parts {
+            settings,
+            tasks: tasks.clone(),
+            roots,
+            host: host.clone(),
+            metrics,
+            logs: Ring::default(),
+            token: token.clone(),
+        });
+        let mounts = [("/mirror".to_owned(), Arc::new(Mirror) as Arc<dyn Mount>)];
+        api.replace_mounts(Mounts::new(mounts).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = api.clone();
+        let served = tokio::spawn(async move {
+            let shutdown = async {
+                let _dropped = stopped.await;
+            };
+            serve(listener, serving, shutdown).await.unwrap();
+        });
+        let client = reqwest::Client::new();
+        Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served }
+    }
+
+    /// Asks the host to stop.
+    pub fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.client.get(self.url(path)).send().await.unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, json: serde_json::Value) -> Answer {
+        Answer::of(self.client.post(self.url(path)).json(&json).send().await.unwrap()).await
+    }
+
+    /// Submits `text` to the echo.
+    pub async fn echo(&self, query: &str, text: &str) -> Answer {
+        self.post(&format!("/v1/tasks{query}"), task(text)).await
+    }
+
+    /// Sends `bytes` as they are, and reads until the host closes the connection.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // A host that closes with bytes unread resets the connection; what it said before that counts.
+        let _reset = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+pub fn task(text: &str) -> serde_json::Value {
+    serde_json::json!({"intent": "echo", "input": {"text": text}})
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub async fn of(response: reqwest::Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, text: response.text().await.unwrap() }
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The code of the error it is.
+    pub fn code(&self) -> String {
+        let error = &self.json()["error"];
+        for field in ["message", "type", "source", "request_id"] {
+            assert!(error[field].is_string(), "no `{field}` in {error}");
+        }
+        assert!(error["retryable"].is_boolean() && error.get("param").is_some(), "{error}");
+        assert_eq!(error["request_id"].as_str(), self.header("x-request-id"));
+        error["code"].as_str().unwrap().to_owned()
+    }
+}
