@@ -24,17 +24,30 @@ use verdict::Refusal;
 pub struct GrantPolicy {
     log: DecisionLog,
     recorder: Option<Recorder>,
+    trial: bool,
 }
 
 impl GrantPolicy {
     /// A policy that writes its decisions to `log`.
     pub fn new(log: DecisionLog) -> Self {
-        Self { log, recorder: None }
+        Self { log, recorder: None, trial: false }
     }
 
     /// The same policy in record mode: it decides as before, and collects what would have been needed.
+    #[must_use]
     pub fn recording(self) -> Self {
         Self { recorder: Some(Recorder::default()), ..self }
+    }
+
+    /// The same policy in record mode for a trial, in which a component that is trusted that far does what it has not
+    /// been granted, so that one run shows all that it needs. A person must have asked for this: it stands in for the
+    /// grants of every component.
+    ///
+    /// Local-only stays local-only. Addresses that are not public, listening, and paths that say one thing and mean
+    /// another are refused as ever. Files lie only where a grant put them before the run.
+    #[must_use]
+    pub fn trial(self) -> Self {
+        Self { trial: true, ..self.recording() }
     }
 
     /// The decisions so far.
@@ -57,13 +70,17 @@ impl Policy for GrantPolicy {
         match verdict::verdict(request) {
             Ok(()) => {
                 if request.action.is_effect() {
-                    self.log.record(request, None);
+                    self.log.record(request, true, None);
                 }
+                Decision::Allow
+            }
+            Err(refusal) if self.trial && refusal.trial_may_allow => {
+                self.log.record(request, true, Some(format!("a trial; otherwise {}", in_words(request, &refusal))));
                 Decision::Allow
             }
             Err(refusal) => {
                 let reason = in_words(request, &refusal);
-                let decision = self.log.record(request, Some(reason.clone()));
+                let decision = self.log.record(request, false, Some(reason.clone()));
                 tracing::debug!(%decision, component = %request.component.name, %reason, "denied");
                 Decision::Deny(Denial { decision, reason })
             }
@@ -75,7 +92,7 @@ fn in_words(request: &Request<'_>, refusal: &Refusal) -> String {
     let Request { component, function, action, resource, .. } = request;
     let name = &component.name;
     let action = action_in_words(*action);
-    let Refusal { cause, remedy } = refusal;
+    let Refusal { cause, remedy, .. } = refusal;
     let help = remedy.as_ref().map(|line| format!("; to allow it, add `{line}` under [components.{name}.grants]"));
     format!("`{name}` may not {action} `{resource}` through `{function}`: {cause}{}", help.unwrap_or_default())
 }

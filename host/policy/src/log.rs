@@ -48,8 +48,10 @@ pub struct Entry {
     pub action: Action,
     /// To what; cut where it is long.
     pub resource: String,
-    /// Why it was refused; `None` where it was allowed.
-    pub refused: Option<String>,
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// Why it was refused, or would have been but for a trial.
+    pub reason: Option<String>,
 }
 
 impl Serialize for Entry {
@@ -57,7 +59,7 @@ impl Serialize for Entry {
         let mut line = serializer.serialize_struct("Entry", 13)?;
         line.serialize_field("decision", &self.decision)?;
         line.serialize_field("time_ms", &self.time_ms)?;
-        line.serialize_field("allowed", &self.refused.is_none())?;
+        line.serialize_field("allowed", &self.allowed)?;
         line.serialize_field("component", &*self.component)?;
         line.serialize_field("principal", self.context.principal())?;
         line.serialize_field("tenant", self.context.tenant())?;
@@ -67,7 +69,7 @@ impl Serialize for Entry {
         line.serialize_field("function", &self.function.to_string())?;
         line.serialize_field("action", &self.action)?;
         line.serialize_field("resource", &self.resource)?;
-        line.serialize_field("reason", &self.refused)?;
+        line.serialize_field("reason", &self.reason)?;
         line.end()
     }
 }
@@ -116,7 +118,7 @@ impl DecisionLog {
     }
 
     /// Writes a decision down and names it.
-    pub(crate) fn record(&self, request: &Request<'_>, refused: Option<String>) -> DecisionId {
+    pub(crate) fn record(&self, request: &Request<'_>, allowed: bool, reason: Option<String>) -> DecisionId {
         let (decision, time_ms) = self.ids.next();
         let entry = Arc::new(Entry {
             decision,
@@ -126,7 +128,8 @@ impl DecisionLog {
             function: request.function,
             action: request.action,
             resource: cut(request.resource.to_string()),
-            refused: refused.map(cut),
+            allowed,
+            reason: reason.map(cut),
         });
         let mut entries = self.shared.entries.lock();
         if self.writer.is_some() {

@@ -21,14 +21,16 @@ pub(crate) struct Refusal {
     pub(crate) cause: String,
     /// The grant that would allow it, as a line of `system.toml`, if one would.
     pub(crate) remedy: Option<String>,
+    /// Whether a trial, in which a person lets a component do what it was not granted, goes on.
+    pub(crate) trial_may_allow: bool,
 }
 
 fn refuse(cause: impl Into<String>) -> Result<(), Refusal> {
-    Err(Refusal { cause: cause.into(), remedy: None })
+    Err(Refusal { cause: cause.into(), remedy: None, trial_may_allow: false })
 }
 
 fn refuse_unless_granted(cause: impl Into<String>, remedy: impl Into<String>) -> Result<(), Refusal> {
-    Err(Refusal { cause: cause.into(), remedy: Some(remedy.into()) })
+    Err(Refusal { cause: cause.into(), remedy: Some(remedy.into()), trial_may_allow: true })
 }
 
 /// Whether `request` may go on.
@@ -119,25 +121,21 @@ fn http(grants: &[HttpGrant], method: &str, scheme: &str, host: &str, port: u16,
         "http" => Scheme::Http,
         _ => return refuse("the scheme is neither https nor http"),
     };
+    let path = match normalise_http_path(path) {
+        Ok(path) => path,
+        Err(error) => return refuse(error.to_string()),
+    };
     let to_host = |grant: &&HttpGrant| grant.scheme == scheme && grant.port == port && grant.host.matches(&host);
-    let mut near = grants.iter().filter(to_host).peekable();
-    let cause = if near.peek().is_none() {
-        "no http grant covers this scheme, host and port".to_owned()
-    } else {
-        match normalise_http_path(path) {
-            Err(error) => error.to_string(),
-            Ok(path) => {
-                let mut of_method =
-                    near.filter(|grant| grant.methods.iter().any(|granted| granted == method)).peekable();
-                if of_method.peek().is_none() {
-                    "the http grant for this host does not cover the method".to_owned()
-                } else if of_method.any(|grant| is_below(&path, &grant.path_prefix)) {
-                    return Ok(());
-                } else {
-                    "the http grant for this host does not cover the path".to_owned()
-                }
-            }
+    let of_method = |grant: &&HttpGrant| grant.methods.iter().any(|granted| granted == method);
+    if grants.iter().filter(to_host).filter(of_method).any(|grant| is_below(&path, &grant.path_prefix)) {
+        return Ok(());
+    }
+    let cause = match grants.iter().find(to_host) {
+        None => "no http grant covers this scheme, host and port",
+        Some(_) if !grants.iter().filter(to_host).any(|grant| of_method(&grant)) => {
+            "the http grant for this host does not cover the method"
         }
+        Some(_) => "the http grant for this host does not cover the path",
     };
     let scheme = if scheme == Scheme::Https { "https" } else { "http" };
     let remedy = format!(
@@ -156,12 +154,16 @@ struct Peer<'a> {
 /// The machines that `function` may reach. Grants for HTTP allow no raw connection: through one, a guest could send
 /// any method to any path.
 fn peers(grants: &Grants, function: HostFunction) -> impl Iterator<Item = Peer<'_>> {
-    let through_http = function.interface.starts_with("wasi:http/");
+    let through_http = through_http(function);
     let http = grants.http.iter().filter(move |_| through_http);
     let sockets = grants.sockets.iter().filter(move |grant| !through_http && may_use(grant, function));
     let http = http.map(|grant| Peer { host: &grant.host, port: grant.port, private: grant.private });
     let sockets = sockets.map(|grant| Peer { host: &grant.host, port: grant.port, private: grant.private });
     http.chain(sockets)
+}
+
+fn through_http(function: HostFunction) -> bool {
+    function.interface.starts_with("wasi:http/")
 }
 
 /// Whether the grant's transport is that of `function`. A look-up serves both.
@@ -180,7 +182,8 @@ fn lookup(grants: &Grants, function: HostFunction, name: &str, port: u16) -> Res
     if peers(grants, function).any(|peer| peer.host.matches(&host) && (port == 0 || peer.port == port)) {
         return Ok(());
     }
-    refuse_unless_granted("no grant names this host", format!("sockets = [{{ host = \"{host}\", port = {port} }}]"))
+    let kind = if through_http(function) { "http" } else { "sockets" };
+    refuse_unless_granted("no grant names this host", format!("{kind} = [{{ host = \"{host}\", port = {port} }}]"))
 }
 
 fn connect(grants: &Grants, function: HostFunction, name: Option<&str>, address: SocketAddr) -> Result<(), Refusal> {
@@ -202,9 +205,10 @@ fn connect(grants: &Grants, function: HostFunction, name: Option<&str>, address:
                 "it is an address of this machine or of a private network, and the grant does not say `private = true`";
         }
     }
-    let remedy =
-        format!("sockets = [{{ host = \"{named}\", port = {}, private = {} }}]", address.port(), !is_public(ip));
-    refuse_unless_granted(cause, remedy)
+    let kind = if through_http(function) { "http" } else { "sockets" };
+    let private = if is_public(ip) { "" } else { ", private = true" };
+    let remedy = Some(format!("{kind} = [{{ host = \"{named}\", port = {}{private} }}]", address.port()));
+    Err(Refusal { cause: cause.to_owned(), remedy, trial_may_allow: is_public(ip) })
 }
 
 fn tool(grants: &Grants, tool: &str) -> Result<(), Refusal> {

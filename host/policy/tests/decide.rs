@@ -53,7 +53,7 @@ impl Asker {
             Decision::Allow => Ok(()),
             Decision::Deny(denial) => {
                 let entry = self.policy.log().find(denial.decision).expect("every denial is logged");
-                let logged = entry.refused.as_deref().expect("as refused");
+                let logged = entry.reason.as_deref().expect("as refused");
                 assert!(denial.reason.starts_with(logged.trim_end_matches('…')));
                 Err(denial.reason)
             }
@@ -314,10 +314,10 @@ fn denials_and_effects_are_logged_and_reads_are_not() {
     asker.send("GET", "https://example.com/a").unwrap();
     asker.send("GET", "https://example.org/b").unwrap_err();
     let entries = asker.policy.log().newest(10);
-    let said: Vec<_> = entries.iter().map(|entry| (entry.refused.is_none(), entry.resource.as_str())).collect();
+    let said: Vec<_> = entries.iter().map(|entry| (entry.allowed, entry.resource.as_str())).collect();
     assert_eq!(said, [(false, "GET https://example.org:443/b"), (true, "GET https://example.com:443/a")]);
     assert_eq!(&*entries[0].component, "a");
-    let reason = entries[0].refused.as_deref().unwrap();
+    let reason = entries[0].reason.as_deref().unwrap();
     assert!(reason.contains("[components.a.grants]") && reason.contains("example.org"));
     assert_ne!(entries[0].decision, entries[1].decision);
 }
@@ -397,4 +397,31 @@ fn record_mode_changes_no_decision_and_suggests_what_suffices() {
     assert!(granted.file(Action::FileRead, "/docs/other.md").is_err());
     assert!(granted.decide(FILES, Action::ToolCall, Resource::Tool("other.read")).is_ok());
     assert!(granted.decide(FILES, Action::WallClock, Resource::None).is_ok());
+}
+
+#[test]
+fn a_trial_goes_beyond_the_grants_and_says_so() {
+    let asker = Asker::with("");
+    let asker = Asker { policy: asker.policy.trial(), ..asker };
+    assert!(asker.send("POST", "https://api.example.com/v1").is_ok());
+    assert!(asker.connect(HTTP, Some("api.example.com"), "8.8.8.8:443").is_ok());
+    assert!(asker.decide(FILES, Action::WallClock, Resource::None).is_ok());
+    let entries = asker.policy.log().newest(10);
+    assert_eq!(entries.len(), 3, "whatever no grant covers is logged, effect or not");
+    assert!(entries.iter().all(|entry| entry.allowed && entry.reason.as_deref().unwrap().starts_with("a trial")));
+    let suggested = asker.policy.suggestions().remove("a").unwrap();
+    assert!(suggested.wall_clock && suggested.http.len() == 1 && suggested.sockets.is_empty());
+}
+
+#[test]
+fn a_trial_reaches_no_private_address_and_stays_local_only() {
+    let asker = Asker::with("");
+    let asker = Asker { policy: asker.policy.trial(), ..asker };
+    for address in ["127.0.0.1:80", "169.254.169.254:80", "[::ffff:10.0.0.1]:80"] {
+        assert!(asker.connect(TCP, None, address).is_err() && asker.connect(HTTP, Some("a.example"), address).is_err());
+    }
+    assert!(asker.send("GET", "https://api.example.com/v1/%2e%2e/admin").is_err());
+    let bind = Resource::Address { name: None, address: "0.0.0.0:80".parse().unwrap() };
+    assert!(asker.decide(LISTEN, Action::SocketBind, bind).is_err());
+    assert!(asker.local_only().send("GET", "https://api.example.com/").is_err());
 }

@@ -19,7 +19,7 @@ use crate::{Access, Protocol, Scheme};
 pub struct Explanation {
     /// The component.
     pub component: ComponentName,
-    /// What it is called for: intents, mounts, and the components that are linked to it.
+    /// What it is called for: intents, mounts, and the components that call it.
     pub serves: Vec<String>,
     /// What it may do beyond the baseline; empty where there is nothing.
     pub may: Vec<String>,
@@ -55,7 +55,17 @@ impl System {
                 format!("calls of {} from {}", quoted(interface.as_str()), quoted(caller.as_str()))
             })
         });
-        intents.chain(mounts).chain(links).collect()
+        let tools = self.components.iter().flat_map(|(caller, component)| {
+            let tools = component.grants.tools.iter().filter(|grant| grant.component == *name);
+            tools.map(move |grant| {
+                let tool = grant
+                    .tool
+                    .as_ref()
+                    .map_or("every tool".to_owned(), |tool| format!("the tool {}", quoted(tool.as_str())));
+                format!("calls of {tool} from {}", quoted(caller.as_str()))
+            })
+        });
+        intents.chain(mounts).chain(links).chain(tools).collect()
     }
 
     fn notes(&self, name: &ComponentName, component: &Component) -> Vec<String> {
@@ -72,14 +82,8 @@ impl System {
         for other in fused_with {
             notes.push(format!("it is fused with {}: they share limits, fate and one span", quoted(other.as_str())));
         }
-        match component.instances.reuse {
-            Reuse::Fresh => {}
-            Reuse::Serial => {
-                notes.push("what a call leaves in its memory, the next call of the same tenant sees".to_owned())
-            }
-            Reuse::Concurrent => notes.push(
-                "calls of the same tenant share its memory, limits and fate; local-only calls are refused".to_owned(),
-            ),
+        if component.instances.reuse == Reuse::Serial {
+            notes.push("what a call leaves in its memory, the next call of the same tenant sees".to_owned());
         }
         if component.compile == CompileIn::Host {
             notes.push(
@@ -200,7 +204,7 @@ fn quoted(text: &str) -> String {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.component)?;
-        section(f, "serves", &self.serves, "nothing: no intent, mount or link leads to it")?;
+        section(f, "serves", &self.serves, "nothing: no intent, mount, link or tool grant leads to it")?;
         section(
             f,
             "may",

@@ -133,7 +133,7 @@ impl Component {
 /// Whether an instance serves one call or more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Instances {
-    /// One call, one after another, or several at once.
+    /// One call, or one after another.
     pub reuse: Reuse,
     /// Idle instances that are kept for the next call, where instances are reused.
     pub keep: u32,

@@ -1,4 +1,5 @@
-//! Each folder in `cases/` is a `system.toml` and what is said about it: adding a case adds no code.
+//! Each folder in `cases/` is a `system.toml` and what is said about it, what is wrong with it or what its components
+//! may do: adding a case adds no code.
 //!
 //! `WITAN_BLESS=1` writes what is said now into `expected.txt`, for review.
 
@@ -14,7 +15,7 @@ fn what_is_said_about_each_case_is_what_was_expected() {
         let case = case.unwrap().path();
         let text = std::fs::read_to_string(case.join("system.toml")).unwrap();
         let said = match System::parse(&text, Path::new("system.toml")) {
-            Ok(_) => "ok\n".to_owned(),
+            Ok(system) => explained(&system),
             Err(error) => format!("{error}\n"),
         };
         let expected = case.join("expected.txt");
@@ -26,4 +27,10 @@ fn what_is_said_about_each_case_is_what_was_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// What the components of a good system may do.
+fn explained(system: &System) -> String {
+    let explanations = system.components.keys().filter_map(|name| system.explain(name));
+    format!("ok\n{}", explanations.map(|explanation| format!("\n{explanation}")).collect::<String>())
 }
