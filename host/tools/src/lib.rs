@@ -1,78 +1,82 @@
 //! witan:tools/broker: finds and calls the tools of a system.
 //!
-//! A tool is known by its full name, `component.tool`. What a component was not granted looks to it as if it did not
-//! exist: it is not found, and calling it gives the error of a missing tool, so that names cannot be probed for.
+//! A component is granted tools by name, and through the broker it sees those and no others: a tool that it was not
+//! granted is as absent as one that does not exist.
+//!
+//! What a component says of its tools is asked once for each version of it, on behalf of nobody: it must not depend
+//! on who asks first, and must not carry anything of theirs to the next.
 
-mod arguments;
+mod directory;
 mod rank;
+mod schema;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use parking_lot::RwLock;
-use tokio::sync::OnceCell;
+use futures::future::join_all;
+use tracing::Instrument as _;
 use wasmtime::component::Linker;
 use witan_capability::{Action, CallError, CallState, Capability, HostFunction, Resource};
-use witan_engine::Service;
+use witan_engine::{Engine, Service};
 use witan_forward::{
     Caller,
-    tools::{
-        Content, Description, Error, Offer,
-        broker::{self, Broker},
-        tool::Tool as _,
-    },
+    tools::{Broker, Content, Error, Offer, Tool as _, broker},
 };
-use witan_system::{ComponentName, Grants};
+use witan_system::{ComponentName, Grants, ToolGrant};
 
-/// The tools of a system. Cloning is cheap; all clones are the same.
-///
-/// Made before the system is loaded, because its components link to it, and told afterwards what there is.
-#[derive(Clone, Default)]
-pub struct Tools(Arc<RwLock<BTreeMap<String, Arc<Offering>>>>);
+use crate::directory::{Directory, Offered};
 
-/// A component that offers tools.
-struct Offering {
-    service: Arc<Service>,
-    /// What it says of them, asked once: the answer is the same for all calls of one version.
-    described: OnceCell<Vec<Description>>,
-}
+/// The tools of a system. Cloning is cheap.
+#[derive(Clone)]
+pub struct Tools(Arc<Directory>);
 
 impl Tools {
-    /// Says which components offer tools.
-    pub fn set(&self, services: impl Iterator<Item = (ComponentName, Arc<Service>)>) {
-        let offerings = services.map(|(name, service)| {
-            (name.as_str().to_owned(), Arc::new(Offering { service, described: OnceCell::new() }))
-        });
-        *self.0.write() = offerings.collect();
+    /// The tools of a system that runs on `engine`: none yet.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self(Arc::new(Directory::new(engine)))
     }
 
-    fn offerings(&self) -> Vec<(String, Arc<Offering>)> {
-        self.0.read().iter().map(|(name, offering)| (name.clone(), offering.clone())).collect()
+    /// Says which components offer tools, in place of what was said before: each exports `witan:tools/tool` or its
+    /// twin. The broker is made before the system is loaded, because its components link to it.
+    pub fn set(&self, services: impl IntoIterator<Item = (ComponentName, Arc<Service>)>) {
+        self.0.set(services);
     }
 
-    fn offering(&self, component: &str) -> Option<Arc<Offering>> {
-        self.0.read().get(component).cloned()
+    /// The tools of a component that `caller` may use.
+    async fn granted_of(&self, caller: &Caller<'_>, service: Arc<Service>) -> Vec<Offer> {
+        let offered = match self.0.described(&service).await {
+            Ok(offered) => offered,
+            Err(error) => {
+                tracing::warn!(component = service.name(), %error, "a component did not describe its tools");
+                return Vec::new();
+            }
+        };
+        let granted = |tool: &&Offered| is_granted(caller, service.name(), &tool.description.name);
+        offered.iter().filter(granted).map(|tool| tool.offer(service.name())).collect()
     }
 }
 
-impl Offering {
-    async fn described(&self, caller: &Caller<'_>) -> Result<&[Description], CallError> {
-        // As the host: what a component says of its tools is nobody's secret, and is asked once for all callers.
-        let host = Caller::host(caller.context(), caller.account());
-        Ok(self.described.get_or_try_init(|| self.service.describe(&host)).await?)
-    }
+/// Whether `caller` was granted the tool. The host itself needs no grant.
+fn is_granted(caller: &Caller<'_>, component: &str, tool: &str) -> bool {
+    let covers = |grant: &ToolGrant| {
+        grant.component.as_str() == component && grant.tool.as_ref().is_none_or(|name| name.as_str() == tool)
+    };
+    caller.component().is_none_or(|caller| caller.grants.tools.iter().any(covers))
 }
 
-/// Whether `caller` may call the tool `tool` of `component`. The host may call all.
-fn may_call(caller: &Caller<'_>, component: &str, tool: &str) -> bool {
-    caller.component().is_none_or(|own| {
-        own.grants.tools.iter().any(|grant| {
-            grant.component.as_str() == component && grant.tool.as_ref().is_none_or(|granted| granted.as_str() == tool)
-        })
-    })
+/// Whether `caller` was granted some tool of the component.
+fn may_use(caller: &Caller<'_>, component: &str) -> bool {
+    caller
+        .component()
+        .is_none_or(|caller| caller.grants.tools.iter().any(|grant| grant.component.as_str() == component))
 }
 
-/// The most tools that one search gives.
+/// Tools that one search gives at most.
 const MOST: usize = 100;
+
+fn not_found(tool: &str) -> Error {
+    Error::NotFound(format!("there is no tool `{tool}` that this component was granted"))
+}
 
 impl Broker for Tools {
     async fn find(
@@ -81,19 +85,12 @@ impl Broker for Tools {
         query: String,
         limit: u32,
     ) -> Result<Result<Vec<Offer>, Error>, CallError> {
-        caller.enter(Action::Handle, &Resource::None)?;
-        let mut offers = Vec::new();
-        for (component, offering) in self.offerings() {
-            // A component that fails to say what it offers hides nobody else's tools.
-            let Ok(described) = offering.described(caller).await else { continue };
-            for description in described.iter().filter(|tool| may_call(caller, &component, &tool.name)) {
-                offers.push(Offer {
-                    tool: format!("{component}.{}", description.name),
-                    description: description.clone(),
-                });
-            }
-        }
-        Ok(Ok(rank::best(offers, &query, MOST.min(limit as usize))))
+        let permit = caller.enter(Action::Handle, &Resource::None)?;
+        let services = self.0.services().into_iter().filter(|service| may_use(caller, service.name()));
+        let offers = join_all(services.map(|service| self.granted_of(caller, service)))
+            .instrument(permit.map_or_else(tracing::Span::none, |permit| permit.span))
+            .await;
+        Ok(Ok(rank::best(offers.into_iter().flatten().collect(), &query, MOST.min(limit as usize))))
     }
 
     async fn call(
@@ -102,26 +99,36 @@ impl Broker for Tools {
         tool: String,
         arguments: String,
     ) -> Result<Result<Vec<Content>, Error>, CallError> {
-        if caller.enter(Action::ToolCall, &Resource::Tool(&tool)).is_err() {
-            return Ok(Err(missing(&tool)));
-        }
-        let Some((component, name)) = tool.split_once('.') else { return Ok(Err(missing(&tool))) };
-        let Some(offering) = self.offering(component) else { return Ok(Err(missing(&tool))) };
-        let described = offering.described(caller).await?;
-        let Some(description) = described.iter().find(|description| description.name == name) else {
-            return Ok(Err(missing(&tool)));
+        // Policy decides by the grants, and its refusal is in the decision log. Here it looks as if the tool was not
+        // there.
+        let Ok(permit) = caller.enter(Action::ToolCall, &Resource::Tool(&tool)) else {
+            return Ok(Err(not_found(&tool)));
         };
-        if let Err(message) = arguments::check(&description.parameters, &arguments) {
-            return Ok(Err(Error::InvalidArguments(format!("`{tool}`: {message}"))));
-        }
-        // The guard has decided on the tool; that its component is called is how the host does it.
-        let host = Caller::host(caller.context(), caller.account());
-        offering.service.invoke(&host, name.to_owned(), arguments).await
+        let call = self.call_granted(caller, &tool, arguments);
+        call.instrument(permit.map_or_else(tracing::Span::none, |permit| permit.span)).await
     }
 }
 
-fn missing(tool: &str) -> Error {
-    Error::NotFound(format!("there is no tool `{tool}` that this component may call; `find` lists those it may"))
+impl Tools {
+    async fn call_granted(
+        &self,
+        caller: &Caller<'_>,
+        tool: &str,
+        arguments: String,
+    ) -> Result<Result<Vec<Content>, Error>, CallError> {
+        let found = tool.split_once('.').and_then(|(component, name)| Some((self.0.service(component)?, name)));
+        let Some((service, name)) = found else { return Ok(Err(not_found(tool))) };
+        let offered = self.0.described(&service).await?;
+        let Some(offered) = offered.iter().find(|offered| offered.description.name == name) else {
+            return Ok(Err(not_found(tool)));
+        };
+        if let Err(reason) = schema::check(&offered.schema, &arguments) {
+            return Ok(Err(Error::InvalidArguments(reason)));
+        }
+        // The guard was entered for the tool; the call of its component is the same call.
+        let caller = Caller::host(caller.context(), caller.account());
+        service.invoke(&caller, name.to_owned(), arguments).await
+    }
 }
 
 impl Capability for Tools {
@@ -130,7 +137,7 @@ impl Capability for Tools {
     }
 
     fn serves(&self, interface: &str) -> bool {
-        interface == broker::NAME || interface == broker::TWIN
+        [broker::NAME, broker::TWIN].contains(&interface)
     }
 
     fn granted(&self, grants: &Grants) -> bool {
@@ -138,7 +145,7 @@ impl Capability for Tools {
     }
 
     fn remedy(&self) -> &'static str {
-        r#"tools = ["component.tool"]"#
+        "tools = [\"component.tool\"]"
     }
 
     fn add_to_linker(&self, linker: &mut Linker<CallState>) -> wasmtime::Result<()> {

@@ -1,38 +1,44 @@
-//! Which tools fit a query best.
+//! Which tools fit a query best: by the words that they share with it.
+
+use std::cmp::Reverse;
 
 use witan_forward::tools::Offer;
 
-/// A word in a tool's name says more of it than one in its summary.
-const NAME: usize = 3;
-
-/// The offers that share a word with `query`, those that share most first, `limit` at most. All, by name, where the
-/// query has no words.
-pub(crate) fn best(mut offers: Vec<Offer>, query: &str, limit: usize) -> Vec<Offer> {
-    let wanted = words(query);
-    let mut scored: Vec<(usize, Offer)> = Vec::new();
-    offers.sort_by(|one, other| one.tool.cmp(&other.tool));
-    for offer in offers {
-        let score = score(&offer, &wanted);
-        if score > 0 || wanted.is_empty() {
-            scored.push((score, offer));
-        }
-    }
-    // Stable, so that equals stay in the order of their names.
-    scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+/// The `limit` best of `offers`. An empty query fits all alike; offers that fit alike are in the order of their names.
+pub(crate) fn best(offers: Vec<Offer>, query: &str, limit: usize) -> Vec<Offer> {
+    let words = words(query);
+    let mut scored: Vec<_> = offers
+        .into_iter()
+        .map(|offer| (score(&offer, &words), offer))
+        .filter(|(score, _)| *score > 0 || words.is_empty())
+        .collect();
+    scored.sort_by(|(one, a), (other, b)| (Reverse(one), &a.tool).cmp(&(Reverse(other), &b.tool)));
     scored.into_iter().take(limit).map(|(_, offer)| offer).collect()
 }
 
-fn score(offer: &Offer, wanted: &[String]) -> usize {
-    let (name, summary) = (words(&offer.tool), words(&offer.description.summary));
-    let count = |words: &[String], word: &String| usize::from(words.contains(word));
-    wanted.iter().map(|word| NAME * count(&name, word) + count(&summary, word)).sum()
-}
+/// Words of a query that are looked at: more say nothing more.
+const MOST_WORDS: usize = 32;
 
 fn words(text: &str) -> Vec<String> {
     text.split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
+        .take(MOST_WORDS)
         .collect()
+}
+
+/// A word of the name counts more than one of the summary, and a whole word more than a part of one.
+fn score(offer: &Offer, words: &[String]) -> u32 {
+    let name = offer.tool.to_lowercase();
+    let summary = offer.description.summary.to_lowercase();
+    let whole =
+        |text: &str, word: &str| text.split(|letter: char| !letter.is_alphanumeric()).any(|other| other == word);
+    let score_in = |text: &str, word: &str, weight: u32| match (whole(text, word), text.contains(word)) {
+        (true, _) => 2 * weight,
+        (false, true) => weight,
+        (false, false) => 0,
+    };
+    words.iter().map(|word| score_in(&name, word, 3) + score_in(&summary, word, 1)).sum()
 }
 
 #[cfg(test)]
@@ -43,7 +49,7 @@ mod tests {
 
     fn offer(tool: &str, summary: &str) -> Offer {
         let description = Description {
-            name: tool.to_owned(),
+            name: tool.split_once('.').unwrap().1.to_owned(),
             summary: summary.to_owned(),
             parameters: "{}".to_owned(),
             effects: Effects::empty(),
@@ -51,16 +57,25 @@ mod tests {
         Offer { tool: tool.to_owned(), description }
     }
 
+    fn names(query: &str, limit: usize) -> Vec<String> {
+        let offers = vec![
+            offer("files.write", "Writes a file"),
+            offer("files.read", "Gives the text of a file"),
+            offer("web.fetch", "Reads a page; may read much"),
+        ];
+        best(offers, query, limit).into_iter().map(|offer| offer.tool).collect()
+    }
+
     #[test]
-    fn names_count_more_than_summaries_and_strangers_are_left_out() {
-        let offers =
-            || vec![offer("b.list", "Reads names."), offer("a.read", "Gives bytes."), offer("c.log", "Notes.")];
-        let names = |query: &str, limit| -> Vec<String> {
-            best(offers(), query, limit).into_iter().map(|offer| offer.tool).collect()
-        };
-        assert_eq!(names("read reads", 9), ["a.read", "b.list"]);
-        assert_eq!(names("", 9), ["a.read", "b.list", "c.log"]);
-        assert_eq!(names("", 1), ["a.read"]);
-        assert!(names("nothing", 9).is_empty());
+    fn an_empty_query_lists_all_by_name() {
+        assert_eq!(names("", 10), ["files.read", "files.write", "web.fetch"]);
+        assert_eq!(names(" - ", 2), ["files.read", "files.write"]);
+    }
+
+    #[test]
+    fn names_count_more_than_summaries_and_what_does_not_fit_is_left_out() {
+        assert_eq!(names("read", 10), ["files.read", "web.fetch"]);
+        assert_eq!(names("Page", 10), ["web.fetch"]);
+        assert_eq!(names("nothing", 10), Vec::<String>::new());
     }
 }
