@@ -45,6 +45,14 @@ pub trait Invocation: Send + 'static {
     /// What the caller gets.
     type Output: Send + 'static;
 
+    /// Looks at the version that is to be called, before there is an instance of it: see [`Version::resolved`].
+    ///
+    /// # Errors
+    /// When the version cannot serve this call.
+    fn prepare(&mut self, _version: &Version) -> Result<(), CallError> {
+        Ok(())
+    }
+
     /// Calls into `instance`. Gives the output to `reply` as soon as it is known, and returns when nothing is left to
     /// do in this store: the streams that the output carries have ended.
     ///
@@ -306,11 +314,12 @@ impl Service {
         self: &Arc<Self>,
         context: &CallContext,
         account: &Arc<Account>,
-        invocation: I,
+        mut invocation: I,
     ) -> Result<(impl Future<Output = Result<(), CallError>> + Send + use<I>, oneshot::Receiver<I::Output>), CallError>
     {
         let admission = self.admit(account).await?;
         let call = self.call_below(&admission.version.0, context, account)?;
+        invocation.prepare(&admission.version.0)?;
         let (reply, output) = oneshot::channel();
         let span = self.span(&call);
         let service = self.clone();

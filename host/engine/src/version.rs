@@ -1,14 +1,18 @@
 //! One version of a component, ready to be instantiated.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 use wasmtime::{
     Store,
-    component::{Instance, InstancePre},
+    component::{Component as Code, Instance, InstancePre},
 };
 use witan_capability::{Call, CallState, Component, Limit};
 
@@ -20,6 +24,8 @@ pub struct Version {
     component: Arc<Component>,
     pre: InstancePre<CallState>,
     instances: Instances,
+    /// What [`Self::resolved`] keeps, each of another type: as many as there are functions that are called.
+    resolved: RwLock<Vec<Arc<dyn Any + Send + Sync>>>,
     calls: AtomicUsize,
     idle: Notify,
 }
@@ -52,6 +58,7 @@ impl Version {
             component,
             pre,
             instances: Instances::new(instances),
+            resolved: RwLock::default(),
             calls: AtomicUsize::new(0),
             idle: Notify::new(),
         })
@@ -67,6 +74,19 @@ impl Version {
     #[must_use]
     pub fn pre(&self) -> &InstancePre<CallState> {
         &self.pre
+    }
+
+    /// What calls of one kind need to know of the code, such as where an export lies: found by `resolve` once, and
+    /// kept as long as the version. Each kind has a type of its own.
+    pub fn resolved<T: Any + Send + Sync>(&self, resolve: impl FnOnce(&Code) -> T) -> Arc<T> {
+        let kept = self.resolved.read().iter().find(|kept| kept.is::<T>()).cloned();
+        if let Some(kept) = kept.and_then(|kept| kept.downcast().ok()) {
+            return kept;
+        }
+        let made = Arc::new(resolve(self.pre.component()));
+        // Another call may have been as quick; the first one that is found counts.
+        self.resolved.write().push(made.clone());
+        made
     }
 
     /// Calls under way.

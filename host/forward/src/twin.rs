@@ -5,19 +5,15 @@ use std::{future::poll_fn, vec};
 use tokio::sync::oneshot;
 use wasmtime::{
     StoreContextMut,
-    component::{Accessor, Instance, Lift, LinkerInstance, Lower, Resource, ResourceAny, ResourceType},
+    component::{
+        Accessor, Component, ComponentNamedList, Instance, Lift, LinkerInstance, Lower, Resource, ResourceAny,
+        ResourceType,
+    },
 };
 use witan_capability::{Action, CallState, HostFunction, SendError, channel};
 use witan_engine::Reply;
 
-use crate::{
-    Run, answer,
-    caller::calling,
-    component::Failure,
-    export::{self, Export},
-    pump::Item,
-    run::Parts,
-};
+use crate::{Run, answer, caller::calling, component::Failure, export::Function, pump::Item, run::Parts};
 
 /// What the functions of the resource are called.
 pub(crate) struct Names {
@@ -36,39 +32,54 @@ impl Names {
     }
 }
 
-/// Calls the resource `handle` of a callee until it has ended.
-pub(crate) async fn drive<T, S, E>(
-    accessor: &Accessor<CallState>,
-    instance: Instance,
-    export: &Export,
-    handle: ResourceAny,
-    reply: Reply<Parts<T, S, E>>,
-) -> wasmtime::Result<()>
+/// The functions of a twin that streams: `start` takes `P` and gives the resource.
+pub(crate) struct TwinFunctions<P, T, S, E> {
+    start: Function<P, (ResourceAny,)>,
+    next: Function<(ResourceAny,), (Option<T>,)>,
+    verdict: Function<(ResourceAny,), (Result<S, E>,)>,
+}
+
+impl<P, T, S, E> TwinFunctions<P, T, S, E>
 where
+    P: ComponentNamedList + Lower + Send + Sync + 'static,
     T: Item,
-    S: Lift + 'static,
-    E: Lift + 'static,
+    S: Lift + Send + Sync + 'static,
+    E: Lift + Send + Sync + 'static,
 {
-    let Some(names) = export.run else { return Ok(()) };
-    let next = export::find::<(ResourceAny,), (Option<T>,)>(accessor, instance, names.interface, names.next)?;
-    let verdict = export::find::<(ResourceAny,), (Result<S, E>,)>(accessor, instance, names.interface, names.verdict)?;
-    let account = calling(accessor).account;
-    let (mut outgoing, events) = channel(&account);
-    let (sender, receiver) = oneshot::channel();
-    reply.send(Parts { events, verdict: receiver });
-    // The guest is asked for no more than there is room for.
-    while poll_fn(|context| outgoing.poll_ready(context)).await.is_ok() {
-        let (Some(item),) = next.call_concurrent(accessor, (handle,)).await? else { break };
-        let heap = item.heap();
-        if let Err(SendError::Limit(limit)) = outgoing.send_ready(vec![item], heap) {
-            return Err(limit.into());
-        }
+    pub(crate) fn find(code: &Component, start: &str, names: &Names) -> Option<Self> {
+        Some(Self {
+            start: Function::find(code, names.interface, start)?,
+            next: Function::find(code, names.interface, names.next)?,
+            verdict: Function::find(code, names.interface, names.verdict)?,
+        })
     }
-    drop(outgoing);
-    let (answer,) = verdict.call_concurrent(accessor, (handle,)).await?;
-    // Whoever waits for the verdict may be gone.
-    let _gone = sender.send(answer);
-    Ok(())
+
+    /// Calls the function, and the resource that it gives until that has ended.
+    pub(crate) async fn call(
+        &self,
+        accessor: &Accessor<CallState>,
+        instance: Instance,
+        params: P,
+        reply: Reply<Parts<T, S, E>>,
+    ) -> wasmtime::Result<()> {
+        let (handle,) = self.start.call(accessor, instance, params).await?;
+        let (mut outgoing, events) = channel(&calling(accessor).account);
+        let (sender, receiver) = oneshot::channel();
+        reply.send(Parts { events, verdict: receiver });
+        // The guest is asked for no more than there is room for.
+        while poll_fn(|context| outgoing.poll_ready(context)).await.is_ok() {
+            let (Some(item),) = self.next.call(accessor, instance, (handle,)).await? else { break };
+            let heap = item.heap();
+            if let Err(SendError::Limit(limit)) = outgoing.send_ready(vec![item], heap) {
+                return Err(limit.into());
+            }
+        }
+        drop(outgoing);
+        let (answer,) = self.verdict.call(accessor, instance, (handle,)).await?;
+        // Whoever waits for the verdict may be gone.
+        let _gone = sender.send(answer);
+        Ok(())
+    }
 }
 
 /// What a caller holds by a handle of the resource.

@@ -26,7 +26,7 @@ pub(crate) fn rust(source: &Source, package: &Package, interface: &Interface) ->
     trait_text(&mut text, source, interface, &functions)?;
     service(&mut text, interface, &functions)?;
     for function in &functions {
-        function.invocation(&mut text)?;
+        function.call(&mut text)?;
     }
     link(&mut text, interface, &functions)?;
     text.push_str("}\n");
@@ -39,12 +39,12 @@ const PRELUDE: &str = "
 
 use std::sync::Arc;
 
-use wasmtime::component::{Accessor, FutureReader, Instance, Linker, Resource, ResourceAny, StreamReader};
-use witan_capability::{Call, CallError, CallState, HostFunction, Incoming};
-use witan_engine::{Invocation, Reply, Service};
+use wasmtime::component::{Accessor, Component, FutureReader, Instance, Linker, StreamReader};
+use witan_capability::{CallError, CallState, HostFunction, Incoming};
+use witan_engine::{Reply, Service};
 
 use super::*;
-use crate::{Caller, Run, answer, caller::calling, export::{self, Export}, pump, run::Parts, twin::{self, TwinRun}};
+use crate::{Caller, Run, answer, caller::calling, export::{self, Export, Face, Function, FunctionCall}, pump, run::Parts, twin::{self, TwinRun}};
 
 ";
 
@@ -52,7 +52,6 @@ use crate::{Caller, Run, answer, caller::calling, export::{self, Export}, pump, 
 struct FunctionText<'a> {
     wit: &'a Function,
     docs: String,
-    /// `(name, type in the trait, type of the async interface, type of the twin)`.
     params: Vec<Param>,
     gives: GivesText,
 }
@@ -160,87 +159,118 @@ impl<'a> FunctionText<'a> {
     }
 
     /// How a component is called.
-    fn invocation(&self, text: &mut String) -> anyhow::Result<()> {
-        let name = self.struct_name();
+    fn call(&self, text: &mut String) -> anyhow::Result<()> {
+        let (name, constant) = (self.struct_name(), self.constant());
         let fields: String =
             self.params.iter().map(|param| format!("{}: {},", param.name, Self::host_type(param))).collect();
-        writeln!(text, "struct {name} {{ {fields} }}\n")?;
+        let names: Vec<_> = self.params.iter().map(|param| param.name.as_str()).collect();
+        let names = names.join(", ");
         let output = match &self.gives {
             GivesText::Run { .. } => format!("Parts{}", self.run_of().unwrap_or_default()),
             _ => self.output(),
         };
+        let take = if names.is_empty() { String::new() } else { format!("let Self {{ {names} }} = self;") };
         writeln!(
             text,
-            "impl Invocation for {name} {{
+            "struct {name} {{ {fields} }}
+
+            impl FunctionCall for {name} {{
+                type Found = Face<Function<{}, {}>, {}>;
                 type Output = {output};
 
-                async fn run(self, accessor: &Accessor<CallState>, instance: Instance, reply: Reply<Self::Output>)
-                    -> wasmtime::Result<()>
-                {{"
+                const EXPORT: &'static Export = &{constant};
+
+                fn find(code: &Component) -> Option<Self::Found> {{
+                    match Function::find(code, NAME, {constant}.name) {{
+                        Some(function) => Some(Face::Async(function)),
+                        None => {}.map(Face::Twin),
+                    }}
+                }}
+
+                async fn run(
+                    self,
+                    found: &Self::Found,
+                    accessor: &Accessor<CallState>,
+                    instance: Instance,
+                    reply: Reply<Self::Output>,
+                ) -> wasmtime::Result<()> {{
+                    {take}
+                    match found {{
+                        Face::Async(function) => {{ {} }}
+                        Face::Twin(function) => {{ {} }}
+                    }}
+                    Ok(())
+                }}
+            }}\n",
+            self.async_types(),
+            self.async_result(),
+            self.twin_function(),
+            self.find_twin(),
+            self.call_async(),
+            self.call_twin(),
         )?;
-        if !self.params.is_empty() {
-            let names: Vec<_> = self.params.iter().map(|param| param.name.as_str()).collect();
-            writeln!(text, "let Self {{ {} }} = self;", names.join(", "))?;
-        }
-        writeln!(text, "if {}.is_async(accessor, instance) {{", self.constant())?;
-        for param in self.params.iter().filter(|param| param.stream) {
-            writeln!(text, "let {0} = pump::into_guest(accessor, {0})?;", param.name)?;
-        }
-        self.call_async(text)?;
-        text.push_str("} else {\n");
-        for param in self.params.iter().filter(|param| param.stream) {
-            writeln!(text, "let ({0}, _held) = pump::collect(accessor, {0}).await?;", param.name)?;
-        }
-        self.call_twin(text)?;
-        text.push_str("}\nexport::finish(accessor).await\n}\n}\n\n");
         Ok(())
     }
 
-    fn call_async(&self, text: &mut String) -> anyhow::Result<()> {
-        let result = match &self.gives {
+    fn async_result(&self) -> String {
+        match &self.gives {
             GivesText::Nothing => "()".to_owned(),
             GivesText::Value(ty) | GivesText::Fallible(ty) => format!("({ty},)"),
             GivesText::Run { item, ok, error } => {
                 format!("((StreamReader<{item}>, FutureReader<Result<{ok}, {error}>>),)")
             }
-        };
-        self.call(text, "function", &result)?;
-        text.push_str(match &self.gives {
-            GivesText::Nothing => "reply.send(());\n",
-            GivesText::Value(_) | GivesText::Fallible(_) => "reply.send(result.0);\n",
-            GivesText::Run { .. } => "reply.send(pump::run_out_of_guest(accessor, result.0)?);\n",
-        });
-        Ok(())
-    }
-
-    fn call_twin(&self, text: &mut String) -> anyhow::Result<()> {
-        let result = match &self.gives {
-            GivesText::Nothing => "()".to_owned(),
-            GivesText::Value(ty) | GivesText::Fallible(ty) => format!("({ty},)"),
-            GivesText::Run { .. } => "(ResourceAny,)".to_owned(),
-        };
-        self.call(text, "twin", &result)?;
-        match &self.gives {
-            GivesText::Nothing => text.push_str("reply.send(());\n"),
-            GivesText::Value(_) | GivesText::Fallible(_) => text.push_str("reply.send(result.0);\n"),
-            GivesText::Run { .. } => {
-                writeln!(text, "twin::drive(accessor, instance, &{}, result.0, reply).await?;", self.constant())?;
-            }
         }
-        Ok(())
     }
 
-    fn call(&self, text: &mut String, which: &str, result: &str) -> anyhow::Result<()> {
-        let params = if which == "twin" { self.twin_types() } else { self.async_types() };
-        let bind = if matches!(self.gives, GivesText::Nothing) { "" } else { "let result = " };
-        writeln!(
-            text,
-            "let function = {}.{which}::<{params}, {result}>(accessor, instance)?;
-            {bind}function.call_concurrent(accessor, {}).await?;",
-            self.constant(),
-            self.names()
-        )?;
-        Ok(())
+    fn twin_function(&self) -> String {
+        match &self.gives {
+            GivesText::Run { item, ok, error } => {
+                format!("twin::TwinFunctions<{}, {item}, {ok}, {error}>", self.twin_types())
+            }
+            _ => format!("Function<{}, {}>", self.twin_types(), self.async_result()),
+        }
+    }
+
+    fn find_twin(&self) -> String {
+        let constant = self.constant();
+        match &self.gives {
+            GivesText::Run { .. } => {
+                format!("twin::TwinFunctions::find(code, {constant}.name, &{constant}_RUN)")
+            }
+            _ => format!("Function::find(code, TWIN, {constant}.name)"),
+        }
+    }
+
+    fn call_async(&self) -> String {
+        let mut text = String::new();
+        for param in self.params.iter().filter(|param| param.stream) {
+            text.push_str(&format!("let {0} = pump::into_guest(accessor, {0})?;", param.name));
+        }
+        let call = format!("function.call(accessor, instance, {}).await?", self.names());
+        text.push_str(&match &self.gives {
+            GivesText::Nothing => format!("{call}; reply.send(());"),
+            GivesText::Value(_) | GivesText::Fallible(_) => format!("reply.send({call}.0);"),
+            GivesText::Run { .. } => {
+                format!("let readers = {call}.0; reply.send(pump::run_out_of_guest(accessor, readers)?);")
+            }
+        });
+        text
+    }
+
+    fn call_twin(&self) -> String {
+        let mut text = String::new();
+        for param in self.params.iter().filter(|param| param.stream) {
+            text.push_str(&format!("let ({0}, _held) = pump::collect(accessor, {0}).await?;", param.name));
+        }
+        let names = self.names();
+        text.push_str(&match &self.gives {
+            GivesText::Nothing => format!("function.call(accessor, instance, {names}).await?; reply.send(());"),
+            GivesText::Value(_) | GivesText::Fallible(_) => {
+                format!("reply.send(function.call(accessor, instance, {names}).await?.0);")
+            }
+            GivesText::Run { .. } => format!("function.call(accessor, instance, {names}, reply).await?;"),
+        });
+        text
     }
 
     /// How the async function is linked into a caller.
@@ -328,23 +358,16 @@ fn constants(text: &mut String, interface: &Interface, functions: &[FunctionText
     for function in functions {
         let (constant, name) = (function.constant(), &function.wit.name);
         write!(list, "{constant}.host_function(), {constant}.host_twin(),")?;
-        let run = match &function.gives {
-            GivesText::Run { .. } => {
-                let run = run_name(name);
-                writeln!(
-                    exports,
-                    "const {constant}_RUN: twin::Names = twin::Names {{ interface: TWIN,
-                        next: \"[method]{run}.next\", verdict: \"[static]{run}.verdict\" }};"
-                )?;
-                write!(list, "{constant}_RUN.host_next(), {constant}_RUN.host_verdict(),")?;
-                format!("Some(&{constant}_RUN)")
-            }
-            _ => "None".to_owned(),
-        };
-        writeln!(
-            exports,
-            "const {constant}: Export = Export {{ interface: NAME, twin: TWIN, name: \"{name}\", run: {run} }};"
-        )?;
+        writeln!(exports, "const {constant}: Export = Export {{ interface: NAME, twin: TWIN, name: \"{name}\" }};")?;
+        if function.run_of().is_some() {
+            let run = run_name(name);
+            writeln!(
+                exports,
+                "const {constant}_RUN: twin::Names = twin::Names {{ interface: TWIN,
+                    next: \"[method]{run}.next\", verdict: \"[static]{run}.verdict\" }};"
+            )?;
+            write!(list, "{constant}_RUN.host_next(), {constant}_RUN.host_verdict(),")?;
+        }
     }
     writeln!(text, "pub const FUNCTIONS: &[HostFunction] = &[{list}];\n\n{exports}")?;
     Ok(())

@@ -56,15 +56,15 @@ pub mod health {
 
     use std::sync::Arc;
 
-    use wasmtime::component::{Accessor, FutureReader, Instance, Linker, Resource, ResourceAny, StreamReader};
-    use witan_capability::{Call, CallError, CallState, HostFunction, Incoming};
-    use witan_engine::{Invocation, Reply, Service};
+    use wasmtime::component::{Accessor, Component, FutureReader, Instance, Linker, StreamReader};
+    use witan_capability::{CallError, CallState, HostFunction, Incoming};
+    use witan_engine::{Reply, Service};
 
     use super::*;
     use crate::{
         Caller, Run, answer,
         caller::calling,
-        export::{self, Export},
+        export::{self, Export, Face, Function, FunctionCall},
         pump,
         run::Parts,
         twin::{self, TwinRun},
@@ -79,7 +79,7 @@ pub mod health {
     /// Every function that [`link()`] and [`link_twin()`] link.
     pub const FUNCTIONS: &[HostFunction] = &[CHECK.host_function(), CHECK.host_twin()];
 
-    const CHECK: Export = Export { interface: NAME, twin: TWIN, name: "check", run: None };
+    const CHECK: Export = Export { interface: NAME, twin: TWIN, name: "check" };
 
     /// Whether a component can serve. Optional: a component without it is healthy when it instantiates.
     pub trait Health: Send + Sync + 'static {
@@ -98,25 +98,35 @@ pub mod health {
 
     struct CheckCall {}
 
-    impl Invocation for CheckCall {
+    impl FunctionCall for CheckCall {
+        type Found = Face<Function<(), (Result<(), String>,)>, Function<(), (Result<(), String>,)>>;
         type Output = Result<(), String>;
+
+        const EXPORT: &'static Export = &CHECK;
+
+        fn find(code: &Component) -> Option<Self::Found> {
+            match Function::find(code, NAME, CHECK.name) {
+                Some(function) => Some(Face::Async(function)),
+                None => Function::find(code, TWIN, CHECK.name).map(Face::Twin),
+            }
+        }
 
         async fn run(
             self,
+            found: &Self::Found,
             accessor: &Accessor<CallState>,
             instance: Instance,
             reply: Reply<Self::Output>,
         ) -> wasmtime::Result<()> {
-            if CHECK.is_async(accessor, instance) {
-                let function = CHECK.function::<(), (Result<(), String>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, ()).await?;
-                reply.send(result.0);
-            } else {
-                let function = CHECK.twin::<(), (Result<(), String>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, ()).await?;
-                reply.send(result.0);
+            match found {
+                Face::Async(function) => {
+                    reply.send(function.call(accessor, instance, ()).await?.0);
+                }
+                Face::Twin(function) => {
+                    reply.send(function.call(accessor, instance, ()).await?.0);
+                }
             }
-            export::finish(accessor).await
+            Ok(())
         }
     }
 

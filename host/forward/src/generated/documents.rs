@@ -150,15 +150,15 @@ pub mod extract {
 
     use std::sync::Arc;
 
-    use wasmtime::component::{Accessor, FutureReader, Instance, Linker, Resource, ResourceAny, StreamReader};
-    use witan_capability::{Call, CallError, CallState, HostFunction, Incoming};
-    use witan_engine::{Invocation, Reply, Service};
+    use wasmtime::component::{Accessor, Component, FutureReader, Instance, Linker, StreamReader};
+    use witan_capability::{CallError, CallState, HostFunction, Incoming};
+    use witan_engine::{Reply, Service};
 
     use super::*;
     use crate::{
         Caller, Run, answer,
         caller::calling,
-        export::{self, Export},
+        export::{self, Export, Face, Function, FunctionCall},
         pump,
         run::Parts,
         twin::{self, TwinRun},
@@ -173,7 +173,7 @@ pub mod extract {
     /// Every function that [`link()`] and [`link_twin()`] link.
     pub const FUNCTIONS: &[HostFunction] = &[EXTRACT.host_function(), EXTRACT.host_twin()];
 
-    const EXTRACT: Export = Export { interface: NAME, twin: TWIN, name: "extract", run: None };
+    const EXTRACT: Export = Export { interface: NAME, twin: TWIN, name: "extract" };
 
     /// Reads documents: Markdown, HTML, plain text, PDF and DOCX.
     pub trait Extract: Send + Sync + 'static {
@@ -209,32 +209,41 @@ pub mod extract {
         data: Incoming<u8>,
     }
 
-    impl Invocation for ExtractCall {
+    impl FunctionCall for ExtractCall {
+        type Found = Face<
+            Function<(String, Option<String>, StreamReader<u8>), (Result<Extraction, Error>,)>,
+            Function<(String, Option<String>, Vec<u8>), (Result<Extraction, Error>,)>,
+        >;
         type Output = Result<Extraction, Error>;
+
+        const EXPORT: &'static Export = &EXTRACT;
+
+        fn find(code: &Component) -> Option<Self::Found> {
+            match Function::find(code, NAME, EXTRACT.name) {
+                Some(function) => Some(Face::Async(function)),
+                None => Function::find(code, TWIN, EXTRACT.name).map(Face::Twin),
+            }
+        }
 
         async fn run(
             self,
+            found: &Self::Found,
             accessor: &Accessor<CallState>,
             instance: Instance,
             reply: Reply<Self::Output>,
         ) -> wasmtime::Result<()> {
             let Self { name, media_type, data } = self;
-            if EXTRACT.is_async(accessor, instance) {
-                let data = pump::into_guest(accessor, data)?;
-                let function = EXTRACT
-                    .function::<(String, Option<String>, StreamReader<u8>), (Result<Extraction, Error>,)>(
-                        accessor, instance,
-                    )?;
-                let result = function.call_concurrent(accessor, (name, media_type, data)).await?;
-                reply.send(result.0);
-            } else {
-                let (data, _held) = pump::collect(accessor, data).await?;
-                let function = EXTRACT
-                    .twin::<(String, Option<String>, Vec<u8>), (Result<Extraction, Error>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (name, media_type, data)).await?;
-                reply.send(result.0);
+            match found {
+                Face::Async(function) => {
+                    let data = pump::into_guest(accessor, data)?;
+                    reply.send(function.call(accessor, instance, (name, media_type, data)).await?.0);
+                }
+                Face::Twin(function) => {
+                    let (data, _held) = pump::collect(accessor, data).await?;
+                    reply.send(function.call(accessor, instance, (name, media_type, data)).await?.0);
+                }
             }
-            export::finish(accessor).await
+            Ok(())
         }
     }
 

@@ -268,15 +268,15 @@ pub mod handler {
 
     use std::sync::Arc;
 
-    use wasmtime::component::{Accessor, FutureReader, Instance, Linker, Resource, ResourceAny, StreamReader};
-    use witan_capability::{Call, CallError, CallState, HostFunction, Incoming};
-    use witan_engine::{Invocation, Reply, Service};
+    use wasmtime::component::{Accessor, Component, FutureReader, Instance, Linker, StreamReader};
+    use witan_capability::{CallError, CallState, HostFunction, Incoming};
+    use witan_engine::{Reply, Service};
 
     use super::*;
     use crate::{
         Caller, Run, answer,
         caller::calling,
-        export::{self, Export},
+        export::{self, Export, Face, Function, FunctionCall},
         pump,
         run::Parts,
         twin::{self, TwinRun},
@@ -292,9 +292,9 @@ pub mod handler {
     pub const FUNCTIONS: &[HostFunction] =
         &[HANDLE.host_function(), HANDLE.host_twin(), HANDLE_RUN.host_next(), HANDLE_RUN.host_verdict()];
 
+    const HANDLE: Export = Export { interface: NAME, twin: TWIN, name: "handle" };
     const HANDLE_RUN: twin::Names =
         twin::Names { interface: TWIN, next: "[method]handle-run.next", verdict: "[static]handle-run.verdict" };
-    const HANDLE: Export = Export { interface: NAME, twin: TWIN, name: "handle", run: Some(&HANDLE_RUN) };
 
     /// What a component exports to serve an intent.
     pub trait Handler: Send + Sync + 'static {
@@ -319,29 +319,40 @@ pub mod handler {
         request: Request,
     }
 
-    impl Invocation for HandleCall {
+    impl FunctionCall for HandleCall {
+        type Found = Face<
+            Function<(Request,), ((StreamReader<Event>, FutureReader<Result<Outcome, Error>>),)>,
+            twin::TwinFunctions<(Request,), Event, Outcome, Error>,
+        >;
         type Output = Parts<Event, Outcome, Error>;
+
+        const EXPORT: &'static Export = &HANDLE;
+
+        fn find(code: &Component) -> Option<Self::Found> {
+            match Function::find(code, NAME, HANDLE.name) {
+                Some(function) => Some(Face::Async(function)),
+                None => twin::TwinFunctions::find(code, HANDLE.name, &HANDLE_RUN).map(Face::Twin),
+            }
+        }
 
         async fn run(
             self,
+            found: &Self::Found,
             accessor: &Accessor<CallState>,
             instance: Instance,
             reply: Reply<Self::Output>,
         ) -> wasmtime::Result<()> {
             let Self { request } = self;
-            if HANDLE.is_async(accessor, instance) {
-                let function = HANDLE
-                    .function::<(Request,), ((StreamReader<Event>, FutureReader<Result<Outcome, Error>>),)>(
-                        accessor, instance,
-                    )?;
-                let result = function.call_concurrent(accessor, (request,)).await?;
-                reply.send(pump::run_out_of_guest(accessor, result.0)?);
-            } else {
-                let function = HANDLE.twin::<(Request,), (ResourceAny,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (request,)).await?;
-                twin::drive(accessor, instance, &HANDLE, result.0, reply).await?;
+            match found {
+                Face::Async(function) => {
+                    let readers = function.call(accessor, instance, (request,)).await?.0;
+                    reply.send(pump::run_out_of_guest(accessor, readers)?);
+                }
+                Face::Twin(function) => {
+                    function.call(accessor, instance, (request,), reply).await?;
+                }
             }
-            export::finish(accessor).await
+            Ok(())
         }
     }
 

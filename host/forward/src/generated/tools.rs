@@ -157,15 +157,15 @@ pub mod broker {
 
     use std::sync::Arc;
 
-    use wasmtime::component::{Accessor, FutureReader, Instance, Linker, Resource, ResourceAny, StreamReader};
-    use witan_capability::{Call, CallError, CallState, HostFunction, Incoming};
-    use witan_engine::{Invocation, Reply, Service};
+    use wasmtime::component::{Accessor, Component, FutureReader, Instance, Linker, StreamReader};
+    use witan_capability::{CallError, CallState, HostFunction, Incoming};
+    use witan_engine::{Reply, Service};
 
     use super::*;
     use crate::{
         Caller, Run, answer,
         caller::calling,
-        export::{self, Export},
+        export::{self, Export, Face, Function, FunctionCall},
         pump,
         run::Parts,
         twin::{self, TwinRun},
@@ -181,8 +181,8 @@ pub mod broker {
     pub const FUNCTIONS: &[HostFunction] =
         &[FIND.host_function(), FIND.host_twin(), CALL.host_function(), CALL.host_twin()];
 
-    const FIND: Export = Export { interface: NAME, twin: TWIN, name: "find", run: None };
-    const CALL: Export = Export { interface: NAME, twin: TWIN, name: "call", run: None };
+    const FIND: Export = Export { interface: NAME, twin: TWIN, name: "find" };
+    const CALL: Export = Export { interface: NAME, twin: TWIN, name: "call" };
 
     /// What an agent imports to find and call the tools that it is granted.
     pub trait Broker: Send + Sync + 'static {
@@ -234,26 +234,39 @@ pub mod broker {
         limit: u32,
     }
 
-    impl Invocation for FindCall {
+    impl FunctionCall for FindCall {
+        type Found = Face<
+            Function<(String, u32), (Result<Vec<Offer>, Error>,)>,
+            Function<(String, u32), (Result<Vec<Offer>, Error>,)>,
+        >;
         type Output = Result<Vec<Offer>, Error>;
+
+        const EXPORT: &'static Export = &FIND;
+
+        fn find(code: &Component) -> Option<Self::Found> {
+            match Function::find(code, NAME, FIND.name) {
+                Some(function) => Some(Face::Async(function)),
+                None => Function::find(code, TWIN, FIND.name).map(Face::Twin),
+            }
+        }
 
         async fn run(
             self,
+            found: &Self::Found,
             accessor: &Accessor<CallState>,
             instance: Instance,
             reply: Reply<Self::Output>,
         ) -> wasmtime::Result<()> {
             let Self { query, limit } = self;
-            if FIND.is_async(accessor, instance) {
-                let function = FIND.function::<(String, u32), (Result<Vec<Offer>, Error>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (query, limit)).await?;
-                reply.send(result.0);
-            } else {
-                let function = FIND.twin::<(String, u32), (Result<Vec<Offer>, Error>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (query, limit)).await?;
-                reply.send(result.0);
+            match found {
+                Face::Async(function) => {
+                    reply.send(function.call(accessor, instance, (query, limit)).await?.0);
+                }
+                Face::Twin(function) => {
+                    reply.send(function.call(accessor, instance, (query, limit)).await?.0);
+                }
             }
-            export::finish(accessor).await
+            Ok(())
         }
     }
 
@@ -262,26 +275,39 @@ pub mod broker {
         arguments: String,
     }
 
-    impl Invocation for CallCall {
+    impl FunctionCall for CallCall {
+        type Found = Face<
+            Function<(String, String), (Result<Vec<Content>, Error>,)>,
+            Function<(String, String), (Result<Vec<Content>, Error>,)>,
+        >;
         type Output = Result<Vec<Content>, Error>;
+
+        const EXPORT: &'static Export = &CALL;
+
+        fn find(code: &Component) -> Option<Self::Found> {
+            match Function::find(code, NAME, CALL.name) {
+                Some(function) => Some(Face::Async(function)),
+                None => Function::find(code, TWIN, CALL.name).map(Face::Twin),
+            }
+        }
 
         async fn run(
             self,
+            found: &Self::Found,
             accessor: &Accessor<CallState>,
             instance: Instance,
             reply: Reply<Self::Output>,
         ) -> wasmtime::Result<()> {
             let Self { tool, arguments } = self;
-            if CALL.is_async(accessor, instance) {
-                let function = CALL.function::<(String, String), (Result<Vec<Content>, Error>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (tool, arguments)).await?;
-                reply.send(result.0);
-            } else {
-                let function = CALL.twin::<(String, String), (Result<Vec<Content>, Error>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (tool, arguments)).await?;
-                reply.send(result.0);
+            match found {
+                Face::Async(function) => {
+                    reply.send(function.call(accessor, instance, (tool, arguments)).await?.0);
+                }
+                Face::Twin(function) => {
+                    reply.send(function.call(accessor, instance, (tool, arguments)).await?.0);
+                }
             }
-            export::finish(accessor).await
+            Ok(())
         }
     }
 
@@ -362,15 +388,15 @@ pub mod tool {
 
     use std::sync::Arc;
 
-    use wasmtime::component::{Accessor, FutureReader, Instance, Linker, Resource, ResourceAny, StreamReader};
-    use witan_capability::{Call, CallError, CallState, HostFunction, Incoming};
-    use witan_engine::{Invocation, Reply, Service};
+    use wasmtime::component::{Accessor, Component, FutureReader, Instance, Linker, StreamReader};
+    use witan_capability::{CallError, CallState, HostFunction, Incoming};
+    use witan_engine::{Reply, Service};
 
     use super::*;
     use crate::{
         Caller, Run, answer,
         caller::calling,
-        export::{self, Export},
+        export::{self, Export, Face, Function, FunctionCall},
         pump,
         run::Parts,
         twin::{self, TwinRun},
@@ -386,8 +412,8 @@ pub mod tool {
     pub const FUNCTIONS: &[HostFunction] =
         &[DESCRIBE.host_function(), DESCRIBE.host_twin(), INVOKE.host_function(), INVOKE.host_twin()];
 
-    const DESCRIBE: Export = Export { interface: NAME, twin: TWIN, name: "describe", run: None };
-    const INVOKE: Export = Export { interface: NAME, twin: TWIN, name: "invoke", run: None };
+    const DESCRIBE: Export = Export { interface: NAME, twin: TWIN, name: "describe" };
+    const INVOKE: Export = Export { interface: NAME, twin: TWIN, name: "invoke" };
 
     /// What a component exports to offer tools.
     pub trait Tool: Send + Sync + 'static {
@@ -425,25 +451,35 @@ pub mod tool {
 
     struct DescribeCall {}
 
-    impl Invocation for DescribeCall {
+    impl FunctionCall for DescribeCall {
+        type Found = Face<Function<(), (Vec<Description>,)>, Function<(), (Vec<Description>,)>>;
         type Output = Vec<Description>;
+
+        const EXPORT: &'static Export = &DESCRIBE;
+
+        fn find(code: &Component) -> Option<Self::Found> {
+            match Function::find(code, NAME, DESCRIBE.name) {
+                Some(function) => Some(Face::Async(function)),
+                None => Function::find(code, TWIN, DESCRIBE.name).map(Face::Twin),
+            }
+        }
 
         async fn run(
             self,
+            found: &Self::Found,
             accessor: &Accessor<CallState>,
             instance: Instance,
             reply: Reply<Self::Output>,
         ) -> wasmtime::Result<()> {
-            if DESCRIBE.is_async(accessor, instance) {
-                let function = DESCRIBE.function::<(), (Vec<Description>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, ()).await?;
-                reply.send(result.0);
-            } else {
-                let function = DESCRIBE.twin::<(), (Vec<Description>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, ()).await?;
-                reply.send(result.0);
+            match found {
+                Face::Async(function) => {
+                    reply.send(function.call(accessor, instance, ()).await?.0);
+                }
+                Face::Twin(function) => {
+                    reply.send(function.call(accessor, instance, ()).await?.0);
+                }
             }
-            export::finish(accessor).await
+            Ok(())
         }
     }
 
@@ -452,27 +488,39 @@ pub mod tool {
         arguments: String,
     }
 
-    impl Invocation for InvokeCall {
+    impl FunctionCall for InvokeCall {
+        type Found = Face<
+            Function<(String, String), (Result<Vec<Content>, Error>,)>,
+            Function<(String, String), (Result<Vec<Content>, Error>,)>,
+        >;
         type Output = Result<Vec<Content>, Error>;
+
+        const EXPORT: &'static Export = &INVOKE;
+
+        fn find(code: &Component) -> Option<Self::Found> {
+            match Function::find(code, NAME, INVOKE.name) {
+                Some(function) => Some(Face::Async(function)),
+                None => Function::find(code, TWIN, INVOKE.name).map(Face::Twin),
+            }
+        }
 
         async fn run(
             self,
+            found: &Self::Found,
             accessor: &Accessor<CallState>,
             instance: Instance,
             reply: Reply<Self::Output>,
         ) -> wasmtime::Result<()> {
             let Self { name, arguments } = self;
-            if INVOKE.is_async(accessor, instance) {
-                let function =
-                    INVOKE.function::<(String, String), (Result<Vec<Content>, Error>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (name, arguments)).await?;
-                reply.send(result.0);
-            } else {
-                let function = INVOKE.twin::<(String, String), (Result<Vec<Content>, Error>,)>(accessor, instance)?;
-                let result = function.call_concurrent(accessor, (name, arguments)).await?;
-                reply.send(result.0);
+            match found {
+                Face::Async(function) => {
+                    reply.send(function.call(accessor, instance, (name, arguments)).await?.0);
+                }
+                Face::Twin(function) => {
+                    reply.send(function.call(accessor, instance, (name, arguments)).await?.0);
+                }
             }
-            export::finish(accessor).await
+            Ok(())
         }
     }
 
