@@ -54,7 +54,7 @@ impl Host {
 
     /// Loads `system` with a progress bar, and runs the health checks.
     pub(crate) async fn load(&self, system: System) -> anyhow::Result<Running> {
-        let tools = Tools::default();
+        let tools = Tools::new(self.engine.clone());
         let loader = self.loader(tools.clone())?;
         let bar = bar(system.components.len());
         let running = loader.load(system, &|name| step(&bar, name.as_str())).await;
@@ -67,7 +67,7 @@ impl Host {
     /// As [`Self::load`], without running code of the components.
     pub(crate) fn prepare(&self, system: System) -> anyhow::Result<Running> {
         let bar = bar(system.components.len());
-        let running = self.loader(Tools::default())?.prepare(system, &|name| step(&bar, name.as_str()));
+        let running = self.loader(Tools::new(self.engine.clone()))?.prepare(system, &|name| step(&bar, name.as_str()));
         bar.finish_and_clear();
         Ok(running?)
     }
