@@ -19,7 +19,7 @@ use wasmtime::component::{Accessor, Instance};
 use witan_capability::{Account, Call, CallContext, CallError, CallState, Kernel, Limit};
 
 use crate::{
-    Version,
+    Session, Version,
     breaker::Breaker,
     drive::Drive,
     version::{InFlight, Leased},
@@ -66,7 +66,7 @@ pub trait Invocation: Send + 'static {
 }
 
 /// Where an invocation puts its output.
-pub struct Reply<T>(oneshot::Sender<T>);
+pub struct Reply<T>(pub(crate) oneshot::Sender<T>);
 
 impl<T> Reply<T> {
     /// Gives the output to the caller. If the caller is gone, so is the output.
@@ -323,8 +323,31 @@ impl Service {
         let (reply, output) = oneshot::channel();
         let span = self.span(&call);
         let service = self.clone();
-        let run = async move { service.run(admission, call, invocation, Reply(reply)).await };
+        let run = async move { service.run(admission, call, Once { invocation, reply: Reply(reply) }).await };
         Ok((run.instrument(span), output))
+    }
+
+    /// Opens a store for many calls on behalf of `context` and at the cost of `account`. It takes the place of one call
+    /// as long as it lives.
+    ///
+    /// # Errors
+    /// When it is not admitted, or the tree has ended.
+    pub async fn session(
+        self: &Arc<Self>,
+        context: &CallContext,
+        account: &Arc<Account>,
+    ) -> Result<Session, CallError> {
+        let admission = self.admit(account).await?;
+        let call = self.call_below(&admission.version.0, context, account)?;
+        let span = self.span(&call);
+        let service = self.clone();
+        Ok(Session::new(self.name.clone(), |serve, end| {
+            let run = async move {
+                let result = service.run(admission, call, serve).await;
+                end.send_replace(Some(result));
+            };
+            tokio::spawn(run.instrument(span)).abort_handle()
+        }))
     }
 
     /// As [`Self::call`], for an output that leaves nothing behind: the rest of the call goes on by itself.
@@ -354,24 +377,11 @@ impl Service {
         )
     }
 
-    async fn run<I: Invocation>(
-        &self,
-        admission: Admission,
-        call: Call,
-        invocation: I,
-        reply: Reply<I::Output>,
-    ) -> Result<(), CallError> {
+    async fn run(&self, admission: Admission, call: Call, work: impl Occupy) -> Result<(), CallError> {
         let account = call.account.clone();
         let version = admission.version.0.clone();
         let mut cpu = std::time::Duration::ZERO;
-        let driven = Drive::new(account.clone(), &mut cpu, async move {
-            let mut leased = version.lease(call).await?;
-            let Leased { store, instance, .. } = &mut leased;
-            let instance = *instance;
-            store.run_concurrent(async |accessor| invocation.run(accessor, instance, reply).await).await??;
-            version.give_back(leased);
-            Ok(())
-        });
+        let driven = Drive::new(account.clone(), &mut cpu, occupy(version, call, work));
         let result = match driven.await {
             Ok(Ok(())) => Ok(()),
             // A limit that ended the tree may come back as whatever error the guest made of it.
@@ -409,6 +419,39 @@ impl Service {
             tracing::warn!(component = %self.name, %error, "a component trapped");
         }
     }
+}
+
+/// What is done with a store while it is leased.
+pub(crate) trait Occupy: Send {
+    /// Whether the store may serve other calls afterwards.
+    const KEEP: bool;
+
+    fn occupy(self, leased: &mut Leased) -> impl Future<Output = wasmtime::Result<()>> + Send;
+}
+
+/// One call.
+struct Once<I: Invocation> {
+    invocation: I,
+    reply: Reply<I::Output>,
+}
+
+impl<I: Invocation> Occupy for Once<I> {
+    const KEEP: bool = true;
+
+    async fn occupy(self, leased: &mut Leased) -> wasmtime::Result<()> {
+        let instance = leased.instance;
+        let run = async |accessor: &Accessor<CallState>| self.invocation.run(accessor, instance, self.reply).await;
+        leased.store.run_concurrent(run).await?
+    }
+}
+
+async fn occupy<W: Occupy>(version: Arc<Version>, call: Call, work: W) -> wasmtime::Result<()> {
+    let mut leased = version.lease(call).await?;
+    work.occupy(&mut leased).await?;
+    if W::KEEP {
+        version.give_back(leased);
+    }
+    Ok(())
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

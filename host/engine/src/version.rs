@@ -38,6 +38,14 @@ pub(crate) struct Leased {
     pub(crate) calls: u32,
 }
 
+impl Drop for Leased {
+    fn drop(&mut self) {
+        // What a capability keeps for the call goes before the store's own streams do, so that they can tell that they
+        // did not end but were torn down.
+        self.store.data_mut().park();
+    }
+}
+
 impl Leased {
     pub(crate) fn tenant(&self) -> &str {
         self.store.data().call().context.tenant()
