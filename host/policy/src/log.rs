@@ -98,13 +98,37 @@ struct Entries {
     ended: bool,
 }
 
+/// How an entry joined those that wait for the disk.
+#[derive(Debug, PartialEq, Eq)]
+enum Waiting {
+    /// It is the first, and the writer may sleep.
+    First,
+    /// Others wait before it.
+    More,
+    /// It did not: too many wait.
+    Full,
+}
+
+impl Entries {
+    fn wait(&mut self, entry: &Arc<Entry>) -> Waiting {
+        match self.unwritten.len() {
+            QUEUE.. => Waiting::Full,
+            waiting => {
+                self.unwritten.push(Arc::clone(entry));
+                if waiting == 0 { Waiting::First } else { Waiting::More }
+            }
+        }
+    }
+}
+
 impl DecisionLog {
     /// A log in memory only.
     pub fn in_memory() -> Self {
         Self { ids: Ids::new(), shared: Arc::default(), writer: None }
     }
 
-    /// A log that also appends to the file at `path`, as lines of JSON.
+    /// A log that also appends to the file at `path`, as lines of JSON. A new file is its owner's alone to read: it
+    /// says who asked for what.
     ///
     /// # Errors
     /// When the file cannot be opened for appending, or the thread that writes it cannot be started.
@@ -133,14 +157,10 @@ impl DecisionLog {
         });
         let mut entries = self.shared.entries.lock();
         if self.writer.is_some() {
-            match entries.unwritten.len() {
-                QUEUE.. => drop(self.shared.dropped.fetch_add(1, Ordering::Relaxed)),
-                waiting => {
-                    entries.unwritten.push(Arc::clone(&entry));
-                    if waiting == 0 {
-                        self.shared.wake.notify_one();
-                    }
-                }
+            match entries.wait(&entry) {
+                Waiting::First => drop(self.shared.wake.notify_one()),
+                Waiting::More => {}
+                Waiting::Full => drop(self.shared.dropped.fetch_add(1, Ordering::Relaxed)),
             }
         }
         let oldest = if entries.newest.len() == RING { entries.newest.pop_front() } else { None };
@@ -270,25 +290,91 @@ struct Lines {
     path: PathBuf,
     lines: BufWriter<File>,
     bytes: u64,
+    largest: u64,
 }
 
 impl Lines {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), lines: BufWriter::new(file), bytes })
+        Ok(Self { path: path.to_owned(), lines: BufWriter::new(file), bytes, largest: LARGEST_FILE })
     }
 
     fn append(&mut self, value: &impl Serialize) -> io::Result<()> {
-        if self.bytes >= LARGEST_FILE {
+        if self.bytes >= self.largest {
             self.lines.flush()?;
             std::fs::rename(&self.path, self.path.with_extension("old.jsonl"))?;
-            *self = Self::open(&self.path)?;
+            *self = Self { largest: self.largest, ..Self::open(&self.path)? };
         }
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
         self.lines.write_all(&line)?;
         self.bytes += line.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Arc<Entry> {
+        Arc::new(Entry {
+            decision: Ids::new().next().0,
+            time_ms: 0,
+            component: "a".into(),
+            context: CallContext::local(),
+            function: HostFunction::new("a:b/c", "d"),
+            action: Action::Log,
+            resource: String::new(),
+            allowed: true,
+            reason: None,
+        })
+    }
+
+    #[test]
+    fn what_the_disk_cannot_follow_is_counted_and_not_kept() {
+        let mut entries = Entries::default();
+        let entry = entry();
+        assert_eq!(entries.wait(&entry), Waiting::First);
+        assert!((1..QUEUE).all(|_| entries.wait(&entry) == Waiting::More));
+        assert_eq!(entries.wait(&entry), Waiting::Full);
+        assert_eq!(entries.unwritten.len(), QUEUE);
+    }
+
+    #[test]
+    fn a_large_file_is_set_aside_and_only_one_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.jsonl");
+        let mut lines = Lines { largest: 100, ..Lines::open(&path).unwrap() };
+        for number in 0..100 {
+            lines.append(&number).unwrap();
+        }
+        lines.lines.flush().unwrap();
+        let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+        assert!(size("decisions.jsonl") <= 110 && size("decisions.old.jsonl") <= 110);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.jsonl");
+        drop(DecisionLog::to_file(&path).unwrap());
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn ids_are_different_and_of_version_7() {
+        let ids = Ids::new();
+        let (first, second) = (ids.next().0, ids.next().0);
+        assert_ne!(first, second);
+        assert_eq!(first.0.get_version_num(), 7);
     }
 }
