@@ -83,12 +83,3 @@ fn a_circle_of_tools_is_drawn() {
     let system = "schema = 1\n[components.a]\nsource = \"a.wasm\"\ngrants.tools = [\"b.*\"]\n[components.b]\nsource = \"b.wasm\"\ngrants.tools = [\"a.*\"]\n";
     assert_eq!(graph(system).to_svg().matches("class=\"edge tools\"").count(), 2);
 }
-
-#[test]
-fn what_is_drawn_for_the_documentation_can_be_looked_at() {
-    if let Some(folder) = std::env::var_os("WITAN_PICTURES") {
-        std::fs::write(Path::new(&folder).join("system.svg"), graph(SYSTEM).to_svg()).unwrap();
-        std::fs::write(Path::new(&folder).join("system.dot"), graph(SYSTEM).to_dot()).unwrap();
-        std::fs::write(Path::new(&folder).join("system.mmd"), graph(SYSTEM).to_mermaid()).unwrap();
-    }
-}
