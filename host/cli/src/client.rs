@@ -40,6 +40,13 @@ impl Client {
         self.answer(self.http.get(self.url(path)?)).await
     }
 
+    /// Asks the host to stop.
+    pub(crate) async fn stop(&self, token: &str) -> anyhow::Result<()> {
+        let _stopping: serde_json::Value =
+            self.answer(self.http.post(self.url("v1/host/stop")?).bearer_auth(token)).await?;
+        Ok(())
+    }
+
     fn url(&self, path: &str) -> anyhow::Result<Url> {
         self.server.join(path).with_context(|| format!("`{}` is not the address of a host", self.server))
     }

@@ -2,9 +2,11 @@
 
 mod check;
 mod graph;
+mod running;
 mod task;
+mod up;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 
@@ -13,7 +15,17 @@ use crate::Global;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Do a task, such as `summarize`, and print its result.
-    Task(task::Arguments),
+    Task(Box<task::Arguments>),
+    /// Serve the system over HTTP.
+    Up(up::Arguments),
+    /// Say how a running host is.
+    Status(running::Target),
+    /// List the components of a running host with their counters.
+    Ps(running::Target),
+    /// Print what a running host logged.
+    Logs(running::Logs),
+    /// Stop the host that runs on this folder's system.
+    Stop,
     /// Check a system without running it, and say what its components may do.
     Check(check::Arguments),
     /// Draw a system: components, links, grants, mounts and intents.
@@ -32,7 +44,12 @@ pub(crate) enum Command {
 /// Runs `command`.
 pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Task(arguments) => task::run(arguments, global).await,
+        Command::Task(arguments) => task::run(*arguments, global).await,
+        Command::Up(arguments) => up::run(arguments, global).await,
+        Command::Status(target) => running::status(&target, global).await,
+        Command::Ps(target) => running::ps(&target, global).await,
+        Command::Logs(arguments) => running::logs(&arguments, global).await,
+        Command::Stop => running::stop(global).await,
         Command::Check(arguments) => check::run(&arguments, global),
         Command::Graph(arguments) => graph::run(&arguments, global),
         Command::Completions { shell } => {
@@ -43,4 +60,10 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         // Handled before there is a runtime.
         Command::CompileWorker => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Parses a length of time, as in `system.toml`.
+fn time(text: &str) -> Result<Duration, String> {
+    witan_system::parse_duration(text)
+        .ok_or_else(|| format!("`{text}` is no time; write it such as `500ms`, `30s` or `2m`"))
 }

@@ -72,6 +72,11 @@ impl Host {
         Ok(running?)
     }
 
+    /// The folder of the host's data.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
     fn loader(&self, tools: Tools) -> anyhow::Result<Loader> {
         Ok(Loader {
             engine: self.engine.clone(),

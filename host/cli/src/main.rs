@@ -3,6 +3,7 @@
 mod client;
 mod command;
 mod host;
+mod mount;
 mod output;
 mod source;
 

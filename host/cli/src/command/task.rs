@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DOLLARS")]
     budget_usd: Option<f64>,
     /// When the task must have ended, from now, such as `30s`.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
     deadline: Option<Duration>,
     /// A note that comes back with the task.
     #[arg(long = "metadata", value_name = "NAME=VALUE", value_parser = pair)]
@@ -66,11 +66,6 @@ enum PrivacyArgument {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form NAME=VALUE"))?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    witan_system::parse_duration(text)
-        .ok_or_else(|| format!("`{text}` is no time; write it such as `500ms`, `30s` or `2m`"))
 }
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {

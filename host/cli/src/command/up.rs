@@ -1,0 +1,306 @@
+//! `witan up`: serves the system.
+
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use notify::{RecursiveMode, Watcher as _};
+use parking_lot::RwLock;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use witan_api::{Api, ComponentStatus, NotReady, Parts, Token};
+use witan_loader::Running;
+use witan_system::System;
+use witan_tasks::Tasks;
+use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
+
+use crate::{
+    Global,
+    host::{self, Host, Mode},
+    mount, output, source,
+};
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  witan up                                  serve ./system.toml on 127.0.0.1:8080
+  witan up --watch                          load again when system.toml or a component changes
+  curl -s localhost:8080/v1/tasks?wait=30 -H 'content-type: application/json' \\
+    -d '{\"intent\": \"summarize\", \"input\": {\"text\": \"...\"}}'")]
+pub(crate) struct Arguments {
+    /// Where to listen. Only addresses of this machine, until clients can authenticate.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Load the system again when its file or a component changes.
+    #[arg(long)]
+    watch: bool,
+    /// How logs are written.
+    #[arg(long, value_enum, default_value_t = LogFormat::Pretty)]
+    log_format: LogFormat,
+    /// Which calls write a log line when they end.
+    #[arg(long, value_enum, default_value_t = LogSpans::None)]
+    log_calls: LogSpans,
+    /// How long calls under way may take to end when the host stops.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = super::time)]
+    drain: Duration,
+    /// The largest request body, in bytes.
+    #[arg(long, value_name = "BYTES")]
+    body_limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Pretty,
+    /// An object a line.
+    Json,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogSpans {
+    /// None.
+    None,
+    /// Calls of components.
+    Components,
+    /// Calls of components, and of the host by components.
+    All,
+}
+
+pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    let logs = logs(&arguments, global)?;
+    let listener = witan_api::bind(arguments.listen).await?;
+    let system = source::load(global)?;
+    let host = Arc::new(Host::new(&system, Mode::Enforce)?);
+    let _owner = own(host.state())?;
+    let running = Arc::new(host.load(system).await?);
+    let up = Up::new(host, running, &arguments, logs)?;
+
+    let address = listener.local_addr().context("cannot tell where the host listens")?;
+    let announced = witan_api::Running {
+        url: format!("http://{address}"),
+        pid: std::process::id(),
+        token: up.token.clone(),
+    };
+    announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
+    announce(&announced.url, &up, global);
+    let reloads = tokio::spawn(up.clone().reload_on_change(arguments.watch));
+    let served = witan_api::serve(listener, up.api.clone(), stopped()).await;
+    reloads.abort();
+    witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
+    up.current.read().drained().await;
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Ring> {
+    Ok(witan_telemetry::init(&LogSettings {
+        filter: global.log.clone(),
+        format: match arguments.log_format {
+            LogFormat::Pretty => Format::Pretty,
+            LogFormat::Json => Format::Json,
+        },
+        spans: match arguments.log_calls {
+            LogSpans::None => Spans::None,
+            LogSpans::Components => Spans::Components,
+            LogSpans::All => Spans::All,
+        },
+        ..LogSettings::default()
+    })?)
+}
+
+fn announce(url: &str, up: &Up, global: &Global) {
+    if global.json {
+        return output::json(&serde_json::json!({ "url": url, "pid": std::process::id() }));
+    }
+    let running = up.current.read();
+    let names: Vec<&str> = running.components().keys().map(|name| name.as_str()).collect();
+    output::line(&format!("serving {} on {url}; stop with `witan stop` or Ctrl-C", names.join(", ")));
+}
+
+/// Takes the state folder for this process, as long as the file that is returned is open.
+fn own(state: &Path) -> anyhow::Result<File> {
+    let path = state.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open `{}`", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "another host runs on the state folder `{}`; stop it with `witan stop`, or set another `host.state`",
+            state.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock `{}`", path.display()))
+        }
+    }
+}
+
+/// Resolves when the process is asked to end.
+async fn stopped() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM; `witan stop` still works");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// A host that serves.
+#[derive(Clone)]
+struct Up {
+    host: Arc<Host>,
+    current: Arc<RwLock<Arc<Running>>>,
+    tasks: Tasks,
+    api: Api,
+    token: Token,
+}
+
+/// What the API asks of the host.
+struct Status(Arc<RwLock<Arc<Running>>>);
+
+impl witan_api::Host for Status {
+    fn system(&self) -> String {
+        self.0.read().system.origin.file().display().to_string()
+    }
+
+    fn components(&self) -> Vec<ComponentStatus> {
+        let running = self.0.read();
+        let status = running.components().iter().map(|(name, loaded)| {
+            ComponentStatus::new(name.as_str(), &loaded.digest, &loaded.service.stats())
+        });
+        status.collect()
+    }
+
+    fn not_ready(&self) -> Vec<NotReady> {
+        let open = self.0.read().components().iter().filter(|(_, loaded)| loaded.service.stats().breaker_open).map(
+            |(name, _)| NotReady {
+                what: name.to_string(),
+                why: "it trapped too often, and its breaker is open for a while".to_owned(),
+            },
+        ).collect();
+        open
+    }
+}
+
+impl Up {
+    fn new(host: Arc<Host>, running: Arc<Running>, arguments: &Arguments, logs: Ring) -> anyhow::Result<Self> {
+        let current = Arc::new(RwLock::new(running.clone()));
+        let engine = host.engine.clone();
+        let unfinished = Arc::new(std::sync::OnceLock::<Tasks>::new());
+        let metrics = Arc::new(Metrics::new({
+            let (current, host, unfinished) = (current.clone(), host.clone(), unfinished.clone());
+            move || sample(&current.read(), &host, unfinished.get())
+        }));
+        let tasks = Tasks::new(
+            witan_tasks::Settings { limits: running.system.limits.clone(), ..witan_tasks::Settings::default() },
+            host::handlers(&running),
+            Arc::new(move |limits| engine.open_account(limits)),
+            witan_api::observer(metrics.clone()),
+        );
+        let _first = unfinished.set(tasks.clone());
+        let token = Token::generate().context("the system has no randomness to give")?;
+        let mut settings = witan_api::Settings { drain: arguments.drain, ..witan_api::Settings::default() };
+        settings.body_bytes = arguments.body_limit.unwrap_or(settings.body_bytes);
+        let api = Api::new(Parts {
+            settings,
+            tasks: tasks.clone(),
+            roots: running.system.host.roots.clone(),
+            host: Arc::new(Status(current.clone())),
+            metrics,
+            logs,
+            token: token.clone(),
+        });
+        api.replace_mounts(mount::mounts(&host.engine, &running)?);
+        Ok(Self { host, current, tasks, api, token })
+    }
+
+    /// Loads the system again whenever it is asked to: by SIGHUP and, with `watch`, by a change of its files.
+    async fn reload_on_change(self, watch: bool) {
+        let (changed, mut changes) = mpsc::channel(1);
+        let watcher = if watch { watch_files(&self.current.read(), changed.clone()) } else { Ok(None) };
+        let _watcher = watcher.inspect_err(|error| tracing::warn!(%error, "cannot watch the system's files"));
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {}
+                Some(()) = changes.recv() => settle(&mut changes).await,
+            }
+            if let Err(error) = self.reload().await {
+                tracing::error!(error = format!("{error:#}"), "the system was not loaded again; the former one goes on");
+            }
+        }
+    }
+
+    /// Loads the system beside the one that runs, and puts it in its place once it stands.
+    async fn reload(&self) -> anyhow::Result<()> {
+        let file = self.current.read().system.origin.file().to_owned();
+        let running = Arc::new(self.host.load(System::load(&file)?).await?);
+        let mounts = mount::mounts(&self.host.engine, &running)?;
+        self.api.replace_mounts(mounts);
+        self.api.replace_roots(running.system.host.roots.clone());
+        self.tasks.replace_handlers(host::handlers(&running));
+        let former = std::mem::replace(&mut *self.current.write(), running);
+        tracing::info!(system = %file.display(), "the system was loaded again");
+        tokio::spawn(async move {
+            former.drained().await;
+            tracing::info!("the former system has ended its last call");
+        });
+        Ok(())
+    }
+}
+
+fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
+    use std::sync::atomic::Ordering::Relaxed;
+    let components = running.components().iter();
+    Sample {
+        host_calls: host.kernel.host_calls.load(Relaxed),
+        denials: host.kernel.denials.load(Relaxed),
+        decisions_dropped: host.policy.log().dropped(),
+        tasks_unfinished: tasks.map_or(0, |tasks| tasks.unfinished() as u64),
+        components: components.map(|(name, loaded)| (name.to_string(), loaded.service.stats())).collect(),
+    }
+}
+
+/// How long files must be left alone before they are read: whoever writes one writes it in pieces.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Waits until there are no more changes for a while.
+async fn settle(changes: &mut mpsc::Receiver<()>) {
+    while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {}
+}
+
+/// Tells `changed` when the system's file or a component's changes. Folders are watched, since editors replace files.
+fn watch_files(running: &Running, changed: mpsc::Sender<()>) -> notify::Result<Option<notify::RecommendedWatcher>> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut files: Vec<PathBuf> = vec![absolute(running.system.origin.file())];
+    files.extend(running.system.components.values().map(|component| absolute(&component.source)));
+    let watched = files.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        if !event.kind.is_access() && event.paths.iter().any(|path| watched.contains(path)) {
+            // One pending change is as good as many.
+            let _pending = changed.try_send(());
+        }
+    })?;
+    let mut folders: Vec<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    for folder in folders {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(Some(watcher))
+}

@@ -1,0 +1,63 @@
+//! Components that serve HTTP paths of a running host.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Request, Response, uri::Scheme};
+use http_body_util::BodyExt as _;
+use wasmtime_wasi_http::Error;
+use witan_api::{BodyError, Mount, MountFuture, Mounts, RequestBody, error_response};
+use witan_capability::{CallContext, Limits};
+use witan_engine::{Engine, Service};
+use witan_loader::Running;
+use witan_tasks::TaskError;
+
+/// A component behind a path.
+struct ComponentMount {
+    engine: Arc<Engine>,
+    service: Arc<Service>,
+    limits: Limits,
+}
+
+/// The mounts of `running`.
+pub(crate) fn mounts(engine: &Arc<Engine>, running: &Running) -> anyhow::Result<Mounts> {
+    let all = running.system.mounts.iter().filter_map(|mount| {
+        let service = running.component(&mount.component)?.service.clone();
+        let limits = running.system.components.get(&mount.component)?.limits.call.clone();
+        let component = ComponentMount { engine: engine.clone(), service, limits };
+        Some((mount.path.clone(), Arc::new(component) as Arc<dyn Mount>))
+    });
+    Ok(Mounts::new(all)?)
+}
+
+impl Mount for ComponentMount {
+    fn handle(&self, request: Request<RequestBody>) -> MountFuture<'_> {
+        Box::pin(async move {
+            let request = request.map(|body| body.map_err(|error| wasi_error(&error)));
+            match self.serve(request).await {
+                Ok(response) => response,
+                Err(error) => error_response(error),
+            }
+        })
+    }
+}
+
+impl ComponentMount {
+    async fn serve<B>(&self, request: Request<B>) -> Result<Response<Body>, TaskError>
+    where
+        B: http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static,
+    {
+        let request = witan_http::incoming(request, Scheme::HTTP)?;
+        let account = self.engine.open_account(self.limits.clone());
+        let response = witan_http::serve(&self.service, &CallContext::local(), &account, request).await?;
+        Ok(response.map(Body::new))
+    }
+}
+
+/// What a component sees of a body that broke off.
+fn wasi_error(error: &BodyError) -> Error {
+    match error {
+        BodyError::TooLarge { allowed, .. } => Error::HttpRequestBodySize(Some(*allowed)),
+        BodyError::Late(_) | BodyError::Broken(_) => Error::HttpRequestDenied,
+    }
+}
