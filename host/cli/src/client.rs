@@ -3,12 +3,23 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 use witan_tasks::{Envelope, TaskRequest, TaskView};
 
 /// How long one request waits for a task before it asks again.
 const WAIT: Duration = Duration::from_secs(30);
+
+/// How often a task that takes longer is looked after.
+const POLL: Duration = Duration::from_millis(500);
+
+/// What a host answers to a task: its end, or that it has begun.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Submitted {
+    Ended(Box<Envelope>),
+    Accepted(TaskView),
+}
 
 /// A client of one host.
 pub(crate) struct Client {
@@ -26,12 +37,16 @@ impl Client {
     pub(crate) async fn task(&self, request: &TaskRequest) -> anyhow::Result<Envelope> {
         let wait = WAIT.as_secs();
         let url = self.url(&format!("v1/tasks?wait={wait}"))?;
-        let mut view: TaskView = self.answer(self.http.post(url).json(request)).await?;
+        let mut answer: Submitted = self.answer(self.http.post(url).json(request)).await?;
         loop {
-            if let Some(envelope) = view.envelope {
-                return Ok(envelope);
+            match answer {
+                Submitted::Ended(envelope) => return Ok(*envelope),
+                Submitted::Accepted(TaskView { envelope: Some(envelope), .. }) => return Ok(envelope),
+                Submitted::Accepted(TaskView { id, .. }) => {
+                    tokio::time::sleep(POLL).await;
+                    answer = self.get(&format!("v1/tasks/{id}")).await.map(Submitted::Accepted)?;
+                }
             }
-            view = self.get(&format!("v1/tasks/{}?wait={wait}", view.id)).await?;
         }
     }
 
@@ -42,8 +57,9 @@ impl Client {
 
     /// Asks the host to stop.
     pub(crate) async fn stop(&self, token: &str) -> anyhow::Result<()> {
-        let _stopping: serde_json::Value =
-            self.answer(self.http.post(self.url("v1/host/stop")?).bearer_auth(token)).await?;
+        let _stopping: serde_json::Value = self
+            .answer(self.http.post(self.url("v1/host/stop")?).bearer_auth(token).json(&serde_json::json!({})))
+            .await?;
         Ok(())
     }
 

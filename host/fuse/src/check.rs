@@ -6,10 +6,12 @@ use wac_graph::types::{DefinedType, ItemKind, SubtypeChecker, Type, Types, Value
 
 use crate::{FuseError, Origin, Part, Wire};
 
-/// All parts have the same grants: fused parts share a store, and with it everything that one of them may do.
+/// All parts that have grants have the same: fused parts share a store, and with it everything that one of them may do.
+/// What a part without grants must not do beside them, [`imports`] sees to.
 pub(crate) fn grants(parts: &[Part<'_>]) -> Result<(), FuseError> {
-    let Some((first, rest)) = parts.split_first() else { return Ok(()) };
-    match rest.iter().find(|part| part.grants != first.grants) {
+    let mut granted = parts.iter().filter(|part| !part.grants.is_empty());
+    let Some(first) = granted.next() else { return Ok(()) };
+    match granted.find(|part| part.grants != first.grants) {
         Some(second) => Err(FuseError::GrantsDiffer { first: first.name.into(), second: second.name.into() }),
         None => Ok(()),
     }
@@ -140,12 +142,21 @@ pub(crate) fn imports(
     wires: &[Wire<'_>],
 ) -> Result<(), FuseError> {
     let mut kept: Vec<Kept<'_>> = Vec::new();
+    let granted = parts.iter().find(|part| !part.grants.is_empty());
     for (at, part) in parts.iter().enumerate() {
         for (name, kind) in &types[worlds[at]].imports {
             if wires.iter().any(|wire| wire.caller == at && wire.interface == name) {
                 continue;
             }
             let origin = if only_types(types, *kind) { None } else { Some(origin(part, name)?) };
+            // Even the baseline is a door here: a filesystem without preopens is one with those of the other part.
+            if let (Some(granted), Some(_), true) = (granted, &origin, part.grants.is_empty()) {
+                return Err(FuseError::SharesGrants {
+                    part: part.name.into(),
+                    import: name.as_str().into(),
+                    granted: granted.name.into(),
+                });
+            }
             let import = Kept { part, name, kind: *kind, origin };
             for other in kept.iter().filter(|other| are_semver_compatible(other.name, name)) {
                 alike(types, other, &import)?;

@@ -14,6 +14,19 @@ pub enum FuseError {
         /// One with other grants.
         second: Box<str>,
     },
+    /// A part without grants would share those of another through an import.
+    #[error(
+        "`{part}` has no grants and imports `{import}`; fused with `{granted}` it would share the grants of that: link \
+         `{part}` isolated, or drop the import"
+    )]
+    SharesGrants {
+        /// The part without grants.
+        part: Box<str>,
+        /// Its import.
+        import: Box<str>,
+        /// A part with grants.
+        granted: Box<str>,
+    },
     /// A part without grants imports what needs one.
     #[error(
         "`{part}` has no grants and imports `{import}`, which is not part of the baseline; a fused part without \

@@ -3,7 +3,8 @@
 //! Fused parts share a store: its limits, its span, its fate, and its imports, for imports of the same name become
 //! one. So what is joined must not have been apart for a reason. All rules are checked on the parts, before they are
 //! fused, since nothing tells them apart afterwards:
-//! - all parts have the same grants, most often none, and a part without grants imports nothing that needs one;
+//! - parts that have grants have the same, a part without grants imports nothing that needs one, and nothing at all that
+//!   can be called where another part has grants;
 //! - imports of the same name have the same types and are satisfied by the same thing;
 //! - both sides of a wire agree on every function, and on whether it is async.
 //!

@@ -181,9 +181,23 @@ fn imports_of_the_same_name_that_mean_other_links_are_refused() {
 fn different_grants_are_refused_and_the_same_are_not() {
     let (caller, callee) = (doubles(STEP, "acme:sums/run", ""), adds(STEP, 3));
     let fuse = |grants: [Grants; 2]| fuse_with(&[&caller, &callee], &[(0, 1, STEP)], &grants, &|_, _| None);
-    let error = fuse([wall_clock(), Grants::default()]).unwrap_err();
+    let others = Grants { logging: Some(witan_system::LoggingGrant::default()), ..Grants::default() };
+    let error = fuse([wall_clock(), others]).unwrap_err();
     assert_eq!(error, FuseError::GrantsDiffer { first: "a".into(), second: "b".into() });
     assert!(fuse([wall_clock(), wall_clock()]).is_ok());
+}
+
+#[test]
+fn a_part_without_grants_may_join_one_that_has_some_only_if_it_imports_nothing_to_call() {
+    let caller = doubles(STEP, "acme:sums/run", "");
+    let (pure, other) = (adds(STEP, 3), adds(STEP, 3).replace("(component", &format!("(component {}", imports_clock("u64"))));
+    let fuse = |callee: &str| {
+        let grants = [wall_clock(), Grants::default()];
+        fuse_with(&[&caller, callee], &[(0, 1, STEP)], &grants, &|_, _| Some(Origin::Baseline))
+    };
+    assert!(fuse(&pure).is_ok());
+    let shares = FuseError::SharesGrants { part: "b".into(), import: CLOCK.into(), granted: "a".into() };
+    assert_eq!(fuse(&other).unwrap_err(), shares);
 }
 
 #[test]

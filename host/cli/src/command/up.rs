@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     drain: Duration,
     /// The largest request body, in bytes.
     #[arg(long, value_name = "BYTES")]
-    body_limit: Option<u64>,
+    max_body: Option<u64>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -84,18 +84,16 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let up = Up::new(host, running, &arguments, logs)?;
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
-    let announced = witan_api::Running {
-        url: format!("http://{address}"),
-        pid: std::process::id(),
-        token: up.token.clone(),
-    };
+    let announced =
+        witan_api::Running { url: format!("http://{address}"), pid: std::process::id(), token: up.token.clone() };
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     announce(&announced.url, &up, global);
     let reloads = tokio::spawn(up.clone().reload_on_change(arguments.watch));
     let served = witan_api::serve(listener, up.api.clone(), stopped()).await;
     reloads.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
-    up.current.read().drained().await;
+    let running = up.current.read().clone();
+    running.drained().await;
     served?;
     Ok(ExitCode::SUCCESS)
 }
@@ -179,20 +177,18 @@ impl witan_api::Host for Status {
 
     fn components(&self) -> Vec<ComponentStatus> {
         let running = self.0.read();
-        let status = running.components().iter().map(|(name, loaded)| {
-            ComponentStatus::new(name.as_str(), &loaded.digest, &loaded.service.stats())
-        });
+        let status = running
+            .components()
+            .iter()
+            .map(|(name, loaded)| ComponentStatus::new(name.as_str(), &loaded.digest, &loaded.service.stats()));
         status.collect()
     }
 
     fn not_ready(&self) -> Vec<NotReady> {
-        let open = self.0.read().components().iter().filter(|(_, loaded)| loaded.service.stats().breaker_open).map(
-            |(name, _)| NotReady {
-                what: name.to_string(),
-                why: "it trapped too often, and its breaker is open for a while".to_owned(),
-            },
-        ).collect();
-        open
+        let running = self.0.read().clone();
+        let open = running.components().iter().filter(|(_, loaded)| loaded.service.stats().breaker_open);
+        let why = "it trapped too often, and its breaker is open for a while";
+        open.map(|(name, _)| NotReady { what: name.to_string(), why: why.to_owned() }).collect()
     }
 }
 
@@ -214,7 +210,7 @@ impl Up {
         let _first = unfinished.set(tasks.clone());
         let token = Token::generate().context("the system has no randomness to give")?;
         let mut settings = witan_api::Settings { drain: arguments.drain, ..witan_api::Settings::default() };
-        settings.body_bytes = arguments.body_limit.unwrap_or(settings.body_bytes);
+        settings.body_bytes = arguments.max_body.unwrap_or(settings.body_bytes);
         let api = Api::new(Parts {
             settings,
             tasks: tasks.clone(),
@@ -240,7 +236,10 @@ impl Up {
                 Some(()) = changes.recv() => settle(&mut changes).await,
             }
             if let Err(error) = self.reload().await {
-                tracing::error!(error = format!("{error:#}"), "the system was not loaded again; the former one goes on");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the system was not loaded again; the former one goes on"
+                );
             }
         }
     }
