@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(500);
 #[serde(untagged)]
 enum Submitted {
     Ended(Box<Envelope>),
-    Accepted(TaskView),
+    Accepted(Box<TaskView>),
 }
 
 /// A client of one host.
@@ -41,10 +41,12 @@ impl Client {
         loop {
             match answer {
                 Submitted::Ended(envelope) => return Ok(*envelope),
-                Submitted::Accepted(TaskView { envelope: Some(envelope), .. }) => return Ok(envelope),
-                Submitted::Accepted(TaskView { id, .. }) => {
+                Submitted::Accepted(view) => {
+                    if let Some(envelope) = view.envelope {
+                        return Ok(envelope);
+                    }
                     tokio::time::sleep(POLL).await;
-                    answer = self.get(&format!("v1/tasks/{id}")).await.map(Submitted::Accepted)?;
+                    answer = Submitted::Accepted(self.get(&format!("v1/tasks/{}", view.id)).await?);
                 }
             }
         }

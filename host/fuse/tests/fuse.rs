@@ -190,7 +190,8 @@ fn different_grants_are_refused_and_the_same_are_not() {
 #[test]
 fn a_part_without_grants_may_join_one_that_has_some_only_if_it_imports_nothing_to_call() {
     let caller = doubles(STEP, "acme:sums/run", "");
-    let (pure, other) = (adds(STEP, 3), adds(STEP, 3).replace("(component", &format!("(component {}", imports_clock("u64"))));
+    let (pure, other) =
+        (adds(STEP, 3), adds(STEP, 3).replace("(component", &format!("(component {}", imports_clock("u64"))));
     let fuse = |callee: &str| {
         let grants = [wall_clock(), Grants::default()];
         fuse_with(&[&caller, callee], &[(0, 1, STEP)], &grants, &|_, _| Some(Origin::Baseline))
