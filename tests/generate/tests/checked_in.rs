@@ -1,5 +1,7 @@
 //! What is checked in is what the generator writes.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
 use std::{fs, path::Path};
 
 fn root() -> &'static Path {

@@ -131,6 +131,11 @@ fn callee_with(face: &str, kernel: &Arc<Kernel>, reuse: Reuse) -> Arc<Service> {
     service("callee", &guest, kernel, &Linker::new(ENGINE.wasmtime()), reuse)
 }
 
+/// A guest with these imports.
+pub fn alone(guest: &str, linker: &Linker<CallState>) -> Arc<Service> {
+    service("guest", guest, &Kernel::new(Arc::new(Noting::default())), linker, Reuse::Fresh)
+}
+
 /// A call tree with the limits that are usual.
 pub fn account() -> Arc<Account> {
     ENGINE.open_account(Limits::default())

@@ -4,4 +4,5 @@
 
 mod ends;
 mod host;
+mod round_trip;
 mod values;
