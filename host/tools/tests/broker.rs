@@ -141,7 +141,7 @@ async fn a_tool_that_was_not_granted_looks_as_one_that_does_not_exist() {
         let expected = format!("there is no tool `{tool}` that this component was granted");
         assert_eq!(answer, Err(Error::NotFound(expected)));
     }
-    let denied = system.policy.log().newest(20).iter().filter(|entry| entry.refused.is_some()).count();
+    let denied = system.policy.log().newest(20).iter().filter(|entry| !entry.allowed).count();
     assert_eq!(denied, 3, "what was not granted is in the decision log");
 }
 

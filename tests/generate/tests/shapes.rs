@@ -59,7 +59,7 @@ fn a_stream_becomes_a_list_or_a_resource_in_the_twin() {
 fn shapes_that_no_forwarder_carries_are_refused_by_name() {
     for (body, told) in [
         ("look: func();", "not an `async func`"),
-        ("record own { a: u8 } look: async func() -> own;", "move it to `types`"),
+        ("record mine { a: u8 } look: async func() -> mine;", "move it to `types`"),
         ("resource thing; look: async func();", "`thing`"),
         ("run: async func() -> tuple<stream<u8>, future<u8>>;", "`call-failed`"),
         ("look: async func() -> stream<u8>;", "no synchronous form"),
