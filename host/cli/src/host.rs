@@ -37,7 +37,7 @@ pub(crate) enum Mode {
 impl Host {
     /// A host sized as `system` says, which keeps its data in the system's folder.
     pub(crate) fn new(system: &System, mode: Mode) -> anyhow::Result<Self> {
-        let state = system.folder().join(&system.host.state);
+        let state = system.host.state.clone();
         std::fs::create_dir_all(&state).with_context(|| format!("cannot make the folder `{}`", state.display()))?;
         let log = DecisionLog::to_file(&state.join("decisions.jsonl"))
             .with_context(|| format!("cannot write the decision log in `{}`", state.display()))?;

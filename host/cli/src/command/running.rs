@@ -33,7 +33,7 @@ pub(crate) struct Logs {
 
 fn announced(global: &Global) -> anyhow::Result<witan_api::Running> {
     let system = System::load(&source::find(global)?)?;
-    let state = system.folder().join(&system.host.state);
+    let state = system.host.state.clone();
     witan_api::Running::read(&state)
         .with_context(|| format!("cannot read `host.json` in `{}`", state.display()))?
         .with_context(|| format!("no host runs on `{}`; start one with `witan up`", state.display()))
