@@ -107,3 +107,20 @@ fn the_systems_that_we_ship_are_systems() {
         System::load(&file).unwrap_or_else(|error| panic!("{error}"));
     }
 }
+
+#[test]
+fn every_link_between_documents_leads_to_a_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let pages = |folder: &str| std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let all = pages("").chain(pages("docs")).chain(pages("docs/decisions")).chain(pages("components"));
+    let mut links = 0;
+    for page in all.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let elsewhere = link.is_empty() || link.starts_with("https://");
+            assert!(elsewhere || page.with_file_name(link).exists(), "`{link}` in {}", page.display());
+            links += 1;
+        }
+    }
+    assert!(links >= 10, "{links}");
+}
