@@ -95,8 +95,7 @@ impl Linking<'_> {
                 let ComponentItem::ComponentInstance(instance) = item else {
                     return Err(failed("only interfaces can be linked, not a function or type by itself".to_owned()));
                 };
-                let mut linked =
-                    self.linker.instance(import).map_err(|error| failed(format!("{error:#}")))?;
+                let mut linked = self.linker.instance(import).map_err(|error| failed(format!("{error:#}")))?;
                 witan_dynamic::link(&mut linked, import, instance, &target.service)
                     .map_err(|error| failed(error.to_string()))?;
             }

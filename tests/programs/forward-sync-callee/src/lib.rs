@@ -21,9 +21,7 @@ use std::cell::{Cell, RefCell};
 
 use bindings::exports::witan::component::health_sync;
 use bindings::exports::witan::documents::extract_sync;
-use bindings::exports::witan::task::handler_sync::{
-    Error, Event, Guest, GuestHandleRun, HandleRun, Outcome, Request,
-};
+use bindings::exports::witan::task::handler_sync::{Error, Event, Guest, GuestHandleRun, HandleRun, Outcome, Request};
 use bindings::witan::documents::types::{Block, Kind, Run};
 use bindings::witan::task::types::{Input, Value};
 

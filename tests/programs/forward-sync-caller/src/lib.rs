@@ -17,9 +17,7 @@ mod bindings {
     });
 }
 
-use bindings::exports::witan::task::handler_sync::{
-    Error, Event, Guest, GuestHandleRun, HandleRun, Outcome, Request,
-};
+use bindings::exports::witan::task::handler_sync::{Error, Event, Guest, GuestHandleRun, HandleRun, Outcome, Request};
 use bindings::witan::documents::extract_sync;
 use bindings::witan::documents::types::Error as ExtractError;
 use bindings::witan::task::{handler_sync, types::Input};
