@@ -190,7 +190,9 @@ impl Service {
     /// Puts `version` in place of the current one, which is returned: calls under way finish on it.
     pub fn replace(&self, version: Arc<Version>) -> Arc<Version> {
         self.breaker.record(false);
-        std::mem::replace(&mut *self.current.write(), version)
+        let replaced = std::mem::replace(&mut *self.current.write(), version);
+        replaced.instances.retire();
+        replaced
     }
 
     /// Its counters.
@@ -323,7 +325,13 @@ impl Service {
         let (reply, output) = oneshot::channel();
         let span = self.span(&call);
         let service = self.clone();
-        let run = async move { service.run(admission, call, Once { invocation, reply: Reply(reply) }).await };
+        let shared = self.share(&admission.version.0, &call);
+        let run = async move {
+            match shared {
+                Some(session) => service.run_beside(admission, call, &session, invocation, Reply(reply)).await,
+                None => service.run(admission, call, Once { invocation, reply: Reply(reply) }).await,
+            }
+        };
         Ok((run.instrument(span), output))
     }
 
@@ -381,27 +389,77 @@ impl Service {
         let account = call.account.clone();
         let version = admission.version.0.clone();
         let mut cpu = std::time::Duration::ZERO;
-        let driven = Drive::new(account.clone(), &mut cpu, occupy(version, call, work));
-        let result = match driven.await {
-            Ok(Ok(())) => Ok(()),
-            // A limit that ended the tree may come back as whatever error the guest made of it.
-            Ok(Err(error)) => {
-                Err(account.ended().cloned().unwrap_or_else(|| CallError::from_engine(&self.name, &error)))
-            }
-            Err(error) => Err(error),
-        };
+        let driven = Drive::new(account.clone(), &mut cpu, occupy(version, call, work)).await;
+        let result = outcome(&self.name, &account, driven);
         self.record(&result, cpu, &account);
         drop(admission);
         result
     }
 
-    fn record(&self, result: &Result<(), CallError>, cpu: std::time::Duration, account: &Account) {
+    /// The instance that runs `call` beside others, where its component allows that.
+    fn share(self: &Arc<Self>, version: &Arc<Version>, call: &Call) -> Option<Arc<Session>> {
+        version.instances.share(call, |context, limits| {
+            let account = version.engine.open_account(limits);
+            let call = Call { context, account: account.clone(), ..call.clone() };
+            (Arc::new(self.open_shared(version.clone(), call)), account)
+        })
+    }
+
+    /// A session that belongs to no call. Its task holds neither this service nor the version, which hold it.
+    fn open_shared(self: &Arc<Self>, version: Arc<Version>, call: Call) -> Session {
+        let (service, name, span) = (Arc::downgrade(self), self.name.clone(), self.span(&call));
+        Session::new(self.name.clone(), |serve, end| {
+            let run = async move {
+                let account = call.account.clone();
+                let mut cpu = std::time::Duration::ZERO;
+                let driven = Drive::new(account.clone(), &mut cpu, occupy(version, call, serve)).await;
+                let result = outcome(&name, &account, driven);
+                if let Some(service) = service.upgrade() {
+                    service.record_end(&result, cpu, &account);
+                }
+                end.send_replace(Some(result));
+            };
+            tokio::spawn(run.instrument(span)).abort_handle()
+        })
+    }
+
+    /// Runs a call in an instance that it shares. Its limits end the call; those of the instance end all of its calls.
+    async fn run_beside<I: Invocation>(
+        &self,
+        admission: Admission,
+        call: Call,
+        session: &Session,
+        invocation: I,
+        reply: Reply<I::Output>,
+    ) -> Result<(), CallError> {
+        let result = tokio::select! {
+            result = session.run(invocation, reply) => result,
+            () = call.account.when_ended() => Err(call.account.check().err().unwrap_or(CallError::Cancelled)),
+        };
+        self.count(&result);
+        if result.is_ok() {
+            self.breaker.record(false);
+        }
+        drop(admission);
+        result
+    }
+
+    fn count(&self, result: &Result<(), CallError>) {
         let counter = match result {
             Ok(()) => &self.completed,
             Err(CallError::Trapped { .. } | CallError::Internal(_)) => &self.trapped,
             Err(_) => &self.ended,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn record(&self, result: &Result<(), CallError>, cpu: std::time::Duration, account: &Account) {
+        self.count(result);
+        self.record_end(result, cpu, account);
+    }
+
+    /// Notes how a store ended.
+    fn record_end(&self, result: &Result<(), CallError>, cpu: std::time::Duration, account: &Account) {
         self.cpu_ns.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         match result {
             Ok(()) => self.breaker.record(false),
@@ -447,11 +505,29 @@ impl<I: Invocation> Occupy for Once<I> {
 
 async fn occupy<W: Occupy>(version: Arc<Version>, call: Call, work: W) -> wasmtime::Result<()> {
     let mut leased = version.lease(call).await?;
-    work.occupy(&mut leased).await?;
     if W::KEEP {
+        work.occupy(&mut leased).await?;
         version.give_back(leased);
+        Ok(())
+    } else {
+        // Whoever holds the session may be held by the version.
+        drop(version);
+        work.occupy(&mut leased).await
     }
-    Ok(())
+}
+
+/// How a store ended that was driven.
+fn outcome(
+    component: &str,
+    account: &Account,
+    driven: Result<wasmtime::Result<()>, CallError>,
+) -> Result<(), CallError> {
+    match driven {
+        Ok(Ok(())) => Ok(()),
+        // A limit that ended the tree may come back as whatever error the guest made of it.
+        Ok(Err(error)) => Err(account.ended().cloned().unwrap_or_else(|| CallError::from_engine(component, &error))),
+        Err(error) => Err(error),
+    }
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

@@ -75,18 +75,42 @@ impl Session {
     /// When the session ends before the output is known: this or another of its calls trapped, or its tree ended.
     pub async fn call<I: Invocation>(&self, invocation: I) -> Result<I::Output, CallError> {
         let (reply, output) = oneshot::channel();
+        let _done = self.start(invocation, Reply(reply));
+        match output.await {
+            Ok(output) => Ok(output),
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    /// As [`Self::call`], but waits until the call has nothing left to do, with its output in `reply` before. Dropping
+    /// the future drops the reply.
+    pub(crate) async fn run<I: Invocation>(&self, invocation: I, reply: Reply<I::Output>) -> Result<(), CallError> {
+        let (own, output) = oneshot::channel();
+        let done = self.start(invocation, Reply(own));
+        if let Ok(output) = output.await {
+            reply.send(output);
+        }
+        match done.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    fn start<I: Invocation>(&self, invocation: I, reply: Reply<I::Output>) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
         let start: Start = Box::new(move |accessor, instance| {
-            accessor.spawn(Task { invocation, instance, reply: Reply(reply) })?;
+            accessor.spawn(Task { invocation, instance, reply, done })?;
             Ok(())
         });
-        if self.work.send(Work::Call(start)).is_ok()
-            && let Ok(output) = output.await
-        {
-            return Ok(output);
-        }
-        Err(self.ended().await.err().unwrap_or_else(|| {
+        // Where the session has ended, so have both channels.
+        let _ended = self.work.send(Work::Call(start));
+        receiver
+    }
+
+    async fn failure(&self) -> CallError {
+        self.ended().await.err().unwrap_or_else(|| {
             CallError::Internal(format!("the session of `{}` ended without an answer", self.component))
-        }))
+        })
     }
 
     /// Runs `cleanup` with the store to itself, after the work that was asked for before.
@@ -162,10 +186,14 @@ struct Task<I: Invocation> {
     invocation: I,
     instance: Instance,
     reply: Reply<I::Output>,
+    done: oneshot::Sender<()>,
 }
 
 impl<I: Invocation> AccessorTask<CallState> for Task<I> {
     async fn run(self, accessor: &Accessor<CallState>) -> wasmtime::Result<()> {
-        self.invocation.run(accessor, self.instance, self.reply).await
+        self.invocation.run(accessor, self.instance, self.reply).await?;
+        // Most callers only want the output.
+        let _gone = self.done.send(());
+        Ok(())
     }
 }

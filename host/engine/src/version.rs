@@ -23,7 +23,7 @@ pub struct Version {
     pub(crate) engine: Arc<Engine>,
     component: Arc<Component>,
     pre: InstancePre<CallState>,
-    instances: Instances,
+    pub(crate) instances: Instances,
     /// What [`Self::resolved`] keeps, each of another type: as many as there are functions that are called.
     resolved: RwLock<Vec<Arc<dyn Any + Send + Sync>>>,
     calls: AtomicUsize,

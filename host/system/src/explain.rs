@@ -82,8 +82,15 @@ impl System {
         for other in fused_with {
             notes.push(format!("it is fused with {}: they share limits, fate and one span", quoted(other.as_str())));
         }
-        if component.instances.reuse == Reuse::Serial {
-            notes.push("what a call leaves in its memory, the next call of the same tenant sees".to_owned());
+        match component.instances.reuse {
+            Reuse::Fresh => {}
+            Reuse::Serial => {
+                notes.push("what a call leaves in its memory, the next call of the same tenant sees".to_owned());
+            }
+            Reuse::Concurrent => notes.push(
+                "calls of the same tenant and principal share its memory, limits and fate: a trap in one ends them all"
+                    .to_owned(),
+            ),
         }
         if component.compile == CompileIn::Host {
             notes.push(

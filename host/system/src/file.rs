@@ -195,7 +195,7 @@ pub(crate) struct ComponentLimits {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Instances {
-    /// Whether an instance serves one call, or one after another. Default: `fresh`.
+    /// Whether an instance serves one call, one after another, or several at once. Default: `fresh`.
     pub(crate) reuse: Option<Reuse>,
     /// Idle instances that are kept for the next call. Only where instances are reused. Default: 8.
     pub(crate) keep: Option<u32>,
@@ -213,6 +213,10 @@ pub enum Reuse {
     /// An instance serves calls of the same tenant one after another. What one call leaves in memory, the next sees.
     /// Local-only calls get a fresh instance all the same.
     Serial,
+    /// An instance serves calls of the same tenant and principal at once. They share its memory, its limits and its
+    /// fate: a trap in one ends them all. Calls that are local-only, have a budget or come with files get a fresh
+    /// instance all the same.
+    Concurrent,
 }
 
 /// What a component may do beyond the baseline. What is not granted is refused.
