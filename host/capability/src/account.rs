@@ -123,13 +123,18 @@ pub struct LimitExceeded {
     pub limit: Limit,
     /// How much was allowed, in the unit of the limit.
     pub allowed: u64,
+    /// The component whose own limit it is; none if it is that of the call tree.
+    pub component: Option<Arc<str>>,
 }
 
 impl LimitExceeded {
     /// The setting that raises it.
     #[must_use]
     pub fn setting(&self) -> String {
-        format!("limits.{}", self.limit)
+        match &self.component {
+            Some(component) => format!("components.{component}.limits.{}", self.limit),
+            None => format!("limits.{}", self.limit),
+        }
     }
 }
 
@@ -191,23 +196,48 @@ pub struct Account {
     ended: OnceLock<CallError>,
     token: CancellationToken,
     shared: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    above: Option<Above>,
+}
+
+/// The account that another is part of, and whose narrower limits made it one.
+#[derive(Debug)]
+struct Above {
+    account: Arc<Account>,
+    component: Arc<str>,
 }
 
 impl Account {
     /// Opens an account that may use `limits`, from now on.
     #[must_use]
     pub fn open(limits: Limits) -> Arc<Self> {
+        Arc::new(Self::with(limits, CancellationToken::new(), None))
+    }
+
+    /// Opens an account within this one, for a call of `component`, whose own `limits` are narrower: what it is charged
+    /// is charged to both, and what ends the one ends the other.
+    #[must_use]
+    pub fn open_within(self: &Arc<Self>, component: Arc<str>, limits: Limits) -> Arc<Self> {
+        let above = Above { account: self.clone(), component };
+        Arc::new(Self::with(limits, self.token.child_token(), Some(above)))
+    }
+
+    fn with(limits: Limits, token: CancellationToken, above: Option<Above>) -> Self {
         let started = Instant::now();
-        Arc::new(Self {
+        Self {
             deadline: started + limits.deadline,
             limits,
             started,
             used: Default::default(),
             memory_peak: AtomicU64::new(0),
             ended: OnceLock::new(),
-            token: CancellationToken::new(),
+            token,
             shared: Mutex::default(),
-        })
+            above,
+        }
+    }
+
+    fn parent(&self) -> Option<&Arc<Self>> {
+        self.above.as_ref().map(|above| &above.account)
     }
 
     /// What the tree may use.
@@ -251,6 +281,10 @@ impl Account {
         });
         match charged {
             Ok(before) => {
+                if let Some(Err(error)) = self.parent().map(|parent| parent.charge(meter, amount)) {
+                    self.used[meter as usize].fetch_sub(amount, Ordering::Relaxed);
+                    return Err(error);
+                }
                 if meter == Meter::Memory {
                     self.memory_peak.fetch_max(before.saturating_add(amount), Ordering::Relaxed);
                 }
@@ -263,11 +297,17 @@ impl Account {
     /// Gives back `amount` that was charged to `meter` and is free again.
     pub fn release(&self, meter: Meter, amount: u64) {
         self.used[meter as usize].fetch_sub(amount, Ordering::Relaxed);
+        if let Some(parent) = self.parent() {
+            parent.release(meter, amount);
+        }
     }
 
     /// What a capability keeps for the whole tree, of type `S`, made by `make` on first use: such as what was written
     /// under a grant, which a guest must not multiply by calling.
     pub fn shared<S: Any + Send + Sync>(&self, make: impl FnOnce() -> S) -> Arc<S> {
+        if let Some(parent) = self.parent() {
+            return parent.shared(make);
+        }
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = shared.iter().find_map(|kept| kept.clone().downcast::<S>().ok()) {
             return found;
@@ -279,21 +319,26 @@ impl Account {
 
     /// Ends the tree because `limit` was exceeded.
     pub fn exceed(&self, limit: Limit) -> LimitExceeded {
-        let error = LimitExceeded { limit, allowed: limit.allowed(&self.limits) };
+        let component = self.above.as_ref().map(|above| above.component.clone());
+        let error = LimitExceeded { limit, allowed: limit.allowed(&self.limits), component };
         self.end(error.clone().into());
         error
     }
 
     /// Ends the tree for this reason; the first reason stays.
     pub fn end(&self, reason: CallError) {
-        let _first = self.ended.set(reason);
-        self.token.cancel();
+        let _first = self.ended.set(reason.clone());
+        match self.parent() {
+            // Its token has this one's below it.
+            Some(parent) => parent.end(reason),
+            None => self.token.cancel(),
+        }
     }
 
     /// Why the tree ended, if it did before its work was done.
     #[must_use]
     pub fn ended(&self) -> Option<&CallError> {
-        self.ended.get()
+        self.ended.get().or_else(|| self.parent()?.ended())
     }
 
     /// Resolves when the tree has ended before its work was done.
@@ -312,7 +357,7 @@ impl Account {
         if Instant::now() >= self.deadline {
             return Err(self.exceed(Limit::Deadline).into());
         }
-        Ok(())
+        self.parent().map_or(Ok(()), |parent| parent.check())
     }
 }
 
@@ -327,7 +372,7 @@ mod tests {
         account.release(Meter::Memory, 30);
         account.charge(Meter::Memory, 70).unwrap();
         let error = account.charge(Meter::Memory, 1).unwrap_err();
-        assert_eq!(error, LimitExceeded { limit: Limit::Memory, allowed: 100 });
+        assert_eq!(error, LimitExceeded { limit: Limit::Memory, allowed: 100, component: None });
         assert_eq!(account.used(Meter::Memory), 100);
         assert_eq!(account.ended(), Some(&CallError::Limit(error)));
         assert!(account.check().is_err());
@@ -339,6 +384,26 @@ mod tests {
         account.shared(|| AtomicU64::new(1)).fetch_add(1, Ordering::Relaxed);
         assert_eq!(account.shared(|| AtomicU64::new(1)).load(Ordering::Relaxed), 2);
         assert_eq!(*account.shared(|| "other"), "other");
+    }
+
+    #[test]
+    fn an_account_within_another_charges_both_and_ends_both() {
+        let tree = Account::open(Limits { memory: 100, ..Limits::default() });
+        let narrow = tree.open_within("small".into(), Limits { memory: 50, ..Limits::default() });
+        narrow.charge(Meter::Memory, 40).unwrap();
+        assert_eq!(tree.used(Meter::Memory), 40);
+        narrow.release(Meter::Memory, 10);
+        assert_eq!((tree.used(Meter::Memory), narrow.used(Meter::Memory)), (30, 30));
+        tree.charge(Meter::Memory, 60).unwrap();
+        let error = narrow.charge(Meter::Memory, 15).unwrap_err();
+        assert_eq!((error.component, narrow.used(Meter::Memory)), (None, 30), "the tree's own limit was met first");
+
+        let tree = Account::open(Limits::default());
+        let narrow = tree.open_within("small".into(), Limits { memory: 50, ..Limits::default() });
+        let error = narrow.charge(Meter::Memory, 51).unwrap_err();
+        assert_eq!(error.setting(), "components.small.limits.memory");
+        assert_eq!(tree.ended(), Some(&CallError::Limit(error)));
+        assert!(narrow.check().is_err() && tree.used(Meter::Memory) == 0);
     }
 
     #[test]
@@ -358,7 +423,7 @@ mod tests {
 
     #[test]
     fn the_message_names_limit_and_setting() {
-        let error = LimitExceeded { limit: Limit::Memory, allowed: 1024 };
+        let error = LimitExceeded { limit: Limit::Memory, allowed: 1024, component: None };
         let text = error.to_string();
         assert!(text.contains("`memory`") && text.contains("`limits.memory`") && text.contains("1024 bytes"), "{text}");
     }

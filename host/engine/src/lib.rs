@@ -66,6 +66,18 @@ impl Engine {
         self.watchdog.watch(&account);
         account
     }
+
+    /// Opens an account within `account`, for a call of `component` with narrower limits of its own.
+    pub(crate) fn open_account_within(
+        &self,
+        account: &Arc<Account>,
+        component: Arc<str>,
+        limits: Limits,
+    ) -> Arc<Account> {
+        let account = account.open_within(component, limits);
+        self.watchdog.watch(&account);
+        account
+    }
 }
 
 impl Drop for Engine {

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::Instrument as _;
 use wasmtime::component::{Accessor, Instance};
-use witan_capability::{Account, Call, CallContext, CallError, CallState, Kernel, Limit};
+use witan_capability::{Account, Call, CallContext, CallError, CallState, Kernel, Limit, Limits};
 
 use crate::{
     Session, Version,
@@ -139,6 +139,7 @@ pub struct Service {
     name: Arc<str>,
     kernel: Arc<Kernel>,
     settings: ServiceSettings,
+    limits: Option<Limits>,
     current: RwLock<Arc<Version>>,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -159,10 +160,34 @@ impl Service {
         settings: ServiceSettings,
         version: Arc<Version>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            name: name.into(),
+        Arc::new(Self::with(name.into(), kernel, settings, version, None))
+    }
+
+    /// As [`Self::new`], with calls held to `limits` of the component's own, where those are narrower than what is left
+    /// of the call tree's.
+    #[must_use]
+    pub fn limited(
+        name: impl Into<Arc<str>>,
+        kernel: Arc<Kernel>,
+        settings: ServiceSettings,
+        version: Arc<Version>,
+        limits: Limits,
+    ) -> Arc<Self> {
+        Arc::new(Self::with(name.into(), kernel, settings, version, Some(limits)))
+    }
+
+    fn with(
+        name: Arc<str>,
+        kernel: Arc<Kernel>,
+        settings: ServiceSettings,
+        version: Arc<Version>,
+        limits: Option<Limits>,
+    ) -> Self {
+        Self {
+            name,
             kernel,
             settings,
+            limits,
             current: RwLock::new(version),
             places: Arc::new(Semaphore::new(settings.concurrency as usize)),
             waiting: AtomicUsize::new(0),
@@ -172,7 +197,7 @@ impl Service {
             ended: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             cpu_ns: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Its name in the system.
@@ -265,10 +290,20 @@ impl Service {
         }
         Ok(Call {
             context,
-            account: account.clone(),
+            account: self.narrowed(version, account),
             component: version.component().clone(),
             kernel: self.kernel.clone(),
         })
+    }
+
+    /// `account`, or one within it where the component's own limits are narrower.
+    fn narrowed(&self, version: &Version, account: &Arc<Account>) -> Arc<Account> {
+        match &self.limits {
+            Some(limits) if Limit::ALL.iter().any(|limit| limit.allowed(limits) < limit.allowed(account.limits())) => {
+                version.engine.open_account_within(account, self.name.clone(), limits.clone())
+            }
+            _ => account.clone(),
+        }
     }
 
     /// Calls the component in a store of its own, on behalf of `context` and at the cost of `account`.

@@ -251,3 +251,22 @@ async fn an_instance_that_holds_a_handle_is_not_kept() {
         host.service.current().drained().await;
     }
 }
+
+#[tokio::test]
+async fn a_components_own_narrower_limits_hold_within_a_wider_tree() {
+    let module = r#"(memory 1) (func (export "run") (result i32) (drop (memory.grow (i32.const 64))) (i32.const 7))"#;
+    let host = Host::new(&guest(module));
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let narrow = Service::limited(
+        "guest",
+        Kernel::new(Arc::new(AllowAll)),
+        ServiceSettings::default(),
+        host.service.current(),
+        limits,
+    );
+    let account = host.engine.open_account(Limits::default());
+    let error = narrow.call_plain(&CallContext::local(), &account, Run).await.unwrap_err();
+    let CallError::Limit(exceeded) = error else { panic!("expected a limit, not {error:?}") };
+    assert_eq!(exceeded.setting(), "components.guest.limits.memory");
+    assert_eq!(host.call(Limits::default()).await, Ok(7), "the same component without limits of its own");
+}

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_tree_ends_the_caller_and_keeps_its_reason() {
-        for error in [CallError::Cancelled, LimitExceeded { limit: Limit::Cpu, allowed: 1 }.into()] {
+        for error in [CallError::Cancelled, LimitExceeded { limit: Limit::Cpu, allowed: 1, component: None }.into()] {
             let ended = answered(error.clone()).unwrap_err();
             assert_eq!(CallError::from_engine("caller", &ended), error);
         }

@@ -166,7 +166,13 @@ impl Loader {
         let version = Version::new(self.engine.clone(), component, pre, settings.instances.clone());
         let admits = ServiceSettings { concurrency: settings.limits.concurrency, queue: settings.limits.queue };
         Some(Loaded {
-            service: Service::new(name.as_str(), self.kernel.clone(), admits, version),
+            service: Service::limited(
+                name.as_str(),
+                self.kernel.clone(),
+                admits,
+                version,
+                settings.limits.call.clone(),
+            ),
             imports,
             exports: link::exports(&compiled.code),
             fused: compiled.fused.clone(),

@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_named_with_its_setting_and_the_deadline_is_a_timeout() {
-        let of = |limit| TaskError::from(CallError::from(LimitExceeded { limit, allowed: 5 }));
+        let of = |limit| TaskError::from(CallError::from(LimitExceeded { limit, allowed: 5, component: None }));
         let memory = of(Limit::Memory);
         assert_eq!(memory.code, Code::LimitExceeded);
         assert_eq!(memory.limit.as_deref(), Some("memory"));
