@@ -68,6 +68,9 @@ pub enum CompileError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The bytes are not our own, and there is nothing to compile them apart from this process.
+    #[error("there is no child process to compile it in, and it is not our own")]
+    NoCompiler,
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -105,7 +108,8 @@ impl Engine {
         check(bytes, &self.settings().compile)?;
         let component = match (trust, compiler) {
             (Trust::Foreign, Some(compiler)) => self.compile_in_child(bytes, compiler)?,
-            (Trust::Foreign | Trust::Own, _) => invalid(Component::new(self.wasmtime(), bytes))?,
+            (Trust::Foreign, None) => return Err(CompileError::NoCompiler),
+            (Trust::Own, _) => invalid(Component::new(self.wasmtime(), bytes))?,
         };
         if let Some((cache, key)) = key {
             cache.store(&key, &invalid(component.serialize())?)?;

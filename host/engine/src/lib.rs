@@ -9,6 +9,7 @@ mod breaker;
 mod cache;
 mod compile;
 mod drive;
+mod failure;
 mod instances;
 mod service;
 mod session;

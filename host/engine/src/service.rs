@@ -22,6 +22,7 @@ use crate::{
     Session, Version,
     breaker::Breaker,
     drive::Drive,
+    failure::failure,
     version::{InFlight, Leased},
 };
 
@@ -560,7 +561,7 @@ fn outcome(
     match driven {
         Ok(Ok(())) => Ok(()),
         // A limit that ended the tree may come back as whatever error the guest made of it.
-        Ok(Err(error)) => Err(account.ended().cloned().unwrap_or_else(|| CallError::from_engine(component, &error))),
+        Ok(Err(error)) => Err(account.ended().cloned().unwrap_or_else(|| failure(component, &error, account))),
         Err(error) => Err(error),
     }
 }
