@@ -70,7 +70,7 @@ impl Loader {
     /// As [`Self::load`].
     pub fn prepare(&self, system: System, progress: Progress<'_>) -> Result<Running, LoadError> {
         let order = order::callees_first(&system)?;
-        let bytes = bytes::read_all(&system)?;
+        let bytes = bytes::read_all(&system, self.engine.settings().compile.size)?;
         let compiled = self.compile_all(&system, &bytes, progress)?;
         let mut running = Running::new(Arc::new(system));
         let mut problems = Vec::new();
