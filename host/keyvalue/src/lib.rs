@@ -41,7 +41,7 @@ impl Capability for Keyvalue {
     }
 
     fn remedy(&self) -> &'static str {
-        "keyvalue = { max-bytes = \"1 MiB\" }"
+        "keyvalue = { max-bytes = \"1MiB\" }"
     }
 
     fn add_to_linker(&self, linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
