@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use witan_build::{Checkout, Progress, Workspace};
 use witan_capability::{CallContext, Capability, Kernel, Limits};
-use witan_engine::{Engine, Settings};
+use witan_engine::{Compiler, Engine, Settings};
 use witan_forward::{
     Caller,
     tools::{Content, Error, Tool as _},
@@ -63,7 +63,7 @@ async fn load(folder: &TempDir) -> Result<Running, String> {
         kernel: Kernel::new(Arc::new(GrantPolicy::new(DecisionLog::in_memory()))),
         capabilities,
         cache: None,
-        compiler: None,
+        compiler: Some(Compiler { program: env!("CARGO_BIN_EXE_witan-compile-worker").into(), arguments: Vec::new() }),
         link_all: false,
     };
     loader.load(system, &|_| {}).await.map_err(|error| error.to_string())
