@@ -1,8 +1,11 @@
 //! The commands, a module each.
 
+mod call;
 mod check;
 mod graph;
 mod running;
+mod inspect;
+mod run;
 mod task;
 mod up;
 
@@ -30,6 +33,12 @@ pub(crate) enum Command {
     Check(check::Arguments),
     /// Draw a system: components, links, grants, mounts and intents.
     Graph(graph::Arguments),
+    /// Run somebody else's program: a component that exports `wasi:cli/run`.
+    Run(run::Arguments),
+    /// Call one function of a component, with WAVE values in and out.
+    Call(call::Arguments),
+    /// Say what a component is, what it imports and what it would need granted, without running it.
+    Inspect(inspect::Arguments),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  witan completions bash > /etc/bash_completion.d/witan")]
     Completions {
@@ -52,6 +61,9 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Stop => running::stop(global).await,
         Command::Check(arguments) => check::run(&arguments, global),
         Command::Graph(arguments) => graph::run(&arguments, global),
+        Command::Run(arguments) => run::run(arguments, global).await,
+        Command::Call(arguments) => call::run(arguments, global).await,
+        Command::Inspect(arguments) => inspect::run(&arguments, global),
         Command::Completions { shell } => {
             let mut command = <crate::Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "witan", &mut std::io::stdout());

@@ -90,7 +90,7 @@ impl Host {
 }
 
 /// Every capability of this host.
-fn capabilities(state: &Path, tools: Tools) -> anyhow::Result<Vec<Arc<dyn Capability>>> {
+pub(crate) fn capabilities(state: &Path, tools: Tools) -> anyhow::Result<Vec<Arc<dyn Capability>>> {
     let mut all = witan_wasi::capabilities();
     all.push(Arc::new(witan_http::Types));
     all.push(Arc::new(witan_http::Client::new(witan_http::Settings::default())?));

@@ -2,10 +2,13 @@
 
 mod client;
 mod command;
+mod flags;
+mod foreign;
 mod host;
 mod mount;
 mod output;
 mod source;
+mod wave;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -53,3 +53,21 @@ pub(crate) fn task_error(error: &witan_tasks::TaskError) {
         }
     }
 }
+
+/// Prints why a call failed, as JSON on standard output where that is asked for.
+pub(crate) fn call_error(global: &Global, error: &witan_tasks::TaskError) {
+    match global.json {
+        true => json(&serde_json::json!({ "error": error })),
+        false => task_error(error),
+    }
+}
+
+/// Prints something worth knowing to standard error. Its control characters are escaped: a part of it may come from a
+/// component.
+pub(crate) fn note(text: &str) {
+    let text: String = text
+        .chars()
+        .flat_map(|char| if char.is_control() { char.escape_default().collect() } else { vec![char] })
+        .collect();
+    let _closed = writeln!(std::io::stderr().lock(), "note: {text}");
+}

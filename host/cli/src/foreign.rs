@@ -1,0 +1,97 @@
+//! One component, loaded for one run: from a file that no system names, or from a system.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use witan_capability::CallContext;
+use witan_loader::{LoadError, LoadProblem, Loaded, Running};
+use witan_system::{ComponentName, Limits, System};
+
+use crate::{
+    Global,
+    flags::{Flags, granting},
+    host::{Host, Mode},
+    output, source,
+};
+
+/// A component that is ready to be called.
+pub(crate) struct Ready {
+    pub(crate) host: Host,
+    pub(crate) running: Running,
+    pub(crate) name: ComponentName,
+    /// What each call starts from.
+    pub(crate) context: CallContext,
+}
+
+impl Ready {
+    /// Loads the component in `file`, with what `flags` grant.
+    pub(crate) async fn file(file: &Path, flags: &Flags, mode: Mode) -> anyhow::Result<Self> {
+        let (name, system) = flags.system(file)?;
+        Self::load(name, system, flags, mode).await
+    }
+
+    /// Loads the component that `text` names: a file, or a component of the system.
+    pub(crate) async fn named(text: &str, flags: &Flags, global: &Global, mode: Mode) -> anyhow::Result<Self> {
+        if is_file(text) {
+            return Self::file(Path::new(text), flags, mode).await;
+        }
+        if !flags.is_empty() {
+            bail!("flags grant to a `.wasm` file alone; what `{text}` is granted stands in system.toml");
+        }
+        let system = source::load(global).with_context(|| format!("`{text}` is no `.wasm` file"))?;
+        let name: ComponentName = text.parse()?;
+        if !system.components.contains_key(&name) {
+            let names: Vec<&str> = system.components.keys().map(ComponentName::as_str).collect();
+            bail!("there is no component `{name}`; the components are: {}; or name a `.wasm` file", names.join(", "));
+        }
+        Self::load(name, system, flags, mode).await
+    }
+
+    async fn load(name: ComponentName, system: System, flags: &Flags, mode: Mode) -> anyhow::Result<Self> {
+        let host = Host::new(&system, mode)?;
+        let running = host.load(system).await.map_err(with_flags)?;
+        Ok(Self { host, running, name, context: flags.context() })
+    }
+
+    /// The component.
+    pub(crate) fn loaded(&self) -> anyhow::Result<&Loaded> {
+        self.running.component(&self.name).with_context(|| format!("`{}` was not loaded", self.name))
+    }
+
+    /// What a call tree that begins here may use.
+    pub(crate) fn limits(&self) -> Limits {
+        let component = self.running.system.components.get(&self.name);
+        component.map_or_else(|| self.running.system.limits.clone(), |component| component.limits.call.clone())
+    }
+
+    /// Tells the person what was refused: in WASI the component sees a bare code, and may not even say so.
+    pub(crate) fn tell_refusals(&self) {
+        const MOST: usize = 20;
+        let mut told = Vec::new();
+        for entry in self.host.policy.log().newest(MOST).into_iter().rev().filter(|entry| !entry.allowed) {
+            if !told.contains(&entry.reason) {
+                output::note(&format!("refused: {}", entry.reason));
+                told.push(entry.reason.clone());
+            }
+        }
+    }
+}
+
+/// Whether a person who writes `text` means a file rather than a component of the system.
+pub(crate) fn is_file(text: &str) -> bool {
+    text.contains(std::path::MAIN_SEPARATOR) || Path::new(text).extension().is_some()
+}
+
+/// A refused load names the lines of system.toml; a person at the command line wants the flag.
+fn with_flags(error: anyhow::Error) -> anyhow::Error {
+    let Some(LoadError { problems }) = error.downcast_ref::<LoadError>() else { return error };
+    let line = |problem: &LoadProblem| match problem {
+        LoadProblem::NotGranted { capability, .. } => match granting(capability) {
+            Some(flag) => format!("{problem}; for one run, add the flag `{flag}`"),
+            None => problem.to_string(),
+        },
+        LoadProblem::Compile { message, .. } => format!("cannot run this file: {message}"),
+        other => other.to_string(),
+    };
+    anyhow::anyhow!(problems.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
