@@ -10,10 +10,12 @@ use witan_tasks::{Code, TaskError};
 
 /// The names of a host that listens on one address.
 #[derive(Debug)]
-pub(crate) struct Hosts(Vec<String>);
+pub struct Hosts(Vec<String>);
 
 impl Hosts {
-    pub(crate) fn of(address: SocketAddr) -> Self {
+    /// The names that mean this machine where it listens on `address`.
+    #[must_use]
+    pub fn of(address: SocketAddr) -> Self {
         let port = address.port();
         let ip = match address {
             SocketAddr::V4(address) => address.ip().to_string(),
@@ -30,7 +32,10 @@ impl Hosts {
     }
 
     /// Checks that the request is meant for this host, and comes from no page of another origin.
-    pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), TaskError> {
+    ///
+    /// # Errors
+    /// When it is for another host, names none or two, or comes from such a page.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), TaskError> {
         self.check_host(request.uri(), request.headers())?;
         self.check_origin(request.headers())
     }

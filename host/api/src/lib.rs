@@ -23,6 +23,7 @@ mod tasks;
 pub use answer::error_response;
 pub use api::{Api, Host, NotReady, Parts, observer};
 pub use body::{BodyError, RequestBody};
+pub use hosts::Hosts;
 pub use listen::{ListenError, bind, check_listen};
 pub use mount::{Mount, MountError, MountFuture, Mounts, RESERVED};
 pub use openapi::document;

@@ -2,10 +2,12 @@
 
 mod call;
 mod check;
+mod grants;
 mod graph;
 mod running;
 mod inspect;
 mod run;
+mod serve;
 mod task;
 mod up;
 
@@ -35,10 +37,14 @@ pub(crate) enum Command {
     Graph(graph::Arguments),
     /// Run somebody else's program: a component that exports `wasi:cli/run`.
     Run(run::Arguments),
+    /// Serve HTTP with somebody else's component: one that exports a handler of `wasi:http`.
+    Serve(serve::Arguments),
     /// Call one function of a component, with WAVE values in and out.
     Call(call::Arguments),
     /// Say what a component is, what it imports and what it would need granted, without running it.
     Inspect(inspect::Arguments),
+    /// Find out which grants components need.
+    Grants(grants::Arguments),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  witan completions bash > /etc/bash_completion.d/witan")]
     Completions {
@@ -62,6 +68,8 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Check(arguments) => check::run(&arguments, global),
         Command::Graph(arguments) => graph::run(&arguments, global),
         Command::Run(arguments) => run::run(arguments, global).await,
+        Command::Serve(arguments) => serve::run(arguments, global).await,
+        Command::Grants(arguments) => grants::run(arguments, global).await,
         Command::Call(arguments) => call::run(arguments, global).await,
         Command::Inspect(arguments) => inspect::run(&arguments, global),
         Command::Completions { shell } => {
@@ -78,4 +86,15 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
 fn time(text: &str) -> Result<Duration, String> {
     witan_system::parse_duration(text)
         .ok_or_else(|| format!("`{text}` is no time; write it such as `500ms`, `30s` or `2m`"))
+/// Resolves when the person or the machine wants this process to end.
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _either = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }

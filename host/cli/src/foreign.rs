@@ -58,6 +58,12 @@ impl Ready {
         self.running.component(&self.name).with_context(|| format!("`{}` was not loaded", self.name))
     }
 
+    /// The names of what it exports, for errors.
+    pub(crate) fn exports(&self) -> String {
+        let exports = self.running.component(&self.name).map(|loaded| loaded.exports.join(", ")).unwrap_or_default();
+        if exports.is_empty() { "none".to_owned() } else { exports }
+    }
+
     /// What a call tree that begins here may use.
     pub(crate) fn limits(&self) -> Limits {
         let component = self.running.system.components.get(&self.name);
@@ -67,11 +73,13 @@ impl Ready {
     /// Tells the person what was refused: in WASI the component sees a bare code, and may not even say so.
     pub(crate) fn tell_refusals(&self) {
         const MOST: usize = 20;
-        let mut told = Vec::new();
-        for entry in self.host.policy.log().newest(MOST).into_iter().rev().filter(|entry| !entry.allowed) {
-            if !told.contains(&entry.reason) {
-                output::note(&format!("refused: {}", entry.reason));
-                told.push(entry.reason.clone());
+        let newest = self.host.policy.log().newest(MOST);
+        let mut told: Vec<&str> = Vec::new();
+        let refused = newest.iter().rev().filter(|entry| !entry.allowed);
+        for reason in refused.filter_map(|entry| entry.reason.as_deref()) {
+            if !told.contains(&reason) {
+                output::note(&format!("refused: {reason}"));
+                told.push(reason);
             }
         }
     }

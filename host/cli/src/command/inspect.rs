@@ -15,7 +15,9 @@ use wasmparser::{KnownCustom, Parser, Payload};
 use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{Resolve, TypeDefKind, WorldId, WorldItem};
 use witan_capability::Capability;
+use witan_engine::{Engine, Settings};
 use witan_system::{Compile, Grants, format_bytes};
+use witan_tools::Tools;
 
 use crate::{Global, flags::granting, host, output};
 
@@ -116,7 +118,9 @@ impl About {
             bail!("it is no WebAssembly component");
         }
         let (resolve, world) = decode(bytes)?;
-        let capabilities = host::capabilities(&std::env::temp_dir(), witan_tools::Tools::default())?;
+        // Asked for what they serve, and never linked.
+        let engine = Engine::new(Settings::default())?;
+        let capabilities = host::capabilities(&std::env::temp_dir(), Tools::new(engine))?;
         let world_of = &resolve.worlds[world];
         let imports = world_of.imports.iter().map(|(key, item)| {
             let name = resolve.name_world_key(key);

@@ -54,7 +54,7 @@ pub(crate) async fn perform(arguments: Arguments, global: &Global, mode: Mode) -
         anyhow::bail!(
             "`{}` is no program: it does not export `{RUN}`; its exports are: {}; see `witan call` and `witan serve`",
             arguments.file.display(),
-            if loaded.exports.is_empty() { "none".to_owned() } else { loaded.exports.join(", ") }
+            ready.exports()
         );
     };
     let name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();

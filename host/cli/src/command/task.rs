@@ -14,6 +14,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 use witan_capability::{CallContext, Privacy};
+use witan_loader::Running;
 use witan_tasks::{Document, Edge, Envelope, Event, Happened, Input, Paths, Settings, Task, TaskRequest, Tasks};
 
 use crate::{Global, client::Client, host, output, source};
@@ -73,10 +74,19 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let request = request(arguments, server.is_some())?;
     let envelope = match server {
         Some(url) => Arc::new(Client::new(url)?.task(&request).await?),
-        None => here(request, global).await?,
+        None => here(request, global, host::Mode::Enforce).await?.2,
     };
     print(&envelope, global);
     Ok(ExitCode::from(envelope.exit_code()))
+}
+
+/// Does the task in record mode.
+pub(crate) async fn record(
+    arguments: Arguments,
+    global: &Global,
+) -> anyhow::Result<(host::Host, Running, Arc<Envelope>)> {
+    anyhow::ensure!(arguments.server.is_none(), "a task is recorded on the host that does it; leave out `--server`");
+    here(request(arguments, false)?, global, host::Mode::Record).await
 }
 
 fn request(arguments: Arguments, upload: bool) -> anyhow::Result<TaskRequest> {
@@ -115,10 +125,14 @@ fn document(path: &str) -> anyhow::Result<Document> {
     Ok(Document { name: path.to_owned(), media_type: None, data })
 }
 
-async fn here(request: TaskRequest, global: &Global) -> anyhow::Result<Arc<Envelope>> {
+async fn here(
+    request: TaskRequest,
+    global: &Global,
+    mode: host::Mode,
+) -> anyhow::Result<(host::Host, Running, Arc<Envelope>)> {
     let system = source::load(global)?;
     let limits = system.limits.clone();
-    let host = host::Host::new(&system, host::Mode::Enforce)?;
+    let host = host::Host::new(&system, mode)?;
     let running = host.load(system).await?;
     let engine = host.engine.clone();
     let tasks = Tasks::new(
@@ -129,13 +143,14 @@ async fn here(request: TaskRequest, global: &Global) -> anyhow::Result<Arc<Envel
     );
     let edge = Edge { context: CallContext::local(), paths: Paths::Any };
     let task = tasks.submit(request, &edge).await?;
-    tokio::select! {
-        envelope = follow(&task) => Ok(envelope),
+    let envelope = tokio::select! {
+        envelope = follow(&task) => envelope,
         _ = tokio::signal::ctrl_c() => {
             task.cancel();
-            Ok(task.finished().await)
+            task.finished().await
         }
-    }
+    };
+    Ok((host, running, envelope))
 }
 
 /// Shows how the task comes along until it has ended.

@@ -1,1 +1,0 @@
-//! A folder per behaviour, run against the real binary.
