@@ -4,9 +4,9 @@ mod call;
 mod check;
 mod grants;
 mod graph;
-mod running;
 mod inspect;
 mod run;
+mod running;
 mod serve;
 mod task;
 mod up;
@@ -14,6 +14,7 @@ mod up;
 use std::{process::ExitCode, time::Duration};
 
 use clap::Subcommand;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Global;
 
@@ -36,15 +37,15 @@ pub(crate) enum Command {
     /// Draw a system: components, links, grants, mounts and intents.
     Graph(graph::Arguments),
     /// Run somebody else's program: a component that exports `wasi:cli/run`.
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Serve HTTP with somebody else's component: one that exports a handler of `wasi:http`.
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Call one function of a component, with WAVE values in and out.
-    Call(call::Arguments),
+    Call(Box<call::Arguments>),
     /// Say what a component is, what it imports and what it would need granted, without running it.
     Inspect(inspect::Arguments),
     /// Find out which grants components need.
-    Grants(grants::Arguments),
+    Grants(Box<grants::Arguments>),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  witan completions bash > /etc/bash_completion.d/witan")]
     Completions {
@@ -67,10 +68,10 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Stop => running::stop(global).await,
         Command::Check(arguments) => check::run(&arguments, global),
         Command::Graph(arguments) => graph::run(&arguments, global),
-        Command::Run(arguments) => run::run(arguments, global).await,
-        Command::Serve(arguments) => serve::run(arguments, global).await,
-        Command::Grants(arguments) => grants::run(arguments, global).await,
-        Command::Call(arguments) => call::run(arguments, global).await,
+        Command::Run(arguments) => run::run(*arguments, global).await,
+        Command::Serve(arguments) => serve::run(*arguments, global).await,
+        Command::Grants(arguments) => grants::run(*arguments, global).await,
+        Command::Call(arguments) => call::run(*arguments, global).await,
         Command::Inspect(arguments) => inspect::run(&arguments, global),
         Command::Completions { shell } => {
             let mut command = <crate::Arguments as clap::CommandFactory>::command();
@@ -86,15 +87,21 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
 fn time(text: &str) -> Result<Duration, String> {
     witan_system::parse_duration(text)
         .ok_or_else(|| format!("`{text}` is no time; write it such as `500ms`, `30s` or `2m`"))
-/// Resolves when the person or the machine wants this process to end.
-async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _either = tokio::signal::ctrl_c().await;
-        return;
+}
+
+/// Resolves when the process is asked to end.
+async fn stopped() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM; Ctrl-C still works");
+                std::future::pending::<()>().await;
+            }
+        }
     };
     tokio::select! {
+        () = terminate => {}
         _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }

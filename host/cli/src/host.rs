@@ -30,8 +30,10 @@ pub(crate) struct Host {
 pub(crate) enum Mode {
     /// To hold components to their grants.
     Enforce,
-    /// To find out which grants they need.
+    /// To find out which grants they need, while they have none but their own.
     Record,
+    /// To find out which grants they need by letting them do what is not granted, within the bounds of a trial.
+    Trial,
 }
 
 impl Host {
@@ -42,14 +44,18 @@ impl Host {
         let log = DecisionLog::to_file(&state.join("decisions.jsonl"))
             .with_context(|| format!("cannot write the decision log in `{}`", state.display()))?;
         let policy = GrantPolicy::new(log);
-        let policy = Arc::new(if mode == Mode::Record { policy.recording() } else { policy });
+        let policy = Arc::new(match mode {
+            Mode::Enforce => policy,
+            Mode::Record => policy.recording(),
+            Mode::Trial => policy.trial(),
+        });
         let kernel = Kernel::new(policy.clone());
         let engine = Engine::new(Settings {
             pool: system.host.pool.clone(),
             compile: system.host.compile.clone(),
             memory: widest_memory(system),
         })?;
-        Ok(Self { engine, kernel, policy, state, record: mode == Mode::Record })
+        Ok(Self { engine, kernel, policy, state, record: mode != Mode::Enforce })
     }
 
     /// Loads `system` with a progress bar, and runs the health checks.

@@ -24,6 +24,9 @@ enum Command {
     /// Run once in record mode, and print the least grants that would have sufficed.
     #[command(after_help = SUGGEST)]
     Suggest {
+        /// Let components do what was not granted, as said below; only for components that you trust that far.
+        #[arg(long)]
+        trial: bool,
         #[command(subcommand)]
         what: What,
     },
@@ -32,9 +35,9 @@ enum Command {
 #[derive(Subcommand)]
 enum What {
     /// Record a run of a program; see `witan run`.
-    Run(program::Arguments),
+    Run(Box<program::Arguments>),
     /// Record a call of a function; see `witan call`.
-    Call(call::Arguments),
+    Call(Box<call::Arguments>),
     /// Record a task; see `witan task`. Not with `--server`.
     Task(Box<task::Arguments>),
 }
@@ -42,34 +45,41 @@ enum What {
 const SUGGEST: &str = "Record mode differs from a plain run in two ways, and grants nothing:
   - Every interface of this host is linked, so that a missing grant does not stop the load.
   - Everything that a component asks for is written down, whether it gets it or not.
-It still refuses what is not granted, by flags or in system.toml: no file, host, variable or key is reached that a plain
+It refuses whatever is not granted, by flags or in system.toml: no file, host, variable or key is reached that a plain
 run would not reach. A component that gives up at its first refusal has asked for no more than that; grant it and record
-again. A file can be asked for only below a folder that is granted, so grant a wide folder (`--dir .`) and let the
-suggestion narrow it. Only what this one run asked for is known: another input may need more.
+again, or use `--trial`.
+
+With `--trial`, components may do what they were not granted: send to any public address, use tools, settings, a
+key-value store and the wall clock. Still refused: addresses of this machine and of private networks, listening, paths
+that say one thing and mean another, and whatever leaves this machine in a local-only call.
+
+In either mode a file can be asked for only below a folder that is granted, so grant a wide folder (`--dir .`) and let
+the suggestion narrow it. Only what this one run asked for is known: another input may need more.
 
 The grants are TOML for system.toml on standard output; what was run writes to standard error.
 
 Examples:
   witan grants suggest run tool.wasm --dir . -- docs/a.md
-  witan grants suggest call tool.wasm 'acme:tool/text#fetch' '\"https://example.com\"'
+  witan grants suggest --trial call tool.wasm 'acme:tool/text#fetch' '\"https://example.com\"'
   witan grants suggest task summarize README.md --json";
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let Command::Suggest { what } = arguments.command;
+    let Command::Suggest { trial, what } = arguments.command;
+    let mode = if trial { Mode::Trial } else { Mode::Record };
     match what {
         What::Run(arguments) => {
-            let (ready, code) = program::perform(arguments, global, Mode::Record).await?;
+            let (ready, code) = program::perform(*arguments, global, mode).await?;
             print(&ready.host, &ready.running, global)?;
             Ok(code)
         }
         What::Call(arguments) => {
-            let (ready, answer) = call::perform(arguments, global, Mode::Record).await?;
+            let (ready, answer) = call::perform(*arguments, global, mode).await?;
             output::note(&answer.in_words());
             print(&ready.host, &ready.running, global)?;
             Ok(ExitCode::SUCCESS)
         }
         What::Task(arguments) => {
-            let (host, running, envelope) = task::record(*arguments, global).await?;
+            let (host, running, envelope) = task::record(*arguments, global, mode).await?;
             match &envelope.error {
                 Some(error) => output::task_error(error),
                 None => output::note("the task was done"),

@@ -59,7 +59,7 @@ pub(crate) async fn perform(arguments: Arguments, global: &Global, mode: Mode) -
     };
     let name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut process = Process::inherited(std::iter::once(name).chain(arguments.arguments).collect());
-    if mode == Mode::Record {
+    if mode != Mode::Enforce {
         process.stdout = Box::new(tokio::io::stderr());
     }
     let account = ready.host.engine.open_account(ready.limits());

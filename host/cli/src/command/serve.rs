@@ -20,6 +20,7 @@ use witan_engine::{Engine, Service};
 use witan_http::{Protocol, ResponseBody};
 use witan_system::Limits;
 use witan_tasks::{Code, TaskError};
+use witan_telemetry::LogSettings;
 
 use crate::{Global, flags::Flags, foreign::Ready, host::Mode, output};
 
@@ -50,6 +51,7 @@ Examples:
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    witan_telemetry::init(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
     let listener = witan_api::bind(arguments.listen).await?;
     let ready = Ready::file(&arguments.file, &arguments.flags, Mode::Enforce).await?;
     let loaded = ready.loaded()?;
@@ -75,7 +77,6 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         settings: Settings::default(),
     };
     accept(listener, Arc::new(server)).await;
-    ready.tell_refusals();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,7 +85,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(server.settings.connections));
-    let mut end = std::pin::pin!(super::asked_to_end());
+    let mut end = std::pin::pin!(super::stopped());
     loop {
         let accepted = async {
             // Nobody closes the semaphore.
@@ -159,11 +160,8 @@ impl Server {
         let account = self.engine.open_account(self.limits.clone());
         match witan_http::serve(&self.service, &self.context, &account, request).await {
             Ok(response) => Ok(response.map(Either::Left)),
-            // What a trap says is for whoever runs the component, not for its clients.
-            Err(error @ CallError::Trapped { .. }) => {
-                output::note(&error.to_string());
-                Err(TaskError::new(Code::Trapped, "the component trapped"))
-            }
+            // What a trap says is for whoever runs the component, not for its clients; the log has it.
+            Err(CallError::Trapped { .. }) => Err(TaskError::new(Code::Trapped, "the component trapped")),
             Err(error) => Err(error.into()),
         }
     }

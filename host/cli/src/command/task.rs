@@ -80,13 +80,14 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     Ok(ExitCode::from(envelope.exit_code()))
 }
 
-/// Does the task in record mode.
+/// Does the task in `mode`, one that records.
 pub(crate) async fn record(
     arguments: Arguments,
     global: &Global,
+    mode: host::Mode,
 ) -> anyhow::Result<(host::Host, Running, Arc<Envelope>)> {
     anyhow::ensure!(arguments.server.is_none(), "a task is recorded on the host that does it; leave out `--server`");
-    here(request(arguments, false)?, global, host::Mode::Record).await
+    here(request(arguments, false)?, global, mode).await
 }
 
 fn request(arguments: Arguments, upload: bool) -> anyhow::Result<TaskRequest> {

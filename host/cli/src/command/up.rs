@@ -89,7 +89,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     announce(&announced.url, &up, global);
     let reloads = tokio::spawn(up.clone().reload_on_change(arguments.watch));
-    let served = witan_api::serve(listener, up.api.clone(), stopped()).await;
+    let served = witan_api::serve(listener, up.api.clone(), super::stopped()).await;
     reloads.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
@@ -137,23 +137,6 @@ fn own(state: &Path) -> anyhow::Result<File> {
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock `{}`", path.display()))
         }
-    }
-}
-
-/// Resolves when the process is asked to end.
-async fn stopped() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(error) => {
-                tracing::warn!(%error, "cannot listen for SIGTERM; `witan stop` still works");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }
 
