@@ -104,7 +104,7 @@ impl Flags {
         let limits = [("memory", &self.memory), ("cpu", &self.cpu), ("deadline", &self.deadline)];
         let limits = limits.iter().filter_map(|(key, value)| Some(format!("{key} = \"{}\"\n", value.as_ref()?)));
         let text = format!(
-            "[limits]\n{}\n[components.{name}]\nsource = \"component.wasm\"\n{}",
+            "schema = 1\n[limits]\n{}\n[components.{name}]\nsource = \"component.wasm\"\n{}",
             limits.collect::<String>(),
             witan_system::grants_toml(name.as_str(), &self.grants(), Path::new(""))
         );

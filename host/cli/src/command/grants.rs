@@ -104,7 +104,7 @@ fn print(host: &Host, running: &Running, global: &Global) -> anyhow::Result<()> 
         output::json(&needs);
         return Ok(());
     }
-    let folder = std::path::absolute(running.system.folder())?;
+    let folder = std::env::current_dir()?.join(running.system.folder());
     let sections = needs.iter().map(|(name, needs)| section(name, needs, &folder));
     let text = sections.collect::<Vec<_>>().join("\n");
     output::line(if text.is_empty() { "# nothing was asked for beyond the baseline" } else { text.trim_end() });

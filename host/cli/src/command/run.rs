@@ -5,8 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::Args;
 use wasmtime::component::{Accessor, Instance};
-use wasmtime_wasi::I32Exit;
-use witan_capability::CallState;
+use witan_capability::{CallError, CallState};
 use witan_engine::{Invocation, Reply};
 use witan_tasks::TaskError;
 use witan_wasi::Process;
@@ -62,17 +61,23 @@ pub(crate) async fn perform(arguments: Arguments, global: &Global, mode: Mode) -
     if mode != Mode::Enforce {
         process.stdout = Box::new(tokio::io::stderr());
     }
+    let exited = process.exited.clone();
     let account = ready.host.engine.open_account(ready.limits());
     let call = loaded.service.call_plain(&ready.context, &account, Program { export, process });
     let result = tokio::select! {
         result = call => result,
-        _ = tokio::signal::ctrl_c() => Err(witan_capability::CallError::Cancelled),
+        _ = tokio::signal::ctrl_c() => Err(CallError::Cancelled),
     };
-    let code = result.unwrap_or_else(|error| {
-        let error = TaskError::from(error);
-        output::call_error(global, &error);
-        error.code.exit_code()
-    });
+    let code = match (result, exited.get()) {
+        (Ok(code), _) => code,
+        // To exit is to end the store from within; it is no failure of the call.
+        (Err(CallError::Trapped { .. }), Some(status)) => *status,
+        (Err(error), _) => {
+            let error = TaskError::from(error);
+            output::call_error(global, &error);
+            error.code.exit_code()
+        }
+    };
     Ok((ready, ExitCode::from(code)))
 }
 
@@ -96,15 +101,8 @@ impl Invocation for Program {
                 .map_err(wasmtime::Error::from_anyhow)?;
             instance.get_typed_func::<(), (Result<(), ()>,)>(&mut store, function)
         })?;
-        let code = match function.call_concurrent(store, ()).await {
-            Ok((outcome,)) => u8::from(outcome.is_err()),
-            // To exit is to end the store from within; it is no trap.
-            Err(error) => match error.downcast_ref::<I32Exit>() {
-                Some(exit) => u8::try_from(exit.0).unwrap_or(1),
-                None => return Err(error),
-            },
-        };
-        reply.send(code);
+        let (outcome,) = function.call_concurrent(store, ()).await?;
+        reply.send(u8::from(outcome.is_err()));
         Ok(())
     }
 }
