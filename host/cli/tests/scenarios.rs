@@ -1,5 +1,7 @@
 //! Runs every folder of tests/scenarios against the real binary; its README says what the files mean.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},

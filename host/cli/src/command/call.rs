@@ -30,17 +30,16 @@ pub(crate) struct Arguments {
     flags: Flags,
 }
 
-const EXAMPLES: &str =
-    "WAVE is the text form of component values: 1, true, \"text\", 'c', [1, 2], {name: \"a\", tags: [\"b\"]},
-(1, \"a\"), some(1), none, ok(1), err(\"why\"), a-case(1), {flag-a, flag-b}. The result is printed in the same form; the
-exit code is 1 if it is an `err`.
+const EXAMPLES: &str = "WAVE is the text form of component values: 1, true, \"text\", 'c', [1, 2], {name: \"a\", tags:
+[\"b\"]}, (1, \"a\"), some(1), none, ok(1), err(\"why\"), a-case(1), {flag-a, flag-b}. The
+result is printed in the same form; the exit code is 1 if it is an `err`.
 
 Examples:
-  witan call adder.wasm                                           list its functions
+  witan call adder.wasm                     list its functions
   witan call adder.wasm 'docs:adder/add#add' 1 2
   witan call adder.wasm 'docs:adder/add#add' '1, 2'
   witan call tool.wasm 'acme:tool/text@1.0.0#count' '\"some text\"' --dir docs
-  witan call tool-files 'witan:tools/tool#describe' --json        a component of the system, with its own grants";
+  witan call tool-files                     list those of a component of the system";
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let (ready, answer) = perform(arguments, global, Mode::Enforce).await?;

@@ -45,16 +45,18 @@ enum What {
 const SUGGEST: &str = "Record mode differs from a plain run in two ways, and grants nothing:
   - Every interface of this host is linked, so that a missing grant does not stop the load.
   - Everything that a component asks for is written down, whether it gets it or not.
-It refuses whatever is not granted, by flags or in system.toml: no file, host, variable or key is reached that a plain
-run would not reach. A component that gives up at its first refusal has asked for no more than that; grant it and record
-again, or use `--trial`.
+It refuses whatever is not granted, by flags or in system.toml: no file, host, variable or key
+is reached that a plain run would not reach. A component that gives up at its first refusal has
+asked for no more than that; grant it and record again, or use `--trial`.
 
-With `--trial`, components may do what they were not granted: send to any public address, use tools, settings, a
-key-value store and the wall clock. Still refused: addresses of this machine and of private networks, listening, paths
-that say one thing and mean another, and whatever leaves this machine in a local-only call.
+With `--trial`, components may do what they were not granted: send to any public address, use
+tools, settings, a key-value store and the wall clock. Still refused: addresses of this machine
+and of private networks, listening, paths that say one thing and mean another, and whatever
+leaves this machine in a local-only call.
 
-In either mode a file can be asked for only below a folder that is granted, so grant a wide folder (`--dir .`) and let
-the suggestion narrow it. Only what this one run asked for is known: another input may need more.
+In either mode a file can be asked for only below a folder that is granted, so grant a wide
+folder (`--dir .`) and let the suggestion narrow it. Only what this one run asked for is known:
+another input may need more.
 
 The grants are TOML for system.toml on standard output; what was run writes to standard error.
 

@@ -124,7 +124,9 @@ impl About {
         let world_of = &resolve.worlds[world];
         let imports = world_of.imports.iter().map(|(key, item)| {
             let name = resolve.name_world_key(key);
-            Import { meaning: import_in_words(&name), needs: needs(&capabilities, &resolve, &name, item), name }
+            let needs = needs(&capabilities, &resolve, &name, item);
+            let meaning = if matches!(needs, Needs::Types) { "types alone" } else { import_in_words(&name) };
+            Import { name, meaning, needs }
         });
         let exports = world_of.exports.keys().map(|key| {
             let name = resolve.name_world_key(key);

@@ -25,9 +25,10 @@ pub(crate) struct Arguments {
     flags: Flags,
 }
 
-const EXAMPLES: &str = "The program has this process's standard streams, and its exit code becomes that of `witan`.
-Exit codes of `witan` itself: 1 the program cannot be loaded or trapped, 3 refused, 4 over a limit, 5 out of time,
-130 ended by Ctrl-C.
+const EXAMPLES: &str =
+    "The program has this process's standard streams, and its exit code becomes that of `witan`. Exit
+codes of `witan` itself: 1 the program cannot be loaded or trapped, 3 refused, 4 over a limit, 5
+out of time, 130 ended by Ctrl-C.
 
 Examples:
   witan run tool.wasm

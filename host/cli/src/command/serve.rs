@@ -38,9 +38,9 @@ pub(crate) struct Arguments {
 }
 
 const EXAMPLES: &str =
-    "Each request runs in a fresh store; `--memory`, `--cpu` and `--deadline` hold for each. Requests must name
-this machine in `Host`, and pages of other origins are refused. The first line on standard output says where it
-listens. Ctrl-C or SIGTERM lets requests under way finish.
+    "Each request runs in a fresh store; `--memory`, `--cpu` and `--deadline` hold for each. Requests
+must name this machine in `Host`, and pages of other origins are refused. The first line on
+standard output says where it listens. Ctrl-C or SIGTERM lets requests under way finish.
 
 Examples:
   witan serve hello.wasm
