@@ -1,0 +1,101 @@
+//! What the host does with input that somebody else wrote.
+//!
+//! Each function takes any bytes and must return: a panic, an abort or a hang is a fault of the host. `tests/fuzz` has a
+//! fuzz target for each; the tests here run them over the same corpus and a bounded number of inputs made from it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a fault is reported")]
+
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use wasmtime::component::{Component, Type, Val, types::ComponentItem};
+use witan_capability::Kernel;
+use witan_engine::{Engine, Settings};
+use witan_loader::Loader;
+use witan_policy::{DecisionLog, GrantPolicy};
+use witan_system::{Compile, CompileIn, Pool, System, grants_toml};
+
+/// Reads `bytes` as a `system.toml`. What is refused is refused in words, and what is taken can be written again.
+pub fn manifest(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match System::parse(&text, Path::new("system.toml")) {
+        Ok(system) => {
+            for (name, component) in &system.components {
+                let _text = grants_toml(name.as_str(), &component.grants, system.folder());
+            }
+        }
+        Err(error) => assert!(!error.problems.is_empty() && !error.to_string().is_empty()),
+    }
+}
+
+/// Types of every kind, as a component may export functions of.
+const TYPES: &str = r#"(component
+    (type $record' (record (field "name" string) (field "sizes" (list u32)) (field "rest" (option string))))
+    (import "record" (type $record (eq $record')))
+    (type $variant' (variant (case "none") (case "some" $record) (case "text" string)))
+    (import "variant" (type $variant (eq $variant')))
+    (type $enum' (enum "a" "b" "long-name"))
+    (import "enum" (type $enum (eq $enum')))
+    (type $flags' (flags "read" "write" "list"))
+    (import "flags" (type $flags (eq $flags')))
+    (import "function" (func
+        (param "a" bool) (param "b" u8) (param "c" s8) (param "d" u16) (param "e" s16) (param "f" u32) (param "g" s32)
+        (param "h" u64) (param "i" s64) (param "j" float32) (param "k" float64) (param "l" char) (param "m" string)
+        (param "n" (list u8)) (param "o" (list (list string))) (param "p" (option (option u32)))
+        (param "q" (result u32 (error string))) (param "r" (result)) (param "s" (tuple u8 string (list char)))
+        (param "t" $record) (param "u" $variant) (param "v" $enum) (param "w" $flags)
+        (param "x" (list $variant)) (param "y" (option $record)))))"#;
+
+static WAVE_TYPES: LazyLock<Vec<Type>> = LazyLock::new(|| {
+    let engine = wasmtime::Engine::default();
+    let component = Component::new(&engine, wat::parse_str(TYPES).unwrap()).unwrap();
+    let function = component.component_type().imports(&engine).find_map(|(_, item)| match item.ty {
+        ComponentItem::ComponentFunc(function) => Some(function),
+        _ => None,
+    });
+    function.unwrap().params().map(|(_, ty)| ty).collect()
+});
+
+/// Reads `bytes` as a value of every type. What is read is written as what is read again as the same.
+pub fn wave(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for ty in &*WAVE_TYPES {
+        let Ok(value) = Val::from_wave(ty, &text) else { continue };
+        let written = value.to_wave().unwrap();
+        let again = Val::from_wave(ty, &written).unwrap_or_else(|error| panic!("`{written}` is not read: {error}"));
+        assert_eq!(again.to_wave().unwrap(), written);
+    }
+}
+
+/// The largest component that is looked at.
+const LARGEST: u64 = 1 << 16;
+
+static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
+    let pool = Pool { instances: 2, ..Pool::default() };
+    let compile = Compile { size: LARGEST, functions: 100, ..Compile::default() };
+    Engine::new(Settings { pool, compile, ..Settings::default() }).unwrap()
+});
+
+/// Loads `bytes` as a component without grants, up to where its own code would run. It is compiled in this process, so
+/// that a fault of the compiler shows.
+pub fn component(bytes: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("guest.wasm"), bytes).unwrap();
+    let text = "schema = 1\n[components.guest]\nsource = \"guest.wasm\"\n";
+    let mut system = System::parse(text, &folder.path().join("system.toml")).unwrap();
+    system.components.values_mut().for_each(|component| component.compile = CompileIn::Host);
+    let loader = Loader {
+        engine: ENGINE.clone(),
+        kernel: Kernel::new(Arc::new(GrantPolicy::new(DecisionLog::in_memory()))),
+        capabilities: witan_wasi::capabilities(),
+        cache: None,
+        compiler: None,
+        link_all: false,
+    };
+    match loader.prepare(system, &|_| {}) {
+        Ok(running) => assert_eq!(running.components().len(), 1),
+        Err(error) => assert!(!error.problems.is_empty() && !error.to_string().is_empty()),
+    }
+}

@@ -1,0 +1,142 @@
+//! Every body over its corpus, and over a bounded number of inputs that are made from it, the same ones in every run.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
+use std::{fs, path::Path};
+
+use fastrand::Rng;
+
+/// The inputs of `target` that are kept.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "`{target}` has no corpus");
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
+}
+
+/// The longest input that is made.
+const LONGEST: usize = 1 << 15;
+
+/// An input made from two others and some `words`.
+fn mutated(random: &mut Rng, corpus: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
+    let mut bytes = random.choice(corpus).unwrap().clone();
+    for _ in 0..random.usize(1..6) {
+        let at = random.usize(0..=bytes.len());
+        let end = random.usize(at..=bytes.len().min(at + 64));
+        match random.u8(0..6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.u8(0..8),
+            1 => drop(bytes.drain(at..end)),
+            2 => {
+                let part = bytes[at..end].to_vec();
+                bytes.splice(at..at, part);
+            }
+            3 => {
+                let word = random.choice(words).unwrap();
+                bytes.splice(at..end, word.bytes());
+            }
+            4 => {
+                let other = random.choice(corpus).unwrap();
+                let from = random.usize(0..=other.len());
+                bytes.splice(at.., other[from..].iter().copied());
+            }
+            _ => {
+                let noise: Vec<u8> = (0..random.usize(1..16)).map(|_| random.u8(..)).collect();
+                bytes.splice(at..at, noise);
+            }
+        }
+    }
+    bytes.truncate(LONGEST);
+    bytes
+}
+
+fn run(target: &str, count: usize, words: &[&str], body: fn(&[u8])) {
+    let corpus = corpus(target);
+    corpus.iter().for_each(|bytes| body(bytes));
+    let mut random = Rng::with_seed(0x5EED);
+    for _ in 0..count {
+        let bytes = mutated(&mut random, &corpus, words);
+        let told = std::panic::catch_unwind(|| body(&bytes));
+        assert!(told.is_ok(), "`{target}` panics at {:?}", String::from_utf8_lossy(&bytes));
+    }
+    for _ in 0..count / 10 {
+        let bytes: Vec<u8> = (0..random.usize(0..512)).map(|_| random.u8(..)).collect();
+        body(&bytes);
+    }
+}
+
+#[test]
+fn no_manifest_makes_the_host_panic() {
+    let words = [
+        "[components.a]\n",
+        "[[mounts]]\n",
+        "source = \"a.wasm\"\n",
+        "grants = {",
+        "limits.memory = \"1GiB\"\n",
+        "= [",
+        "}",
+        "\"",
+        "'''",
+        "\n\n",
+        "1e999",
+        "0x7f",
+        "1979-05-27",
+        "\u{0}",
+        "é",
+        "[limits]\n",
+        "path = \"/../..\"",
+        "-1",
+        "nan",
+    ];
+    run("manifest", 2_000, &words, witan_inputs::manifest);
+}
+
+#[test]
+fn no_value_makes_the_host_panic() {
+    let words = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        ",",
+        ":",
+        "some(",
+        "none",
+        "ok",
+        "err(",
+        "\"",
+        "\"\"\"",
+        "'",
+        "\\u{",
+        "\\",
+        "nan",
+        "-inf",
+        "1e400",
+        "18446744073709551616",
+        "%some",
+        "true",
+        "name:",
+        "\u{10ffff}",
+        "//",
+        "\n",
+    ];
+    run("wave", 4_000, &words, witan_inputs::wave);
+}
+
+#[test]
+fn no_component_makes_the_host_panic() {
+    let words = ["\0asm", "\x0d\0\x01\0", "\x01\0\0\0", "\u{7f}", "wasi:cli/run@0.2.0", "\0\0\0\0", "\x01\x01\x01"];
+    run("component", 2_000, &words, witan_inputs::component);
+}
+
+/// A thread's stack is small, and how deep an input is nested is chosen by whoever wrote it.
+#[test]
+fn nesting_without_end_is_an_error() {
+    for open in ["[", "(", "{", "some(", "{a:", "[[mounts]]\na = [", "a = {a = ", "a."] {
+        let text = format!("schema = 1\na = {}", open.repeat(20_000));
+        witan_inputs::manifest(text.as_bytes());
+        witan_inputs::wave(open.repeat(20_000).as_bytes());
+    }
+}
