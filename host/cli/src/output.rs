@@ -17,7 +17,10 @@ pub(crate) fn failure(global: &Global, error: &anyhow::Error) -> ExitCode {
     } else {
         let mut stderr = std::io::stderr().lock();
         let (red, reset) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        let _closed = writeln!(stderr, "{red}error:{reset} {error}");
+        // What lists several errors says of each that it is one.
+        let text = error.to_string();
+        let label = if text.starts_with("error:") { String::new() } else { format!("{red}error:{reset} ") };
+        let _closed = writeln!(stderr, "{label}{text}");
         for cause in causes {
             let _closed = writeln!(stderr, "  cause: {cause}");
         }
