@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use witan_capability::CallContext;
 use witan_loader::{LoadError, LoadProblem, Loaded, Running};
 use witan_system::{ComponentName, Limits, System};
+use witan_tasks::TaskError;
 
 use crate::{
     Global,
@@ -68,6 +69,16 @@ impl Ready {
     pub(crate) fn limits(&self) -> Limits {
         let component = self.running.system.components.get(&self.name);
         component.map_or_else(|| self.running.system.limits.clone(), |component| component.limits.call.clone())
+    }
+
+    /// Tells why a call failed, with the flag that sets the limit it met, and gives the exit code.
+    pub(crate) fn report(&self, error: &TaskError, global: &Global) -> u8 {
+        output::call_error(global, error);
+        let limit = error.setting.as_deref().and_then(|setting| setting.strip_prefix("limits."));
+        if let Some(limit @ ("memory" | "cpu" | "deadline")) = limit {
+            output::note(&format!("`--{limit}` sets it for one run of a `.wasm` file"));
+        }
+        error.code.exit_code()
     }
 
     /// Tells the person what was refused: in WASI the component sees a bare code, and may not even say so.

@@ -63,9 +63,9 @@ fn hint(expected: &str) -> &'static str {
     }
 }
 
-/// A type as WIT writes it.
+/// A type as WIT writes it; what has no text (streams, futures, resources) is called a handle.
 pub(crate) fn type_name(ty: &Type) -> String {
-    DisplayType(ty).to_string()
+    DisplayType(ty).to_string().replace("<<UNSUPPORTED>>", "handle")
 }
 
 /// The arguments for `parameters`, from one text for each, or from one text for all with commas between them.

@@ -62,10 +62,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
             }
             if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
-        Answer::Error(error) => {
-            output::call_error(global, &error);
-            ExitCode::from(error.code.exit_code())
-        }
+        Answer::Error(error) => ExitCode::from(ready.report(&error, global)),
     })
 }
 

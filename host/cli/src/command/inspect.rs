@@ -149,21 +149,16 @@ impl About {
                 tools.iter().map(|(name, version)| format!("{name} {version}").trim().to_owned()).collect();
             lines.push(format!("  {field}: {}", tools.join(", ")));
         }
-        lines.push("\nExports:".to_owned());
-        let width = self
+        let names =
+            self.imports.iter().map(|import| &import.name).chain(self.exports.iter().map(|export| &export.name));
+        let width = names.map(String::len).max().unwrap_or(0);
+        let exports = self.exports.iter().map(|export| format!("  {:width$}  {}", export.name, export.meaning));
+        lines.extend(listed("Exports", exports));
+        let imports = self
             .imports
             .iter()
-            .map(|import| import.name.len())
-            .chain(self.exports.iter().map(|export| export.name.len()))
-            .max()
-            .unwrap_or(0);
-        lines.extend(self.exports.iter().map(|export| format!("  {:width$}  {}", export.name, export.meaning)));
-        lines.push("\nImports:".to_owned());
-        lines.extend(
-            self.imports
-                .iter()
-                .map(|import| format!("  {:width$}  {}{}", import.name, import.meaning, import.needs.in_words())),
-        );
+            .map(|import| format!("  {:width$}  {}{}", import.name, import.meaning, import.needs.in_words()));
+        lines.extend(listed("Imports", imports));
         lines.push("\nNeeds granted:".to_owned());
         lines.extend(self.needed());
         lines.push(format!("\nWIT:\n{}", self.wit.trim_end()));
@@ -189,6 +184,15 @@ impl About {
         }
         lines
     }
+}
+
+/// A heading and what stands under it.
+fn listed(heading: &str, items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = std::iter::once(format!("\n{heading}:")).chain(items).collect();
+    if lines.len() == 1 {
+        lines.push("  none".to_owned());
+    }
+    lines
 }
 
 impl Needs {

@@ -10,7 +10,7 @@ use witan_engine::{Invocation, Reply};
 use witan_tasks::TaskError;
 use witan_wasi::Process;
 
-use crate::{Global, flags::Flags, foreign::Ready, host::Mode, output};
+use crate::{Global, flags::Flags, foreign::Ready, host::Mode};
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -73,11 +73,7 @@ pub(crate) async fn perform(arguments: Arguments, global: &Global, mode: Mode) -
         (Ok(code), _) => code,
         // To exit is to end the store from within; it is no failure of the call.
         (Err(CallError::Trapped { .. }), Some(status)) => *status,
-        (Err(error), _) => {
-            let error = TaskError::from(error);
-            output::call_error(global, &error);
-            error.code.exit_code()
-        }
+        (Err(error), _) => ready.report(&TaskError::from(error), global),
     };
     Ok((ready, ExitCode::from(code)))
 }

@@ -175,5 +175,6 @@ fn what_has_no_text_is_refused_before_the_call() {
     for parameter in &parameters {
         assert!(refusal(std::slice::from_ref(parameter), &["1"]).contains("which WAVE cannot write"));
         assert!(check_results([&parameter.1]).is_err());
+        assert!(type_name(&parameter.1).contains("handle"));
     }
 }
