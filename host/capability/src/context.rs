@@ -41,8 +41,8 @@ const VERSION: u16 = 1;
 #[serde(deny_unknown_fields)]
 struct Fields {
     version: u16,
-    principal: String,
-    tenant: String,
+    principal: Arc<str>,
+    tenant: Arc<str>,
     task: Option<Uuid>,
     privacy: Privacy,
     /// Millionths of a US dollar that the call tree may still spend; none is unlimited.
@@ -57,7 +57,7 @@ struct Fields {
 impl CallContext {
     /// The context of a call that `principal` makes for `tenant`: standard privacy, no budget, no deadline, no files.
     #[must_use]
-    pub fn new(principal: impl Into<String>, tenant: impl Into<String>) -> Self {
+    pub fn new(principal: impl Into<Arc<str>>, tenant: impl Into<Arc<str>>) -> Self {
         Self(Arc::new(Fields {
             version: VERSION,
             principal: principal.into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use witan_capability::CallContext;
 use witan_loader::{LoadError, LoadProblem, Loaded, Running};
-use witan_system::{ComponentName, Limits, System};
+use witan_system::{ComponentName, Limits, Reuse, System};
 use witan_tasks::TaskError;
 
 use crate::{
@@ -29,6 +29,13 @@ impl Ready {
     pub(crate) async fn file(file: &Path, flags: &Flags, mode: Mode) -> anyhow::Result<Self> {
         let (name, system) = flags.system(file)?;
         Self::load(name, system, flags, mode).await
+    }
+
+    /// As [`Self::file`], held to what is granted, with instances reused as `reuse` says.
+    pub(crate) async fn reusing(file: &Path, flags: &Flags, reuse: Reuse) -> anyhow::Result<Self> {
+        let (name, mut system) = flags.system(file)?;
+        system.components.values_mut().for_each(|component| component.instances.reuse = reuse);
+        Self::load(name, system, flags, Mode::Enforce).await
     }
 
     /// Loads the component that `text` names: a file, or a component of the system.

@@ -14,6 +14,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
+/// Calls of components allocate little and often, on all threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An operating system for AI agents: runs systems of WebAssembly components, held to grants and limits.
 #[derive(Parser)]
 #[command(name = "witan", version, max_term_width = 100, after_help = EXAMPLES)]

@@ -1,8 +1,7 @@
 //! One forwarded function.
 
-use std::{future::poll_fn, sync::Arc};
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tracing::Instrument as _;
 use wasmtime::{
     AsContextMut as _, StoreContextMut,
@@ -141,14 +140,15 @@ impl Invocation for Export {
         })?;
         let mut results = vec![Val::Bool(false); signature.results.len()];
         export.call_concurrent(accessor, &params, &mut results).await?;
-        let (pump, all_ended) = Pump::attended();
+        let (pump, mut all_ended) = Pump::attended();
         let parcel = accessor.with(|mut store| {
             Parcel::pack(store.as_context_mut(), Side::Callee, &signature.results, results, &account, &pump)
         })?;
         drop(pump);
         reply.send(parcel);
         if attended {
-            rest(accessor, all_ended).await;
+            // All streams have ended.
+            all_ended.recv().await;
         }
         Ok(())
     }
@@ -164,10 +164,4 @@ fn find(
         .and_then(|interface| instance.get_export_index(&mut *store, Some(&interface), function.name))
         .and_then(|index| instance.get_func(&mut *store, index))
         .ok_or_else(|| CallError::Internal(format!("the callee no longer exports `{function}`")))
-}
-
-/// Waits until nothing is left to do in the store: its streams have ended, and so have its tasks.
-async fn rest(accessor: &Accessor<CallState>, mut all_ended: mpsc::Receiver<()>) {
-    all_ended.recv().await;
-    poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
 }

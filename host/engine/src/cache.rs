@@ -8,7 +8,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -109,20 +109,19 @@ fn read_or_make_secret(path: &Path) -> io::Result<[u8; TAG]> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
     }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
     let mut secret = [0; TAG];
     fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            file.write_all(&secret)?;
-            file.sync_all()?;
-            Ok(secret)
-        }
+    // Whole before it has its name, so that no other process ever reads half of it; its mode is 0600 from the start.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&secret)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(secret),
         // Another process was quicker.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_secret(path),
-        Err(error) => Err(error),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => read_secret(path),
+        Err(error) => Err(error.error),
     }
 }
 
@@ -136,4 +135,31 @@ fn read_secret(path: &Path) -> io::Result<[u8; TAG]> {
     }
     let bytes = fs::read(path)?;
     bytes.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a key; remove it to have one made"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_that_start_together_share_one_key() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let open = || Cache::open(folder.path().join("code"), &folder.path().join("key")).map(|cache| cache.secret);
+            let secrets: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+            });
+            assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (code, key) = (folder.path().join("code"), folder.path().join("key"));
+        Cache::open(&code, &key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Cache::open(&code, &key).is_err());
+    }
 }

@@ -19,7 +19,6 @@ mod watchdog;
 
 pub use cache::{Cache, CacheError};
 pub use compile::{CompileError, Compiler, Trust, compile_worker};
-pub use drive::thread_cpu;
 pub use service::{Admission, Ended, Invocation, Reply, Service, ServiceSettings, ServiceStats};
 pub use session::{Exclusive, Session};
 pub use settings::{EngineError, Settings};

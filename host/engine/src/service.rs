@@ -3,6 +3,7 @@
 //! Each call runs in a store of its own, driven by a task of its own: wasmtime refuses to drive one store from
 //! within another, and a task that is dropped takes the guest with it, which nothing else does.
 
+use std::future::poll_fn;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -54,8 +55,9 @@ pub trait Invocation: Send + 'static {
         Ok(())
     }
 
-    /// Calls into `instance`. Gives the output to `reply` as soon as it is known, and returns when nothing is left to
-    /// do in this store: the streams that the output carries have ended.
+    /// Calls into `instance`. Gives the output to `reply` as soon as it is known, and returns when the host has nothing
+    /// left to do: the streams that the output carries have ended. What the guest still does by itself, the engine
+    /// waits for.
     ///
     /// An error ends the store. One that is a [`CallError`] inside reaches the caller as such.
     fn run(
@@ -444,7 +446,7 @@ impl Service {
     /// A session that belongs to no call. Its task holds neither this service nor the version, which hold it.
     fn open_shared(self: &Arc<Self>, version: Arc<Version>, call: Call) -> Session {
         let (service, name, span) = (Arc::downgrade(self), self.name.clone(), self.span(&call));
-        Session::new(self.name.clone(), |serve, end| {
+        Session::draining(self.name.clone(), |serve, end| {
             let run = async move {
                 let account = call.account.clone();
                 let mut cpu = std::time::Duration::ZERO;
@@ -534,7 +536,12 @@ impl<I: Invocation> Occupy for Once<I> {
 
     async fn occupy(self, leased: &mut Leased) -> wasmtime::Result<()> {
         let instance = leased.instance;
-        let run = async |accessor: &Accessor<CallState>| self.invocation.run(accessor, instance, self.reply).await;
+        let run = async |accessor: &Accessor<CallState>| {
+            self.invocation.run(accessor, instance, self.reply).await?;
+            // The guest may have more to do; its instance serves no other call before that is done.
+            poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+            Ok(())
+        };
         leased.store.run_concurrent(run).await?
     }
 }

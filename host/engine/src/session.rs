@@ -4,6 +4,7 @@
 //! such as a destructor, runs between two turns of the store's event loop, while calls under way keep their places.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc,
@@ -45,7 +46,8 @@ pub struct Session {
     work: mpsc::UnboundedSender<Work>,
     end: watch::Receiver<End>,
     cleanups: Arc<AtomicUsize>,
-    task: AbortHandle,
+    /// The task that owns the store, if it is to end at once when nobody can ask for more.
+    task: Option<AbortHandle>,
 }
 
 /// How a session ended, once it has.
@@ -55,16 +57,34 @@ pub(crate) type End = Option<Result<(), CallError>>;
 pub(crate) struct Serve {
     work: mpsc::UnboundedReceiver<Work>,
     cleanups: Arc<AtomicUsize>,
+    /// Whether what guests do by themselves is waited for, when nobody can ask for more.
+    drains: bool,
 }
 
 impl Session {
     /// A session of `component`, and the work to give to the task that `spawn` makes.
     pub(crate) fn new(component: Arc<str>, spawn: impl FnOnce(Serve, watch::Sender<End>) -> AbortHandle) -> Self {
+        let (mut session, task) = Self::open(component, false, spawn);
+        session.task = Some(task);
+        session
+    }
+
+    /// As [`Self::new`], for callers who do not know of one another: when it is dropped, what its guest still does, such
+    /// as to write the body of a response, goes on within the limits of the store.
+    pub(crate) fn draining(component: Arc<str>, spawn: impl FnOnce(Serve, watch::Sender<End>) -> AbortHandle) -> Self {
+        Self::open(component, true, spawn).0
+    }
+
+    fn open(
+        component: Arc<str>,
+        drains: bool,
+        spawn: impl FnOnce(Serve, watch::Sender<End>) -> AbortHandle,
+    ) -> (Self, AbortHandle) {
         let (work, receiver) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(None);
         let cleanups = Arc::new(AtomicUsize::new(0));
-        let task = spawn(Serve { work: receiver, cleanups: cleanups.clone() }, ended);
-        Self { component, work, end, cleanups, task }
+        let task = spawn(Serve { work: receiver, cleanups: cleanups.clone(), drains }, ended);
+        (Self { component, work, end, cleanups, task: None }, task)
     }
 
     /// Runs `invocation` in the store, beside whatever else runs there, and returns its output.
@@ -143,8 +163,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // With clean-ups to come, the task ends by itself once they are done: it sees that nobody can send more.
-        if self.cleanups.load(Ordering::Acquire) == 0 {
-            self.task.abort();
+        if let Some(task) = self.task.take_if(|_| self.cleanups.load(Ordering::Acquire) == 0) {
+            task.abort();
         }
     }
 }
@@ -160,9 +180,13 @@ impl Serve {
             match self.work.recv().await {
                 Some(Work::Call(start)) => start(accessor, instance)?,
                 Some(Work::Cleanup(cleanup)) => return Ok(Some(cleanup)),
-                None => return Ok(None),
+                None => break,
             }
         }
+        if self.drains {
+            poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+        }
+        Ok(None)
     }
 }
 

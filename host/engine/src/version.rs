@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 use wasmtime::{
     Store,
-    component::{Component as Code, Instance, InstancePre},
+    component::{Instance, InstancePre},
 };
 use witan_capability::{Call, CallState, Component, Limit};
 
@@ -86,12 +86,12 @@ impl Version {
 
     /// What calls of one kind need to know of the code, such as where an export lies: found by `resolve` once, and
     /// kept as long as the version. Each kind has a type of its own.
-    pub fn resolved<T: Any + Send + Sync>(&self, resolve: impl FnOnce(&Code) -> T) -> Arc<T> {
+    pub fn resolved<T: Any + Send + Sync>(&self, resolve: impl FnOnce(&InstancePre<CallState>) -> T) -> Arc<T> {
         let kept = self.resolved.read().iter().find(|kept| kept.is::<T>()).cloned();
         if let Some(kept) = kept.and_then(|kept| kept.downcast().ok()) {
             return kept;
         }
-        let made = Arc::new(resolve(self.pre.component()));
+        let made = Arc::new(resolve(&self.pre));
         // Another call may have been as quick; the first one that is found counts.
         self.resolved.write().push(made.clone());
         made

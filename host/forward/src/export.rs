@@ -4,7 +4,6 @@
 //! each call would cost as much as a small call itself.
 
 use std::{
-    future::poll_fn,
     marker::PhantomData,
     sync::{
         Arc,
@@ -141,7 +140,7 @@ impl<C: FunctionCall> Invocation for Prepared<C> {
     type Output = C::Output;
 
     fn prepare(&mut self, version: &Version) -> Result<(), CallError> {
-        let found = version.resolved(|code| Found::<C>(C::find(code)));
+        let found = version.resolved(|pre| Found::<C>(C::find(pre.component())));
         if found.0.is_none() {
             return Err(not_exported::<C>());
         }
@@ -158,10 +157,7 @@ impl<C: FunctionCall> Invocation for Prepared<C> {
         let Some(found) = self.found.as_ref().and_then(|found| found.0.as_ref()) else {
             return Err(not_exported::<C>().into());
         };
-        self.call.run(found, accessor, instance, reply).await?;
-        // The guest may have more to do; its instance serves no other call before that is done.
-        poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
-        Ok(())
+        self.call.run(found, accessor, instance, reply).await
     }
 }
 

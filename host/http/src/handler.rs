@@ -1,6 +1,6 @@
 //! Components that serve requests: `wasi:http/incoming-handler` 0.2 and `wasi:http/handler` 0.3.
 
-use std::{future::poll_fn, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
@@ -14,7 +14,7 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
 use wasmtime_wasi_http::p3::bindings::{Service as Handler, ServiceIndices as HandlerIndices};
 use wasmtime_wasi_http::{Error, FieldMap, WasiBody, p3};
 use witan_capability::{Account, CallContext, CallError, CallState};
-use witan_engine::{Invocation, Reply, Service};
+use witan_engine::{Invocation, Reply, Service, Version};
 
 use crate::exchange::{self, ResponseBody};
 use crate::view::http;
@@ -32,12 +32,10 @@ impl Protocol {
     /// How the component serves requests, if it does. One that can do both is called by the newer.
     #[must_use]
     pub fn of(pre: &InstancePre<CallState>) -> Option<Self> {
-        if HandlerIndices::new(pre).is_ok() {
-            Some(Self::P3)
-        } else if ProxyIndices::new(pre).is_ok() {
-            Some(Self::P2)
-        } else {
-            None
+        match Exported::find(pre) {
+            Exported::P2(_) => Some(Self::P2),
+            Exported::P3(_) => Some(Self::P3),
+            Exported::None => None,
         }
     }
 }
@@ -92,18 +90,41 @@ pub async fn serve(
     request: Request<WasiBody>,
 ) -> Result<Response<ResponseBody>, CallError> {
     let method = request.method().clone();
-    let (run, response) = service.begin(context, account, Serve { request }).await?;
+    let (run, response) = service.begin(context, account, Serve { request, exported: None }).await?;
     exchange::respond(run, response, &method, service.name()).await
 }
 
 /// The call of a component with a request.
-pub struct Serve {
+struct Serve {
     /// As [`incoming`] made it.
-    pub request: Request<WasiBody>,
+    request: Request<WasiBody>,
+    exported: Option<Arc<Exported>>,
+}
+
+/// The export that takes requests: where it lies is found once for each version of a component.
+enum Exported {
+    P2(ProxyIndices),
+    P3(HandlerIndices),
+    None,
+}
+
+impl Exported {
+    /// The newer of the two that `pre` has.
+    fn find(pre: &InstancePre<CallState>) -> Self {
+        if let Ok(indices) = HandlerIndices::new(pre) {
+            return Self::P3(indices);
+        }
+        ProxyIndices::new(pre).map_or(Self::None, Self::P2)
+    }
 }
 
 impl Invocation for Serve {
     type Output = Response<WasiBody>;
+
+    fn prepare(&mut self, version: &Version) -> Result<(), CallError> {
+        self.exported = Some(version.resolved(Exported::find));
+        Ok(())
+    }
 
     async fn run(
         self,
@@ -111,7 +132,8 @@ impl Invocation for Serve {
         instance: Instance,
         reply: Reply<Response<WasiBody>>,
     ) -> wasmtime::Result<()> {
-        match store.with(|mut access| Bound::new(access.as_context_mut(), &instance))? {
+        let exported = self.exported.as_deref().unwrap_or(&Exported::None);
+        match store.with(|mut access| Bound::new(access.as_context_mut(), &instance, exported))? {
             Bound::P2(proxy) => serve_p2(&proxy, store, self.request, reply).await,
             Bound::P3(handler) => serve_p3(&handler, store, self.request, reply).await,
         }
@@ -125,14 +147,15 @@ enum Bound {
 }
 
 impl Bound {
-    fn new(mut store: wasmtime::StoreContextMut<'_, CallState>, instance: &Instance) -> wasmtime::Result<Self> {
-        let pre = instance.instance_pre(&store);
-        if let Ok(indices) = HandlerIndices::new(&pre) {
-            return Ok(Self::P3(indices.load(&mut store, instance)?));
-        }
-        match ProxyIndices::new(&pre) {
-            Ok(indices) => Ok(Self::P2(indices.load(&mut store, instance)?)),
-            Err(_) => Err(CallError::Invalid(
+    fn new(
+        mut store: wasmtime::StoreContextMut<'_, CallState>,
+        instance: &Instance,
+        exported: &Exported,
+    ) -> wasmtime::Result<Self> {
+        match exported {
+            Exported::P2(indices) => Ok(Self::P2(indices.load(&mut store, instance)?)),
+            Exported::P3(indices) => Ok(Self::P3(indices.load(&mut store, instance)?)),
+            Exported::None => Err(CallError::Invalid(
                 "the component serves no requests: it exports neither `wasi:http/handler` nor \
                  `wasi:http/incoming-handler`"
                     .to_owned(),
@@ -183,9 +206,8 @@ async fn serve_p3(
         })?,
         Err(code) => failed(&code),
     };
-    reply.send(response);
     // The guest goes on to write the body.
-    poll_fn(|context| store.poll_no_interesting_tasks(context)).await;
+    reply.send(response);
     Ok(())
 }
 

@@ -30,5 +30,5 @@ pub use capability::{Client, Types};
 pub use client::{ClientError, Settings};
 
 pub use exchange::{BodyError, ResponseBody};
-pub use handler::{Protocol, Serve, incoming, serve};
+pub use handler::{Protocol, incoming, serve};
 pub use resolve::{Resolver, SystemResolver};

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::ParseError,
+    Layer, Registry,
+    filter::{ParseError, Targets},
     fmt::{self, format::FmtSpan},
     layer::SubscriberExt as _,
     util::{SubscriberInitExt as _, TryInitError},
@@ -89,13 +89,13 @@ pub fn init(settings: &LogSettings) -> Result<Ring, LogError> {
     Ok(ring)
 }
 
-fn filter(settings: &LogSettings) -> Result<EnvFilter, LogError> {
+fn filter(settings: &LogSettings) -> Result<Targets, LogError> {
     let set = std::env::var(VARIABLE).ok().filter(|set| !set.is_empty());
     let mut filter = settings.filter.clone().or(set).unwrap_or_else(|| DEFAULT.to_owned());
     if settings.spans == Spans::All {
         filter.push_str(",witan_capability=trace");
     }
-    EnvFilter::try_new(&filter).map_err(|source| LogError::Filter { filter, source })
+    filter.parse().map_err(|source| LogError::Filter { filter, source })
 }
 
 fn stderr(settings: &LogSettings) -> Box<dyn Layer<Registry> + Send + Sync> {

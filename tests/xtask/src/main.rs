@@ -1,9 +1,11 @@
 //! Tasks of the project, run as `cargo xtask <task>`. Each task is a module.
 
+mod bench;
 mod build;
 mod generate;
 mod test;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -15,6 +17,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures what the kernel costs, and saves the table to `tests/bench/RESULTS.md`.
+    Bench(bench::Arguments),
     /// Builds the components and the programs that tests run.
     Build(build::Arguments),
     /// Runs all tests, after building what they need.
@@ -25,8 +29,17 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Build(arguments) => build::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Generate => generate::run(),
     }
+}
+
+/// Runs `command`, which is to succeed.
+fn succeed(command: &mut std::process::Command) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run `{program}`"))?;
+    anyhow::ensure!(status.success(), "`{command:?}` failed: {status}");
+    Ok(())
 }

@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use witan_build::{Checkout, Progress, Workspace};
+
+use crate::succeed;
 
 /// Which tests to run.
 #[derive(clap::Args)]
@@ -20,18 +22,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         checkout.build(workspace, &Progress::stderr())?;
     }
     let root = checkout.root();
-    cargo(Command::new("cargo").arg("test").arg("--workspace").args(&arguments.arguments).current_dir(root))?;
+    succeed(Command::new("cargo").arg("test").arg("--workspace").args(&arguments.arguments).current_dir(root))?;
     if arguments.arguments.is_empty() {
         let guests = checkout.target_folder()?;
-        cargo(Command::new("cargo").arg("test").current_dir(root.join("components")).env("CARGO_TARGET_DIR", guests))?;
-    }
-    Ok(())
-}
-
-fn cargo(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().context("cannot run `cargo`; install Rust with rustup")?;
-    if !status.success() {
-        bail!("`{command:?}` failed: {status}");
+        succeed(Command::new("cargo").arg("test").current_dir(root.join("components")).env("CARGO_TARGET_DIR", guests))?;
     }
     Ok(())
 }

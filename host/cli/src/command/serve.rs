@@ -18,11 +18,11 @@ use witan_api::{Hosts, Settings};
 use witan_capability::{CallContext, CallError};
 use witan_engine::{Engine, Service};
 use witan_http::{Protocol, ResponseBody};
-use witan_system::Limits;
+use witan_system::{Limits, Reuse};
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::LogSettings;
 
-use crate::{Global, flags::Flags, foreign::Ready, host::Mode, output};
+use crate::{Global, flags::Flags, foreign::Ready, output};
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,19 +33,33 @@ pub(crate) struct Arguments {
     /// Where to listen: an address of this machine alone, since there is no authentication. Port 0 chooses one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Whether an instance answers one request, several one after another, or several at once.
+    #[arg(long, value_name = "fresh|serial|concurrent", default_value = "fresh", value_parser = reuse)]
+    reuse: Reuse,
     #[command(flatten)]
     flags: Flags,
 }
 
 const EXAMPLES: &str =
-    "Each request runs in a fresh store; `--memory`, `--cpu` and `--deadline` hold for each. Requests
-must name this machine in `Host`, and pages of other origins are refused. The first line on
-standard output says where it listens. Ctrl-C or SIGTERM lets requests under way finish.
+    "Each request runs in a fresh instance, unless `--reuse` says otherwise: what one request leaves in
+the memory of an instance, the next one in it sees. `--memory`, `--cpu` and `--deadline` hold for
+each request. Requests must name this machine in `Host`, and pages of other origins are refused. The
+first line on standard output says where it listens. Ctrl-C or SIGTERM lets requests under way finish.
 
 Examples:
   witan serve hello.wasm
   witan serve shop.wasm --listen 127.0.0.1:9000 --keyvalue --http https://api.example.com
   witan serve site.wasm --dir public::/public --deadline 10s";
+
+/// A value of `--reuse`.
+fn reuse(text: &str) -> Result<Reuse, String> {
+    match text {
+        "fresh" => Ok(Reuse::Fresh),
+        "serial" => Ok(Reuse::Serial),
+        "concurrent" => Ok(Reuse::Concurrent),
+        other => Err(format!("`{other}` is none of `fresh`, `serial` and `concurrent`")),
+    }
+}
 
 /// How long to wait before accepting again, where accepting failed: most likely for want of file handles.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
@@ -53,7 +67,7 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     witan_telemetry::init(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
     let listener = witan_api::bind(arguments.listen).await?;
-    let ready = Ready::file(&arguments.file, &arguments.flags, Mode::Enforce).await?;
+    let ready = Ready::reusing(&arguments.file, &arguments.flags, arguments.reuse).await?;
     let loaded = ready.loaded()?;
     if Protocol::of(loaded.service.current().pre()).is_none() {
         bail!(

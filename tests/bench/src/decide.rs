@@ -1,0 +1,69 @@
+//! How long one decision takes.
+
+use std::{
+    hint::black_box,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use witan_capability::{Action, CallContext, Component, HostFunction, Policy as _, Request, Resource};
+use witan_policy::{DecisionLog, GrantPolicy};
+use witan_system::System;
+
+use crate::{
+    Setting,
+    rounds::time,
+    table::{Figure, Row},
+};
+
+/// Decisions of a kind, of which the slowest hundredth is left out.
+const DECISIONS: usize = 20_000;
+
+/// Grants that a request is held against.
+const GRANTS: usize = 50;
+
+pub(crate) fn measure(_: &Setting) -> anyhow::Result<Vec<Row>> {
+    let state = tempfile::tempdir()?;
+    let policy = GrantPolicy::new(DecisionLog::to_file(&state.path().join("decisions.jsonl"))?);
+    let component = component()?;
+    let decide = |name: &str, action: Action, resource: Resource<'_>, bar_us: f64| {
+        let context = CallContext::local();
+        let function = HostFunction::new("wasi:http/outgoing-handler@0.2.6", "handle");
+        let request = Request { context: &context, component: &component, function, action, resource };
+        let mut times: Vec<_> = (0..DECISIONS).map(|_| once(&policy, &request)).collect();
+        times.sort_unstable();
+        let at = |hundredth: usize| times.get(DECISIONS * hundredth / 100).copied().unwrap_or_default();
+        Row {
+            measure: format!("decision: {name}"),
+            value: format!("median {}", time(at(50))),
+            floor: String::new(),
+            figure: Figure::AtMost { value: at(99).as_secs_f64() * 1e6, bar: bar_us, aim: None, unit: " µs p99" },
+        }
+    };
+    let file = Resource::Path { guest: "/docs/a/b.md", host: Some(Path::new("docs")) };
+    let url = |path| Resource::Url { method: "GET", scheme: "https", host: "api49.example.com", port: 443, path };
+    Ok(vec![
+        decide("a file read, asked again and again (there is no cache: decision 0013)", Action::FileRead, file, 1.0),
+        decide("a request that the last of 50 grants allows, logged", Action::HttpSend, url("/v1/things/7"), 10.0),
+        decide("a request that 50 grants deny, explained and logged", Action::HttpSend, url("/v2"), 10.0),
+    ])
+}
+
+fn component() -> anyhow::Result<Component> {
+    let grants: String =
+        (0..GRANTS).map(|n| format!("{{ host = \"api{n}.example.com\", path-prefix = \"/v1\" }},\n")).collect();
+    let text = format!(
+        "schema = 1\n[components.a]\nsource = \"a.wasm\"\n[components.a.grants]\nhttp = [\n{grants}]\n\
+         filesystem = [{{ path = \"docs\", guest = \"/docs\" }}]\n"
+    );
+    let system = System::parse(&text, Path::new("system.toml"))?;
+    let grants = system.components.into_values().next().map(|component| component.grants).unwrap_or_default();
+    Ok(Component { name: "a".into(), digest: [0; 32], grants: Arc::new(grants) })
+}
+
+fn once(policy: &GrantPolicy, request: &Request<'_>) -> Duration {
+    let started = Instant::now();
+    black_box(policy.decide(black_box(request)));
+    started.elapsed()
+}

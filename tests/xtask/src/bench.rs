@@ -1,0 +1,39 @@
+//! `cargo xtask bench`: what the kernel costs.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+use witan_build::{Checkout, Progress, Workspace};
+
+use crate::succeed;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Given to the benchmarks, such as `--only calls` or `--json`.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// Builds the guests and the product, then measures.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask` inside one")?;
+    for workspace in [Workspace::Components, Workspace::Programs] {
+        checkout.build(workspace, &Progress::stderr())?;
+    }
+    let root = checkout.root();
+    // Together, so that both have the same dependencies, with the same features.
+    let build = ["build", "--release", "--package", "witan", "--package", "witan-bench"];
+    succeed(Command::new("cargo").args(build).current_dir(root))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    let built = std::path::absolute(target)?.join("release");
+    // A guest that traps would otherwise be looked up in the debug information of the host.
+    succeed(
+        Command::new(built.join("witan-bench"))
+            .arg("--witan")
+            .arg(built.join("witan"))
+            .args(&arguments.arguments)
+            .env("RUST_BACKTRACE", "0")
+            .current_dir(root),
+    )
+}
