@@ -2,6 +2,7 @@
 
 mod build;
 mod generate;
+mod policy;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,8 @@ enum Task {
     Test(test::Arguments),
     /// Writes the synchronous twins and the typed forwarders that follow from `wit/`, and the schema of `system.toml`.
     Generate,
+    /// Checks licences, versions and sources of all dependencies.
+    Policy,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -28,5 +31,6 @@ fn main() -> anyhow::Result<()> {
         Task::Build(arguments) => build::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Generate => generate::run(),
+        Task::Policy => policy::run(),
     }
 }
