@@ -3,6 +3,7 @@
 mod build;
 mod generate;
 mod policy;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ enum Task {
     Generate,
     /// Checks licences, versions and sources of all dependencies.
     Policy,
+    /// Runs for minutes what ordinary tests bound: random inputs, hot swap under load, attacks.
+    Soak(soak::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -32,5 +35,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Generate => generate::run(),
         Task::Policy => policy::run(),
+        Task::Soak(arguments) => soak::run(&arguments),
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use witan_rounds::rounds;
 
 use crate::up::{self, Up, built};
 
@@ -131,8 +132,8 @@ fn swap(up: &Up, version: char) {
 fn under_load_no_call_is_lost_while_versions_replace_each_other() {
     let up = Up::start(SYSTEM, &version(b'1', b'f'));
     let told = Load::during(&up, || {
-        for version in ['2', '1', '2', '1'] {
-            swap(&up, version);
+        for _ in rounds("versions replace each other", 2) {
+            ['2', '1'].into_iter().for_each(|version| swap(&up, version));
         }
     });
     assert_eq!(told.keys().collect::<String>(), "12");
@@ -149,7 +150,7 @@ fn under_load_a_version_that_cannot_serve_is_not_taken() {
     ];
     let told = Load::during(&up, || {
         let first = up.digest();
-        for (what, bytes, why) in &bad {
+        for (what, bytes, why) in rounds("what cannot serve is not taken", 1).flat_map(|_| &bad) {
             let logged = up.logged();
             up.replace(bytes);
             up.until_logged(logged, "the former one goes on");
