@@ -152,6 +152,7 @@ struct Up {
     current: Arc<RwLock<Arc<Running>>>,
     tasks: Tasks,
     api: Api,
+    metrics: Arc<Metrics>,
     token: Token,
 }
 
@@ -204,12 +205,12 @@ impl Up {
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
             host: Arc::new(Status(current.clone())),
-            metrics,
+            metrics: metrics.clone(),
             logs,
             token: token.clone(),
         });
-        api.replace_mounts(mount::mounts(&host.engine, &running)?);
-        Ok(Self { host, current, tasks, api, token })
+        api.replace_mounts(mount::mounts(&host.engine, &running, &metrics)?);
+        Ok(Self { host, current, tasks, api, metrics, token })
     }
 
     /// Loads the system again whenever it is asked to: by SIGHUP and by a change of the files that `watch` watches.
@@ -239,7 +240,7 @@ impl Up {
         // To compile keeps a thread busy, which must not be one that serves calls.
         let load = tokio::task::spawn_blocking(move || Handle::current().block_on(host.load(system)));
         let running = Arc::new(load.await.context("the load of the system was broken off")??);
-        let mounts = mount::mounts(&self.host.engine, &running)?;
+        let mounts = mount::mounts(&self.host.engine, &running, &self.metrics)?;
         self.api.replace_mounts(mounts);
         self.api.replace_roots(running.system.host.roots.clone());
         self.tasks.replace(host::handlers(&running), running.system.limits.clone());

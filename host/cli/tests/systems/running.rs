@@ -67,6 +67,20 @@ fn a_running_host_says_how_it_is_and_stops_when_it_is_told_to() {
 }
 
 #[test]
+fn a_limit_that_ends_a_request_of_a_mount_is_counted() {
+    let up = Up::start(&SYSTEM.replace("[[mounts]]", "limits.handles = 1\n[[mounts]]"), &built("hello-p3"));
+    let counted = || {
+        let metrics = up.get("/metrics").body;
+        let line = metrics.lines().find(|line| line.starts_with("witan_limits_exceeded_total{limit=\"handles\"}"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or_else(|| panic!("{metrics}"))
+    };
+    assert_eq!(counted(), 0);
+    let answer = up.get("/site");
+    assert_eq!((answer.status, &answer.json()["error"]["limit"]), (422, &"handles".into()), "{}", answer.body);
+    assert_eq!(counted(), 1);
+}
+
+#[test]
 fn logs_are_followed_until_the_reader_has_enough_of_it() {
     let up = up();
     up.replace(b"no component");
