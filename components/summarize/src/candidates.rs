@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::document::Document;
 use crate::language::Language;
 use crate::sentences::sentences;
-use crate::words::{count, is_mostly_paired, terms};
+use crate::words::{count, is_mostly_paired, terms, unwrap_lines};
 
 /// The most sentences that are compared with each other. It bounds memory and time, whatever the input.
 pub const MOST_SENTENCES: usize = 20_000;
@@ -52,36 +52,62 @@ struct Place {
     range: Range<usize>,
 }
 
+impl Place {
+    fn text<'a>(&self, documents: &'a [Document]) -> &'a str {
+        &documents[self.document].text[self.range.clone()]
+    }
+
+    fn sentence(&self, words: usize, terms: Vec<(usize, f64)>) -> Sentence {
+        Sentence { document: self.document, block: self.block, range: self.range.clone(), words, terms }
+    }
+}
+
 /// The candidates of `documents`: sentences that say something by themselves, or all sentences where none does.
 /// Where there are more than `most`, they are taken at even distances.
 #[must_use]
 pub fn collect(documents: &[Document], language: &Language, most: usize) -> Candidates {
     let places = places(documents, language);
-    let text = |place: &Place| &documents[place.document].text[place.range.clone()];
-    let (fit, unfit): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|place| is_fit(text(place)));
-    let mut candidates =
-        Candidates { words: fit.iter().chain(&unfit).map(|place| count(text(place))).sum(), ..Candidates::default() };
+    let (fit, unfit): (Vec<Place>, Vec<Place>) = places.into_iter().partition(|place| is_fit(place.text(documents)));
+    let words = fit.iter().chain(&unfit).map(|place| count(place.text(documents))).sum();
+    let mut candidates = Candidates { words, ..Candidates::default() };
     let places = if fit.is_empty() { unfit } else { fit };
     candidates.found = places.len();
-    candidates.add(documents, language, spread(places, most));
+    let places: Vec<Place> = spread(places, most).collect();
+    candidates.add(documents, language, &places);
+    if candidates.sentences.is_empty() {
+        candidates.add_without_terms(documents, &places);
+    }
     candidates
 }
 
 impl Candidates {
     /// Adds the sentences at `places`, each wording once: a repeated one would support itself.
-    fn add(&mut self, documents: &[Document], language: &Language, places: impl Iterator<Item = Place>) {
+    fn add(&mut self, documents: &[Document], language: &Language, places: &[Place]) {
         let mut numbers = BTreeMap::new();
         let mut known = BTreeSet::new();
-        for Place { document, block, range } in places {
-            let text = &documents[document].text[range.clone()];
+        for place in places {
+            let text = place.text(documents);
             let words = terms(text, language);
             if words.is_empty() || !known.insert(words.clone()) {
                 continue;
             }
             let terms = counted(words, &mut numbers);
-            self.sentences.push(Sentence { document, block, range, words: count(text), terms });
+            self.sentences.push(place.sentence(count(text), terms));
         }
         self.vocabulary = numbers.len();
+    }
+
+    /// Adds the sentences at `places` that have words, each wording once. Where all their words are such that mean
+    /// little, nothing tells one from another but their order.
+    fn add_without_terms(&mut self, documents: &[Document], places: &[Place]) {
+        let mut known = BTreeSet::new();
+        for place in places {
+            let text = place.text(documents);
+            let words = count(text);
+            if words > 0 && known.insert(unwrap_lines(text).to_lowercase()) {
+                self.sentences.push(place.sentence(words, Vec::new()));
+            }
+        }
     }
 }
 
@@ -152,6 +178,13 @@ mod tests {
     fn where_nothing_is_fit_all_is() {
         assert_eq!(texts("Bridges. Rivers:"), ["Bridges.", "Rivers:"]);
         assert!(texts(" \n ").is_empty());
+    }
+
+    #[test]
+    fn where_no_word_means_much_the_sentences_are_taken_in_their_order() {
+        let text = "To be, or not to be. And so it was with us. It was not so for them. To be, or not to be.";
+        assert_eq!(texts(text), ["To be, or not to be.", "And so it was with us.", "It was not so for them."]);
+        assert!(texts("— … 🙂").is_empty());
     }
 
     #[test]

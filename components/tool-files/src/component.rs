@@ -199,6 +199,8 @@ async fn read_start(roots: &Roots, path: &str) -> Result<Vec<u8>, Error> {
     files::read(&file, 0, size.min(MOST_SEARCHED)).await.map_err(|code| failed(path, &code))
 }
 
+/// Replaces in place, so that who reads meanwhile may see a part. A new file in the old one's place would be whole at
+/// once, but WASI has no file modes: a private file would become readable by others, and a program would no longer run.
 async fn write(arguments: arguments::Write) -> Result<Written, Error> {
     let path = normalise(&arguments.path)?;
     let data = arguments.data()?;

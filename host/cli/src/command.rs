@@ -15,6 +15,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
+use witan_telemetry::LogSettings;
 
 use crate::Global;
 
@@ -59,6 +60,11 @@ pub(crate) enum Command {
 
 /// Runs `command`.
 pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
+    // What serves sets up its own; of the rest, standard error belongs to the component or to what the command says.
+    if !matches!(command, Command::Up(_) | Command::Serve(_)) {
+        let quiet = LogSettings { filter: global.log.clone(), quiet: true, ..LogSettings::default() };
+        witan_telemetry::init(&quiet)?;
+    }
     match command {
         Command::Task(arguments) => task::run(*arguments, global).await,
         Command::Up(arguments) => up::run(arguments, global).await,

@@ -43,7 +43,8 @@ pub(crate) struct Global {
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true)]
     json: bool,
-    /// What to log to standard error: a level, or a filter such as `warn,witan_engine=debug`.
+    /// What to log to standard error: a level, or a filter such as `warn,witan_engine=debug`. Without it, what
+    /// serves logs `info` and the rest warnings alone.
     #[arg(long, global = true, value_name = "FILTER", env = "WITAN_LOG")]
     log: Option<String>,
 }

@@ -7,24 +7,26 @@ use http::{Request, Response, uri::Scheme};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::Error;
 use witan_api::{BodyError, Mount, MountFuture, Mounts, RequestBody, error_response};
-use witan_capability::{CallContext, Limits};
+use witan_capability::{Account, CallContext, CallError, Limits};
 use witan_engine::{Engine, Service};
 use witan_loader::Running;
 use witan_tasks::TaskError;
+use witan_telemetry::Metrics;
 
 /// A component behind a path.
 struct ComponentMount {
     engine: Arc<Engine>,
     service: Arc<Service>,
     limits: Limits,
+    metrics: Arc<Metrics>,
 }
 
-/// The mounts of `running`.
-pub(crate) fn mounts(engine: &Arc<Engine>, running: &Running) -> anyhow::Result<Mounts> {
+/// The mounts of `running`, which count in `metrics` what limits end.
+pub(crate) fn mounts(engine: &Arc<Engine>, running: &Running, metrics: &Arc<Metrics>) -> anyhow::Result<Mounts> {
     let all = running.system.mounts.iter().filter_map(|mount| {
         let service = running.component(&mount.component)?.service.clone();
         let limits = running.system.components.get(&mount.component)?.limits.call.clone();
-        let component = ComponentMount { engine: engine.clone(), service, limits };
+        let component = ComponentMount { engine: engine.clone(), service, limits, metrics: metrics.clone() };
         Some((mount.path.clone(), Arc::new(component) as Arc<dyn Mount>))
     });
     Ok(Mounts::new(all)?)
@@ -49,8 +51,29 @@ impl ComponentMount {
     {
         let request = witan_http::incoming(request, Scheme::HTTP)?;
         let account = self.engine.open_account(self.limits.clone());
+        let tree = Tree { account: account.clone(), metrics: self.metrics.clone() };
         let response = witan_http::serve(&self.service, &CallContext::local(), &account, request).await?;
-        Ok(response.map(Body::new))
+        Ok(response.map(|body| {
+            // The tree goes on as long as the body does.
+            Body::new(body.map_frame(move |frame| {
+                let _tree = &tree;
+                frame
+            }))
+        }))
+    }
+}
+
+/// The call tree of one request. When it is dropped, a limit that has ended it is counted.
+struct Tree {
+    account: Arc<Account>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some(CallError::Limit(exceeded)) = self.account.ended() {
+            self.metrics.limit_exceeded(exceeded.limit);
+        }
     }
 }
 

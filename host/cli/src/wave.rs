@@ -1,8 +1,11 @@
 //! Values as people write them on the command line: WAVE, the text form of component values.
 
+mod types;
+
+pub(crate) use types::Resources;
 use wasmtime::component::{
     Type, Val,
-    wasm_wave::{parser::ParserError, untyped::UntypedFuncCall, wasm::DisplayType},
+    wasm_wave::{parser::ParserError, untyped::UntypedFuncCall},
 };
 
 /// Why the arguments of a call cannot be read.
@@ -63,9 +66,9 @@ fn hint(expected: &str) -> &'static str {
     }
 }
 
-/// A type as WIT writes it; what has no text (streams, futures, resources) is called a handle.
-pub(crate) fn type_name(ty: &Type) -> String {
-    DisplayType(ty).to_string().replace("<<UNSUPPORTED>>", "handle")
+/// A type as WIT writes it, whose values have a text: it is and has no handle.
+fn type_name(ty: &Type) -> String {
+    Resources::default().write(ty)
 }
 
 /// The arguments for `parameters`, from one text for each, or from one text for all with commas between them.

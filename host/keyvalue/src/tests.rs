@@ -1,3 +1,5 @@
+//! The store as a component sees it: what stays, who sees it, how much there may be, and what is refused.
+
 use witan_capability::{
     Account, Action, Call, CallContext, CallError, Component, Decision, DecisionId, Denial, Kernel, Limits, Policy,
     Privacy, Request,

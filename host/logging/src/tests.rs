@@ -1,3 +1,5 @@
+//! Lines as a component writes them: where they go, how they are bounded, and what a flood or a refusal comes to.
+
 use std::io::Write;
 
 use tracing_subscriber::fmt::MakeWriter;

@@ -171,7 +171,7 @@ pub(crate) struct ComponentLimits {
     pub(crate) cpu: Option<Time>,
     /// Time on the clock until the answer. Default: that of `[limits]`.
     pub(crate) deadline: Option<Time>,
-    /// How deep calls may nest from here. Default: that of `[limits]`.
+    /// Calls that lie above one another when it calls on, counted from the outermost. Default: that of `[limits]`.
     pub(crate) depth: Option<u16>,
     /// Handles that are open at once. Default: that of `[limits]`.
     pub(crate) handles: Option<u32>,

@@ -79,11 +79,17 @@ struct Shared {
     settings: Settings,
     open_account: OpenAccount,
     observer: Observer,
-    handlers: RwLock<Handlers>,
+    serving: RwLock<Serving>,
     kept: Mutex<Kept>,
     places: Semaphore,
     draining: AtomicBool,
     changed: watch::Sender<()>,
+}
+
+/// What a reload replaces.
+struct Serving {
+    handlers: Handlers,
+    limits: Limits,
 }
 
 /// A place among the unfinished, given back when it is dropped.
@@ -105,25 +111,26 @@ impl Tasks {
     pub fn new(settings: Settings, handlers: Handlers, open_account: OpenAccount, observer: Observer) -> Self {
         Self(Arc::new(Shared {
             places: Semaphore::new(settings.concurrency.min(Semaphore::MAX_PERMITS)),
+            serving: RwLock::new(Serving { handlers, limits: settings.limits.clone() }),
             settings,
             open_account,
             observer,
-            handlers: RwLock::new(handlers),
             kept: Mutex::default(),
             draining: AtomicBool::new(false),
             changed: watch::Sender::new(()),
         }))
     }
 
-    /// Serves intents by `handlers` from now on. Tasks that were accepted keep the handler they have.
-    pub fn replace_handlers(&self, handlers: Handlers) {
-        *self.0.handlers.write() = handlers;
+    /// Serves intents by `handlers`, each task within `limits`, from now on. Tasks that were accepted keep what they
+    /// have.
+    pub fn replace(&self, handlers: Handlers, limits: Limits) {
+        *self.0.serving.write() = Serving { handlers, limits };
     }
 
     /// The intents that are served.
     #[must_use]
     pub fn intents(&self) -> Vec<String> {
-        self.0.handlers.read().keys().cloned().collect()
+        self.0.serving.read().handlers.keys().cloned().collect()
     }
 
     /// Accepts a task, and runs it as soon as there is a place.
@@ -132,17 +139,18 @@ impl Tasks {
     /// When the request is at fault, its intent is not served, a path may not be named, or too many tasks wait.
     pub async fn submit(&self, request: TaskRequest, edge: &Edge) -> Result<Task, TaskError> {
         request.check()?;
-        let handler = self.handler(&request.intent)?;
+        let (handler, allowed) = self.handler(&request.intent)?;
         let place = self.place(request.bytes())?;
         let (parameters, budget) = (request.parameters()?, request.budget_micros()?);
         let (input, files) = resolve(request.input, edge.paths.clone()).await?;
         let id = Uuid::now_v7();
-        let limits = limits(&self.0.settings.limits, request.deadline_ms);
+        let limits = limits(&allowed, request.deadline_ms);
         let context = context(&edge.context.for_task(id, files), &limits, request.privacy, budget);
         let work = Work { intent: request.intent.clone(), input, parameters };
         let task = Task::new(id, request.intent, request.metadata, (self.0.open_account)(limits));
         self.0.kept.lock().insert(task.clone());
-        let run = Run { tasks: self.clone(), task: task.clone(), handler, context, deadline_ms: request.deadline_ms };
+        let deadline_ms = request.deadline_ms.filter(|deadline| Duration::from_millis(*deadline) < allowed.deadline);
+        let run = Run { tasks: self.clone(), task: task.clone(), handler, context, deadline_ms };
         tokio::spawn(run.carry_out(work, place));
         Ok(task)
     }
@@ -194,9 +202,11 @@ impl Tasks {
         }
     }
 
-    fn handler(&self, intent: &str) -> Result<Arc<dyn Handler>, TaskError> {
-        let handlers = self.0.handlers.read();
-        handlers.get(intent).cloned().ok_or_else(|| {
+    /// What serves `intent`, and within which limits.
+    fn handler(&self, intent: &str) -> Result<(Arc<dyn Handler>, Limits), TaskError> {
+        let serving = self.0.serving.read();
+        let handlers = &serving.handlers;
+        handlers.get(intent).map(|handler| (handler.clone(), serving.limits.clone())).ok_or_else(|| {
             let known: Vec<&str> = handlers.keys().map(String::as_str).collect();
             let served =
                 if known.is_empty() { "none is".to_owned() } else { format!("these are: {}", known.join(", ")) };
@@ -260,6 +270,7 @@ struct Run {
     task: Task,
     handler: Arc<dyn Handler>,
     context: CallContext,
+    /// The request's own deadline, where it is the tighter one.
     deadline_ms: Option<u64>,
 }
 
@@ -320,10 +331,7 @@ impl Run {
 
     /// Where the request's own deadline was the tighter one, no setting would help.
     fn blame_deadline(&self, error: TaskError) -> TaskError {
-        let own = self.deadline_ms.filter(|deadline| {
-            error.limit.as_deref() == Some(Limit::Deadline.name())
-                && Duration::from_millis(*deadline) < self.tasks.0.settings.limits.deadline
-        });
+        let own = self.deadline_ms.filter(|_| error.limit.as_deref() == Some(Limit::Deadline.name()));
         match own {
             Some(deadline) => TaskError {
                 message: format!("the task did not end within its `deadline_ms` of {deadline}"),

@@ -16,6 +16,9 @@ use crate::Ring;
 const VARIABLE: &str = "WITAN_LOG";
 /// What is logged where nothing says otherwise.
 const DEFAULT: &str = "info";
+/// The same for a command that speaks for itself: what someone should look at. That a component trapped, the command
+/// says.
+const QUIET: &str = "warn,witan_engine::service=error";
 
 /// How logs are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct LogSettings {
     /// What is logged, as `tracing` directives: `debug`, or `info,witan_http=trace`. None takes it from `WITAN_LOG`, or
     /// else `info`.
     pub filter: Option<String>,
+    /// Whether to log less where neither says what: warnings alone.
+    pub quiet: bool,
     /// For whom.
     pub format: Format,
     /// Whether lines have colour.
@@ -91,7 +96,8 @@ pub fn init(settings: &LogSettings) -> Result<Ring, LogError> {
 
 fn filter(settings: &LogSettings) -> Result<Targets, LogError> {
     let set = std::env::var(VARIABLE).ok().filter(|set| !set.is_empty());
-    let mut filter = settings.filter.clone().or(set).unwrap_or_else(|| DEFAULT.to_owned());
+    let default = if settings.quiet { QUIET } else { DEFAULT };
+    let mut filter = settings.filter.clone().or(set).unwrap_or_else(|| default.to_owned());
     if settings.spans == Spans::All {
         filter.push_str(",witan_capability=trace");
     }

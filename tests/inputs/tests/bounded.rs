@@ -1,4 +1,5 @@
 //! Every body over its corpus, and over a bounded number of inputs that are made from it, the same ones in every run.
+//! `cargo xtask soak` has them go on, with others.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
@@ -53,15 +54,14 @@ fn mutated(random: &mut Rng, corpus: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
 fn run(target: &str, count: usize, words: &[&str], body: fn(&[u8])) {
     let corpus = corpus(target);
     corpus.iter().for_each(|bytes| body(bytes));
-    let mut random = Rng::with_seed(0x5EED);
-    for _ in 0..count {
-        let bytes = mutated(&mut random, &corpus, words);
+    let mut random = witan_rounds::random();
+    for round in witan_rounds::rounds(target, count) {
+        let bytes = match round % 10 {
+            9 => (0..random.usize(0..512)).map(|_| random.u8(..)).collect(),
+            _ => mutated(&mut random, &corpus, words),
+        };
         let told = std::panic::catch_unwind(|| body(&bytes));
-        assert!(told.is_ok(), "`{target}` panics at {:?}", String::from_utf8_lossy(&bytes));
-    }
-    for _ in 0..count / 10 {
-        let bytes: Vec<u8> = (0..random.usize(0..512)).map(|_| random.u8(..)).collect();
-        body(&bytes);
+        assert!(told.is_ok(), "`{target}` panics at {:?}: {bytes:?}", String::from_utf8_lossy(&bytes));
     }
 }
 

@@ -3,6 +3,8 @@
 mod bench;
 mod build;
 mod generate;
+mod policy;
+mod soak;
 mod test;
 
 use anyhow::Context as _;
@@ -25,6 +27,10 @@ enum Task {
     Test(test::Arguments),
     /// Writes the synchronous twins and the typed forwarders that follow from `wit/`, and the schema of `system.toml`.
     Generate,
+    /// Checks licences, versions and sources of all dependencies.
+    Policy,
+    /// Runs for minutes what ordinary tests bound: random inputs, hot swap under load, attacks.
+    Soak(soak::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -33,6 +39,8 @@ fn main() -> anyhow::Result<()> {
         Task::Build(arguments) => build::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Generate => generate::run(),
+        Task::Policy => policy::run(),
+        Task::Soak(arguments) => soak::run(&arguments),
     }
 }
 

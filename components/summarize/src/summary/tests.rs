@@ -1,3 +1,5 @@
+//! Summaries of whole documents: what they hold, in which order, from where, and when there is none.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -32,6 +34,14 @@ fn check(text: &str, code: &str, central: &str, aside: &str) {
         assert_ne!(passage.text, aside);
     }
     assert!(summary.passages.iter().any(|passage| passage.text.contains(central)), "{summary:?}");
+}
+
+#[test]
+fn a_text_of_little_words_alone_is_summarized_by_its_first_sentences() {
+    let documents = [plain("text", "To be, or not to be. And so it was with us. It was not so for them.")];
+    let summary = summarize(&documents, &options(&[("sentences", 2)])).unwrap();
+    assert_eq!(summary.text(), "To be, or not to be. And so it was with us.");
+    assert!(summary.passages.iter().all(|passage| passage.weight == 1.0), "{summary:?}");
 }
 
 #[test]

@@ -13,7 +13,14 @@ use witan_engine::{Invocation, Reply};
 use witan_loader::Loaded;
 use witan_tasks::TaskError;
 
-use crate::{Global, flags::Flags, foreign::Ready, host::Mode, output, wave};
+use crate::{
+    Global,
+    flags::Flags,
+    foreign::Ready,
+    host::Mode,
+    output,
+    wave::{self, Resources},
+};
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -98,16 +105,16 @@ impl Answer {
 pub(crate) async fn perform(arguments: Arguments, global: &Global, mode: Mode) -> anyhow::Result<(Ready, Answer)> {
     let ready = Ready::named(&arguments.component, &arguments.flags, global, mode).await?;
     let loaded = ready.loaded()?;
-    let functions = functions(loaded);
+    let functions = Functions::of(loaded);
     let Some(wanted) = &arguments.function else {
-        return Ok((ready, Answer::Functions(functions.iter().map(Function::signature).collect())));
+        return Ok((ready, Answer::Functions(functions.signatures(|_| true))));
     };
-    let function = find(&functions, wanted)?;
+    let function = functions.find(wanted)?;
     let parameters: Vec<(String, Type)> = function.ty.params().map(|(name, ty)| (name.to_owned(), ty)).collect();
     let results: Vec<Type> = function.ty.results().collect();
     let values = wave::arguments(&parameters, &arguments.values)
         .and_then(|values| wave::check_results(&results).map(|()| values))
-        .with_context(|| format!("cannot call `{}`", function.signature()))?;
+        .with_context(|| format!("cannot call `{}`", functions.signature(function)))?;
     let call = Call {
         interface: function.interface.clone(),
         function: function.name.clone(),
@@ -147,14 +154,6 @@ impl Function {
         }
     }
 
-    fn signature(&self) -> String {
-        let parameters: Vec<_> =
-            self.ty.params().map(|(name, ty)| format!("{name}: {}", wave::type_name(&ty))).collect();
-        let result: String = self.ty.results().map(|ty| format!(" -> {}", wave::type_name(&ty))).collect();
-        let prefix = if self.ty.async_() { "async func" } else { "func" };
-        format!("{}: {prefix}({}){result}", self.path(), parameters.join(", "))
-    }
-
     /// Whether a person who writes `text` may mean this function.
     fn is(&self, text: &str) -> bool {
         match (text.split_once('#'), &self.interface) {
@@ -167,42 +166,64 @@ impl Function {
     }
 }
 
-/// What `loaded` exports. Methods of resources are left out: they need a handle, which has no text.
-fn functions(loaded: &Loaded) -> Vec<Function> {
-    let version = loaded.service.current();
-    let component = version.pre().component();
-    let mut functions = Vec::new();
-    for (name, item) in component.component_type().exports(component.engine()) {
-        match item.ty {
-            ComponentItem::ComponentFunc(ty) => functions.push(Function { interface: None, name: name.to_owned(), ty }),
-            ComponentItem::ComponentInstance(instance) => {
-                for (function, item) in instance.exports(component.engine()) {
-                    if let ComponentItem::ComponentFunc(ty) = item.ty
-                        && !function.starts_with('[')
-                    {
-                        functions.push(Function { interface: Some(name.to_owned()), name: function.to_owned(), ty });
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    functions
+/// The functions that a component exports.
+struct Functions {
+    all: Vec<Function>,
+    resources: Resources,
 }
 
-fn find<'a>(functions: &'a [Function], wanted: &str) -> anyhow::Result<&'a Function> {
-    let list = |functions: &[&Function]| {
-        let lines: Vec<String> = functions.iter().map(|function| format!("\n  {}", function.signature())).collect();
-        if lines.is_empty() { " none".to_owned() } else { lines.concat() }
-    };
-    let fitting: Vec<&Function> = functions.iter().filter(|function| function.is(wanted)).collect();
-    match fitting.as_slice() {
-        [function] => Ok(function),
-        [] => anyhow::bail!(
-            "there is no function `{wanted}`; the functions are:{}",
-            list(&functions.iter().collect::<Vec<_>>())
-        ),
-        several => anyhow::bail!("`{wanted}` may be any of these; write it in full:{}", list(several)),
+impl Functions {
+    /// What `loaded` exports. Methods of resources are left out: they need a handle, which has no text.
+    fn of(loaded: &Loaded) -> Self {
+        let version = loaded.service.current();
+        let component = version.pre().component();
+        let (ty, engine) = (component.component_type(), component.engine());
+        let mut all = Vec::new();
+        for (name, item) in ty.exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(ty) => all.push(Function { interface: None, name: name.to_owned(), ty }),
+                ComponentItem::ComponentInstance(instance) => {
+                    for (function, item) in instance.exports(engine) {
+                        if let ComponentItem::ComponentFunc(ty) = item.ty
+                            && !function.starts_with('[')
+                        {
+                            all.push(Function { interface: Some(name.to_owned()), name: function.to_owned(), ty });
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Self { all, resources: Resources::of(&ty, engine) }
+    }
+
+    /// `function` as WIT writes it.
+    fn signature(&self, function: &Function) -> String {
+        let write = |ty: &Type| self.resources.write(ty);
+        let parameters: Vec<_> = function.ty.params().map(|(name, ty)| format!("{name}: {}", write(&ty))).collect();
+        let result: String = function.ty.results().map(|ty| format!(" -> {}", write(&ty))).collect();
+        let prefix = if function.ty.async_() { "async func" } else { "func" };
+        format!("{}: {prefix}({}){result}", function.path(), parameters.join(", "))
+    }
+
+    fn signatures(&self, which: impl Fn(&Function) -> bool) -> Vec<String> {
+        self.all.iter().filter(|function| which(function)).map(|function| self.signature(function)).collect()
+    }
+
+    fn find(&self, wanted: &str) -> anyhow::Result<&Function> {
+        let list = |which: &dyn Fn(&Function) -> bool| match self.signatures(which) {
+            none if none.is_empty() => " none".to_owned(),
+            lines => format!("\n  {}", lines.join("\n  ")),
+        };
+        let fits = |function: &Function| function.is(wanted);
+        let mut fitting = self.all.iter().filter(|function| fits(function));
+        match (fitting.next(), fitting.next()) {
+            (Some(function), None) => Ok(function),
+            (None, _) => {
+                anyhow::bail!("there is no function `{wanted}`; the functions are:{}", list(&|_| true))
+            }
+            _ => anyhow::bail!("`{wanted}` may be any of these; write it in full:{}", list(&fits)),
+        }
     }
 }
 

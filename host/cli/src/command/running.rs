@@ -98,21 +98,34 @@ pub(crate) async fn ps(target: &Target, global: &Global) -> anyhow::Result<ExitC
 const POLL: Duration = Duration::from_millis(500);
 
 pub(crate) async fn logs(arguments: &Logs, global: &Global) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        shown = show(arguments, global) => shown,
+        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn show(arguments: &Logs, global: &Global) -> anyhow::Result<ExitCode> {
     let client = arguments.target.client(global)?;
-    let mut list: List<LogRecord> = client.get(&format!("v1/host/logs?limit={}", arguments.lines)).await?;
+    // One line tells where to go on, where none is to be shown.
+    let begin = arguments.lines.max(1);
+    let mut list: List<LogRecord> = client.get(&format!("v1/host/logs?limit={begin}")).await?;
     let mut last = 0;
+    let mut shown = arguments.lines > 0;
     loop {
         for record in &list.data {
             last = record.sequence;
-            print(record, global);
+            if shown {
+                print(record, global);
+            }
         }
+        shown = true;
         if !arguments.follow {
             return Ok(ExitCode::SUCCESS);
         }
         if !list.has_more {
             tokio::time::sleep(POLL).await;
         }
-        list = client.get(&format!("v1/host/logs?after={last}")).await?;
+        list = client.get(&format!("v1/host/logs?after={last}")).await.context("the host can no longer be followed")?;
     }
 }
 
@@ -123,8 +136,7 @@ fn print(record: &LogRecord, global: &Global) {
         }
         return;
     }
-    let fields: String = record.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-    output::line(&format!("{:5} {}{fields}", record.level, record.message));
+    output::line(&record.to_string());
 }
 
 /// How long a host may take to end before `stop` says that it has not.

@@ -167,7 +167,7 @@ async fn follow(task: &Task) -> Arc<Envelope> {
             Happened::Told(Event::Progress { stage, done, total }) => {
                 bar.set_message(format!("{stage} {done}/{total}"))
             }
-            Happened::Told(Event::Notice { text }) => bar.suspend(|| eprintln!("note: {text}")),
+            Happened::Told(Event::Notice { text }) => bar.suspend(|| output::note(&text)),
             _ => {}
         }
         bar.tick();

@@ -14,6 +14,7 @@ use clap::Args;
 use notify::{RecursiveMode, Watcher as _};
 use parking_lot::RwLock;
 use tokio::{
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
@@ -80,6 +81,10 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let system = source::load(global)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?);
     let _owner = own(host.state())?;
+    let (changed, changes) = mpsc::channel(1);
+    let mut watch = Watch { changed: arguments.watch.then_some(changed), watcher: None };
+    // Before the files are read: a change of what was read must not be missed.
+    watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
     let up = Up::new(host, running, &arguments, logs)?;
 
@@ -88,7 +93,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         witan_api::Running { url: format!("http://{address}"), pid: std::process::id(), token: up.token.clone() };
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     announce(&announced.url, &up, global);
-    let reloads = tokio::spawn(up.clone().reload_on_change(arguments.watch));
+    let reloads = tokio::spawn(up.clone().reload_on_change(watch, changes));
     let served = witan_api::serve(listener, up.api.clone(), super::stopped()).await;
     reloads.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
@@ -147,6 +152,7 @@ struct Up {
     current: Arc<RwLock<Arc<Running>>>,
     tasks: Tasks,
     api: Api,
+    metrics: Arc<Metrics>,
     token: Token,
 }
 
@@ -199,26 +205,23 @@ impl Up {
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
             host: Arc::new(Status(current.clone())),
-            metrics,
+            metrics: metrics.clone(),
             logs,
             token: token.clone(),
         });
-        api.replace_mounts(mount::mounts(&host.engine, &running)?);
-        Ok(Self { host, current, tasks, api, token })
+        api.replace_mounts(mount::mounts(&host.engine, &running, &metrics)?);
+        Ok(Self { host, current, tasks, api, metrics, token })
     }
 
-    /// Loads the system again whenever it is asked to: by SIGHUP and, with `watch`, by a change of its files.
-    async fn reload_on_change(self, watch: bool) {
-        let (changed, mut changes) = mpsc::channel(1);
-        let watcher = if watch { watch_files(&self.current.read(), changed.clone()) } else { Ok(None) };
-        let _watcher = watcher.inspect_err(|error| tracing::warn!(%error, "cannot watch the system's files"));
+    /// Loads the system again whenever it is asked to: by SIGHUP and by a change of the files that `watch` watches.
+    async fn reload_on_change(self, mut watch: Watch, mut changes: mpsc::Receiver<()>) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
                 Some(()) = changes.recv() => settle(&mut changes).await,
             }
-            if let Err(error) = self.reload().await {
+            if let Err(error) = self.reload(&mut watch).await {
                 tracing::error!(
                     error = format!("{error:#}"),
                     "the system was not loaded again; the former one goes on"
@@ -228,13 +231,19 @@ impl Up {
     }
 
     /// Loads the system beside the one that runs, and puts it in its place once it stands.
-    async fn reload(&self) -> anyhow::Result<()> {
+    async fn reload(&self, watch: &mut Watch) -> anyhow::Result<()> {
         let file = self.current.read().system.origin.file().to_owned();
-        let running = Arc::new(self.host.load(System::load(&file)?).await?);
-        let mounts = mount::mounts(&self.host.engine, &running)?;
+        let system = System::load(&file)?;
+        // Before they are read, and whether they load or not: it is by a change of these that it will.
+        watch.files_of(&system);
+        let host = self.host.clone();
+        // To compile keeps a thread busy, which must not be one that serves calls.
+        let load = tokio::task::spawn_blocking(move || Handle::current().block_on(host.load(system)));
+        let running = Arc::new(load.await.context("the load of the system was broken off")??);
+        let mounts = mount::mounts(&self.host.engine, &running, &self.metrics)?;
         self.api.replace_mounts(mounts);
         self.api.replace_roots(running.system.host.roots.clone());
-        self.tasks.replace_handlers(host::handlers(&running));
+        self.tasks.replace(host::handlers(&running), running.system.limits.clone());
         let former = std::mem::replace(&mut *self.current.write(), running);
         tracing::info!(system = %file.display(), "the system was loaded again");
         tokio::spawn(async move {
@@ -265,11 +274,30 @@ async fn settle(changes: &mut mpsc::Receiver<()>) {
     while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {}
 }
 
+/// Watches the files of a system, if it is asked to.
+struct Watch {
+    /// Told of changes; none where nothing is watched.
+    changed: Option<mpsc::Sender<()>>,
+    /// Watches as long as it lives.
+    watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Watch {
+    /// Watches the files of `system` from now on, in place of those before.
+    fn files_of(&mut self, system: &System) {
+        let Some(changed) = &self.changed else { return };
+        match watch_files(system, changed.clone()) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => tracing::warn!(%error, "cannot watch the system's files"),
+        }
+    }
+}
+
 /// Tells `changed` when the system's file or a component's changes. Folders are watched, since editors replace files.
-fn watch_files(running: &Running, changed: mpsc::Sender<()>) -> notify::Result<Option<notify::RecommendedWatcher>> {
+fn watch_files(system: &System, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut files: Vec<PathBuf> = vec![absolute(running.system.origin.file())];
-    files.extend(running.system.components.values().map(|component| absolute(&component.source)));
+    let mut files: Vec<PathBuf> = vec![absolute(system.origin.file())];
+    files.extend(system.components.values().map(|component| absolute(&component.source)));
     let watched = files.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
@@ -284,5 +312,5 @@ fn watch_files(running: &Running, changed: mpsc::Sender<()>) -> notify::Result<O
     for folder in folders {
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
     }
-    Ok(Some(watcher))
+    Ok(watcher)
 }

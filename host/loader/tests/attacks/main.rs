@@ -13,4 +13,5 @@ mod host;
 mod loads;
 mod logs;
 mod memory;
+mod narrower;
 mod streams;

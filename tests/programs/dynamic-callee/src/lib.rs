@@ -171,7 +171,7 @@ impl streams::Guest for Callee {
         wit_bindgen::spawn_local(async move {
             wit_bindgen::yield_async().await;
             let _gone = number.write(n).await;
-            let _gone = even.write(n % 2 == 0).await;
+            let _gone = even.write(n.is_multiple_of(2)).await;
         });
         (number_reader, Some(even_reader))
     }

@@ -1,0 +1,197 @@
+//! A host that serves, and what is asked of it over HTTP.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{WITAN, checkout};
+
+/// Long enough for a component to compile on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the host is asked whether it has come so far: it needs the processor more than we do.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A host that serves a system in a folder of its own, and loads it again when it changes. It ends with the test.
+pub(crate) struct Up {
+    child: Child,
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+/// What the host answered.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.body))
+    }
+}
+
+impl Up {
+    /// Serves `system`, in which the component `site` has the bytes of `site.wasm`.
+    pub(crate) fn start(system: &str, site: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("system.toml"), system).unwrap();
+        fs::write(folder.path().join("site.wasm"), site).unwrap();
+        let mut child = Command::new(WITAN)
+            .args(["up", "--watch", "--listen", "127.0.0.1:0", "--json"])
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut announced = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        while !announced.contains('}') {
+            assert!(lines.read_line(&mut announced).unwrap() > 0, "the host ended before it served");
+        }
+        let announced: Value = serde_json::from_str(&announced).unwrap();
+        let address = announced["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+        Self { child, address, folder }
+    }
+
+    /// The folder of its system.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where it listens, as host and port.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.ended();
+    }
+
+    /// Puts `bytes` in the place of the component, at once.
+    pub(crate) fn replace(&self, bytes: &[u8]) {
+        self.put("site.wasm", bytes);
+    }
+
+    /// Puts `bytes` in the place of a file of its folder, at once.
+    pub(crate) fn put(&self, file: &str, bytes: &[u8]) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, bytes).unwrap();
+        fs::rename(new, self.folder.path().join(file)).unwrap();
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Sends a request with a JSON body and reads the answer to its end.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+        let mut request = self.begin(method, path, body.len())?;
+        request.write_all(body.as_bytes())?;
+        end(request)
+    }
+
+    /// Sends the head of a request whose body has `length` bytes.
+    pub(crate) fn begin(&self, method: &str, path: &str, length: usize) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n",
+            self.address
+        );
+        stream.write_all(head.as_bytes())?;
+        Ok(stream)
+    }
+
+    /// Asks for `path` until `fits`, and checks that each answer on the way is a good one.
+    pub(crate) fn until(&self, path: &str, fits: impl Fn(&str) -> bool) {
+        let started = Instant::now();
+        loop {
+            let answer = self.get(path);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            if fits(&answer.body) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{path} still answers {}", answer.body);
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The digest of the component that new calls get.
+    pub(crate) fn digest(&self) -> String {
+        self.get("/v1/components").json()["data"][0]["digest"].as_str().unwrap().to_owned()
+    }
+
+    /// The number of the last log line.
+    pub(crate) fn logged(&self) -> u64 {
+        let last = self.get("/v1/host/logs?limit=1").json()["data"][0]["sequence"].as_u64();
+        last.unwrap_or(0)
+    }
+
+    /// Waits for a log line with `text` after the line `after`.
+    pub(crate) fn until_logged(&self, after: u64, text: &str) {
+        self.until(&format!("/v1/host/logs?after={after}"), |logs| logs.contains(text));
+    }
+}
+
+/// Reads the answer to a request that has been sent, which must be whole.
+pub(crate) fn end(mut request: TcpStream) -> io::Result<Answer> {
+    let mut answer = Vec::new();
+    request.read_to_end(&mut answer)?;
+    whole(&answer).ok_or_else(|| io::Error::other(format!("no whole answer: {}", String::from_utf8_lossy(&answer))))
+}
+
+fn whole(answer: &[u8]) -> Option<Answer> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?.to_ascii_lowercase();
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let body = &answer[end + 4..];
+    let body = match header("content-length") {
+        Some(length) => (body.len() == length.parse::<usize>().ok()?).then(|| body.to_vec())?,
+        None => pieces(body)?,
+    };
+    Some(Answer { status, body: String::from_utf8(body).ok()? })
+}
+
+/// The body that was sent in pieces, if the last one has come.
+fn pieces(mut sent: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = sent.windows(2).position(|window| window == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&sent[..line]).ok()?, 16).ok()?;
+        let piece = sent.get(line + 2..line + 2 + length)?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(piece);
+        sent = sent.get(line + 2 + length + 2..)?;
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// The bytes of a program that tests run.
+pub(crate) fn built(program: &str) -> Vec<u8> {
+    let path: PathBuf = checkout().join("tests/programs/build").join(format!("{program}.wasm"));
+    fs::read(&path).unwrap_or_else(|error| panic!("{error}: `{}`; run `cargo xtask build`", path.display()))
+}

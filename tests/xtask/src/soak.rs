@@ -1,0 +1,146 @@
+//! `cargo xtask soak`: for minutes what ordinary tests do a bounded number of times.
+//!
+//! There is no test of its own here: the same tests go on for as long as `WITAN_SOAK_SECONDS` says (see
+//! `tests/rounds`), and those of the attacks are run again and again.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use witan_build::{Checkout, Progress, Workspace};
+use witan_rounds::{REPORT, SECONDS};
+
+/// How long to go on.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Minutes in all, without what it takes to build.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: u64,
+}
+
+/// Tests that go on for a share of the time.
+struct Part {
+    name: &'static str,
+    /// Percent of the time.
+    share: u32,
+    /// Given to `cargo test`.
+    tests: &'static [&'static str],
+    /// Given to the tests.
+    filter: &'static str,
+    /// Whether the tests go on by themselves; the others are run again.
+    goes_on: bool,
+}
+
+const PARTS: [Part; 3] = [
+    Part {
+        name: "random inputs",
+        share: 40,
+        tests: &["--package", "witan-inputs", "--test", "bounded"],
+        filter: "makes_the_host_panic",
+        goes_on: true,
+    },
+    Part {
+        name: "hot swap under load",
+        share: 30,
+        tests: &["--package", "witan", "--test", "systems"],
+        filter: "swap::under_load",
+        goes_on: true,
+    },
+    Part {
+        name: "attacks and floods",
+        share: 30,
+        tests: &["--package", "witan-loader", "--test", "attacks"],
+        filter: "",
+        goes_on: false,
+    },
+];
+
+/// Runs each part for its share of the time, and prints what was run how often.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask` inside one")?;
+    for workspace in [Workspace::Components, Workspace::Programs] {
+        checkout.build(workspace, &Progress::stderr())?;
+    }
+    for part in &PARTS {
+        let built = part.command(checkout.root()).arg("--no-run").status().context("cannot run `cargo`")?;
+        anyhow::ensure!(built.success(), "the tests of {} do not build: {built}", part.name);
+    }
+    let all = Duration::from_secs(arguments.minutes * 60);
+    let bar = ProgressBar::new(all.as_secs());
+    bar.set_style(ProgressStyle::with_template("{bar:30} {elapsed_precise} of {len}s  {msg}")?);
+    let mut rows = Vec::new();
+    for part in &PARTS {
+        bar.set_message(part.name);
+        rows.extend(part.run(checkout.root(), all * part.share / 100, &bar)?);
+    }
+    bar.finish_and_clear();
+    println!("{:24} {:32} {:>10} {:>8}", "PART", "TEST", "ROUNDS", "SECONDS");
+    for Row { part, test, rounds, time } in rows {
+        println!("{part:24} {test:32} {rounds:>10} {:>8}", time.as_secs());
+    }
+    Ok(())
+}
+
+/// What was run how often.
+struct Row {
+    part: &'static str,
+    test: String,
+    rounds: u64,
+    time: Duration,
+}
+
+impl Part {
+    fn command(&self, root: &Path) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--quiet"]).args(self.tests).current_dir(root);
+        command
+    }
+
+    fn run(&self, root: &Path, time: Duration, bar: &ProgressBar) -> anyhow::Result<Vec<Row>> {
+        let started = Instant::now();
+        let row = |test: &str, rounds| Row { part: self.name, test: test.to_owned(), rounds, time: started.elapsed() };
+        if self.goes_on {
+            let lines = self.run_once(root, Some(time), bar)?;
+            let told = lines.iter().filter_map(|line| {
+                let (name, rounds) = line.strip_prefix(REPORT)?.strip_prefix('\t')?.split_once('\t')?;
+                Some(row(name, rounds.parse().ok()?))
+            });
+            return Ok(told.collect());
+        }
+        let mut runs = 0;
+        while runs == 0 || started.elapsed() < time {
+            self.run_once(root, None, bar)?;
+            runs += 1;
+        }
+        Ok(vec![row("all of them", runs)])
+    }
+
+    /// Runs the tests, for `time` where they go on by themselves, and gives what they wrote.
+    fn run_once(&self, root: &Path, time: Option<Duration>, bar: &ProgressBar) -> anyhow::Result<Vec<String>> {
+        let mut command = self.command(root);
+        command.args(["--", "--nocapture", self.filter]).stdout(Stdio::piped());
+        command.envs(time.map(|time| (SECONDS, time.as_secs().to_string())));
+        let begun = bar.position();
+        let started = Instant::now();
+        let mut child = command.spawn().context("cannot run `cargo`; install Rust with rustup")?;
+        let output = child.stdout.take().context("the tests have no standard output")?;
+        let reader = std::thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).collect());
+        let status = loop {
+            bar.set_position(begun + started.elapsed().as_secs());
+            match child.try_wait().context("cannot wait for the tests")? {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(200)),
+            }
+        };
+        let lines: Vec<String> = reader.join().unwrap_or_default();
+        if !status.success() {
+            bail!("{}\n{} failed: {status}", lines.join("\n"), self.name);
+        }
+        Ok(lines)
+    }
+}
