@@ -159,7 +159,7 @@ impl Blobs {
         remove(&self.upload_path(id))
     }
 
-    /// Every blob on disk that was last written before `before`.
+    /// Every blob on disk that was last written at `before` or earlier.
     pub(crate) fn older_than(&self, before: SystemTime) -> Result<Vec<Digest>, Failure> {
         let mut digests = Vec::new();
         for folder in fs::read_dir(&self.blobs).map_err(disk(&self.blobs))? {
@@ -169,7 +169,7 @@ impl Blobs {
                 let written = file.metadata().and_then(|metadata| metadata.modified()).map_err(disk(&file.path()))?;
                 let name = file.file_name();
                 let digest = name.to_str().and_then(|name| Digest::parse(&format!("sha256:{name}")).ok());
-                if let Some(digest) = digest.filter(|_| written < before) {
+                if let Some(digest) = digest.filter(|_| written <= before) {
                     digests.push(digest);
                 }
             }

@@ -100,8 +100,8 @@ impl Registry {
         let on_disk = blocking(move || blobs.uploads()).await?;
         let known: BTreeSet<Uuid> = on_disk.iter().map(|(id, _)| *id).collect();
         let mut idle_ones: Vec<Uuid> =
-            on_disk.into_iter().filter(|(_, written)| *written < before).map(|(id, _)| id).collect();
-        let rows = sqlx::query("SELECT id FROM upload WHERE begun < $1")
+            on_disk.into_iter().filter(|(_, written)| *written <= before).map(|(id, _)| id).collect();
+        let rows = sqlx::query("SELECT id FROM upload WHERE begun <= $1")
             .bind(now().saturating_sub(seconds(idle)))
             .fetch_all(self.0.database.pool())
             .await?;
@@ -138,7 +138,7 @@ impl Registry {
         let mut needed = Vec::new();
         for row in &rows {
             let (digest, subject): (String, String) = (row.try_get("digest")?, row.try_get("subject")?);
-            if row.try_get::<i64, _>("pushed")? >= before {
+            if row.try_get::<i64, _>("pushed")? > before {
                 needed.push(digest.clone());
             }
             if !subject.is_empty() {
@@ -178,7 +178,7 @@ impl Registry {
         loop {
             let mut writer = self.0.database.write().await?;
             let rows = sqlx::query(
-                "SELECT b.repository AS repository, b.digest AS digest FROM repository_blob b WHERE b.touched < $1 \
+                "SELECT b.repository AS repository, b.digest AS digest FROM repository_blob b WHERE b.touched <= $1 \
                  AND NOT EXISTS (SELECT 1 FROM reference r WHERE r.repository = b.repository AND r.digest = b.digest) \
                  AND NOT EXISTS (SELECT 1 FROM manifest m WHERE m.repository = b.repository AND m.digest = b.digest) \
                  LIMIT $2",

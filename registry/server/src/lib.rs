@@ -26,6 +26,7 @@ mod serve;
 mod settings;
 mod stall;
 mod tokens;
+mod transparency;
 mod uploads;
 mod web;
 

@@ -17,6 +17,7 @@ use crate::{
     database::Database,
     limits::Limiter,
     tokens::{self, Minter, Policy},
+    transparency::Transparency,
     uploads::Uploads,
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) uploads: Uploads,
     pub(crate) minter: Minter,
     pub(crate) limiter: Limiter,
+    pub(crate) transparency: Transparency,
     /// Held for reading while something is on disk that no row names yet, and for writing while what no row names is
     /// removed.
     pub(crate) collecting: RwLock<()>,
@@ -49,6 +51,12 @@ pub enum OpenError {
     /// The public URL is none that clients could use.
     #[error("`{0}` is not a URL of a registry: it needs `http` or `https`, a host, and no path")]
     PublicUrl(url::Url),
+    /// The transparency log cannot be opened.
+    #[error("the transparency log cannot be opened")]
+    Log(#[from] witan_merkle_log::OpenError),
+    /// A witness's key is none.
+    #[error(transparent)]
+    Witness(#[from] witan_merkle_log::WitnessError),
     /// The disk or the database fails.
     #[error("the registry's data cannot be used")]
     Failed(#[from] Failure),
@@ -68,6 +76,7 @@ impl Registry {
         let database = Database::open(&settings.database, &settings.data).await?;
         let blobs = Blobs::open(&settings.data)?;
         let minter = Minter::new()?;
+        let transparency = Transparency::open(&settings, &database).await?;
         let limiter = Limiter::new(&settings.limits);
         Ok(Self(Arc::new(Inner {
             settings,
@@ -76,6 +85,7 @@ impl Registry {
             uploads: Uploads::default(),
             minter,
             limiter,
+            transparency,
             collecting: RwLock::default(),
             downloads: Mutex::default(),
             _lock: lock,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub behind_tls: bool,
     /// Whether the address of a client is read from `X-Forwarded-For`, as the proxy before us writes it.
     pub trust_forwarded_for: bool,
+    /// The host that the log is named after, if not that of the public URL. A log keeps its name for good.
+    pub log_host: Option<String>,
     /// Witnesses whose co-signatures the log takes, each as a C2SP verifier key: `name+hash+key`.
     pub witnesses: Vec<String>,
     /// Bounds on what clients may send and hold.
@@ -136,6 +138,7 @@ impl Settings {
             deletion: Deletion::default(),
             behind_tls: false,
             trust_forwarded_for: false,
+            log_host: None,
             witnesses: Vec::new(),
             limits: Limits::default(),
         }

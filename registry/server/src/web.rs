@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::{
     Refusal, Registry, oci,
     tokens::{Client, now},
+    transparency,
 };
 
 /// What holds for every answer: nothing here is a page that others may frame or that loads anything from elsewhere.
@@ -32,6 +33,7 @@ pub(crate) fn router(registry: Registry) -> Router {
         .route("/v2/{*path}", any(oci::serve))
         .route("/token", any(token))
         .route("/.well-known/wasm-pkg/registry.json", get(well_known))
+        .merge(transparency::router())
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { Refusal::NoSuchPath })
         .layer(axum::middleware::map_response(always))

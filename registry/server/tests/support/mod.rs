@@ -41,6 +41,8 @@ pub async fn start_in(folder: Arc<TempDir>, change: impl FnOnce(&mut Settings)) 
     let address = listener.local_addr().unwrap();
     let url = format!("http://{address}").parse().unwrap();
     let mut settings = Settings::new(folder.path().join("data"), url);
+    // The port is another at each start, and a log keeps its name.
+    settings.log_host = Some("registry.test".to_owned());
     change(&mut settings);
     let registry = Registry::open(settings).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
