@@ -130,7 +130,8 @@ impl SigningKey {
         let (label, document) = SecretDocument::from_pem(pem).map_err(|error| private(&error))?;
         if EncryptedPrivateKeyInfoRef::validate_pem_label(label).is_ok() {
             let passphrase = passphrase.ok_or(KeyError::PassphraseNeeded)?;
-            let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|error| private(&error))?;
+            let encrypted =
+                EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|error| private(&error))?;
             return Self::from_document(encrypted.decrypt(passphrase).map_err(|_| KeyError::Passphrase)?);
         }
         PrivateKeyInfoRef::validate_pem_label(label).map_err(|error| private(&error))?;

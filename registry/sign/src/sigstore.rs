@@ -85,8 +85,7 @@ pub(crate) fn signed_bytes(payload: &[u8]) -> Vec<u8> {
 }
 
 fn envelope(payload: &[u8], signature: &[u8]) -> types::DsseEnvelope {
-    let signature =
-        types::DsseSignature::new(types::SignatureBytes::from_bytes(signature), types::KeyId::default());
+    let signature = types::DsseSignature::new(types::SignatureBytes::from_bytes(signature), types::KeyId::default());
     types::DsseEnvelope::new(media::STATEMENT, types::PayloadBytes::from_bytes(payload), signature)
 }
 
@@ -209,7 +208,8 @@ impl Bundle {
         if timestamps > Self::MOST_TIMESTAMPS {
             return Err(BundleError::Timestamps(timestamps));
         }
-        let inner: types::Bundle = serde_json::from_value(value).map_err(|error| BundleError::Form(error.to_string()))?;
+        let inner: types::Bundle =
+            serde_json::from_value(value).map_err(|error| BundleError::Form(error.to_string()))?;
         let SignatureContent::DsseEnvelope(envelope) = &inner.content else {
             return Err(BundleError::Form("it signs bytes, not a statement".to_owned()));
         };
@@ -360,7 +360,8 @@ impl Verifier {
         let log = log.ok_or_else(|| Reason::UnknownLog(cut(&entry.log_id.key_id.to_base64())))?;
         let origin = checkpoint.origin();
         let of_this_log = origin.strip_prefix(log.host.as_str()).is_some_and(|rest| {
-            let number = rest.strip_prefix(" - ").is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()));
+            let number =
+                rest.strip_prefix(" - ").is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()));
             rest.is_empty() || number
         });
         if !of_this_log {
@@ -410,8 +411,13 @@ fn certificate_reason(bundle: &Bundle) -> Option<Reason> {
     let certificate = sigstore_crypto::parse_certificate_info(bundle.inner.signing_certificate()?).ok()?;
     let time = bundle.entry()?.integrated_time?;
     if time > certificate.not_after {
-        return Some(Reason::CertificateExpired { signed: system_time(time), until: system_time(certificate.not_after) });
+        return Some(Reason::CertificateExpired {
+            signed: system_time(time),
+            until: system_time(certificate.not_after),
+        });
     }
-    (time < certificate.not_before)
-        .then(|| Reason::CertificateNotYetValid { signed: system_time(time), from: system_time(certificate.not_before) })
+    (time < certificate.not_before).then(|| Reason::CertificateNotYetValid {
+        signed: system_time(time),
+        from: system_time(certificate.not_before),
+    })
 }

@@ -180,7 +180,9 @@ mod tests {
         let changes: [(&str, &str, fn(&StatementError) -> bool); 11] = [
             ("Statement/v1", "Statement/v0.1", |e| matches!(e, StatementError::Type(_))),
             ("urn:witan:release:v1", "https://example.com", |e| matches!(e, StatementError::PredicateType(_))),
-            ("urn:witan:release:v1", "https://slsa.dev/provenance/v1 ", |e| matches!(e, StatementError::PredicateType(_))),
+            ("urn:witan:release:v1", "https://slsa.dev/provenance/v1 ", |e| {
+                matches!(e, StatementError::PredicateType(_))
+            }),
             ("witan:tool-files@1.2.3", "witan:tool-files", |e| matches!(e, StatementError::Name(_))),
             ("witan:tool-files@1.2.3", "", |e| matches!(e, StatementError::Name(_))),
             ("\"sha256\"", "\"sha512\"", |e| matches!(e, StatementError::Digests(_))),

@@ -342,7 +342,7 @@ mod file {
 
     fn rule(from: RuleFile) -> Result<Rule, PolicyError> {
         let packages: PackagePattern = from.packages.parse()?;
-        let key = |from: KeyFile| {
+        let key = |from: KeyFile| -> Result<TrustedKey, PolicyError> {
             let key = from.key.parse().map_err(|error| PolicyError::Key(packages.clone(), error))?;
             let time = |text: String| parse_rfc3339(&text).ok_or_else(|| PolicyError::Time(cut(&text)));
             Ok(TrustedKey { key, not_after: from.not_after.map(time).transpose()? })
@@ -354,7 +354,11 @@ mod file {
                 _ => return Err(PolicyError::Identity(packages.clone())),
             };
             let empty = from.issuer.is_empty() || subject.as_str().is_empty();
-            if empty { Err(PolicyError::Identity(packages.clone())) } else { Ok(Identity { issuer: from.issuer, subject }) }
+            if empty {
+                Err(PolicyError::Identity(packages.clone()))
+            } else {
+                Ok(Identity { issuer: from.issuer, subject })
+            }
         };
         Ok(Rule {
             keys: from.keys.into_iter().map(key).collect::<Result<_, _>>()?,
