@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use pkcs8::der::pem::PemLabel;
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument};
-use witan_registry_types::Digest;
+use witan_registry_types::{Digest, DigestError};
 use zeroize::Zeroizing;
 
 use crate::sigstore;
@@ -50,6 +50,15 @@ impl From<Digest> for KeyId {
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.hex())
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = DigestError;
+
+    /// Reads 64 hexadecimal digits.
+    fn from_str(hex: &str) -> Result<Self, DigestError> {
+        format!("sha256:{hex}").parse().map(Self)
     }
 }
 

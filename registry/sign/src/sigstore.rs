@@ -195,6 +195,7 @@ impl Bundle {
             let found = value.get("mediaType").map_or_else(String::new, ToString::to_string);
             return Err(BundleError::MediaType(cut(&found)));
         }
+        check_keys(&value)?;
         let list = |path: &str| value.pointer(path).and_then(serde_json::Value::as_array).map_or(0, Vec::len);
         let signatures = list("/dsseEnvelope/signatures");
         if signatures > 1 {
@@ -256,6 +257,25 @@ impl Bundle {
     }
 }
 
+/// The form allows one kind of content and one kind of evidence. Where there are two, the crates take one and pass over the
+/// other, and another client may take the other.
+fn check_keys(bundle: &serde_json::Value) -> Result<(), BundleError> {
+    let keys = |pointer: &str| {
+        let object = bundle.pointer(pointer).and_then(serde_json::Value::as_object);
+        object.map(|object| object.keys().map(String::as_str).collect::<Vec<_>>()).unwrap_or_default()
+    };
+    let known = |found: Vec<&str>, known: &[&str]| match found.into_iter().find(|key| !known.contains(key)) {
+        Some(key) => Err(BundleError::Form(format!("it has a `{}`", cut(key)))),
+        None => Ok(()),
+    };
+    known(keys(""), &["mediaType", "verificationMaterial", "dsseEnvelope"])?;
+    let material = keys("/verificationMaterial");
+    if material.contains(&"publicKey") && material.contains(&"certificate") {
+        return Err(BundleError::Form("it has both a key and a certificate".to_owned()));
+    }
+    known(material, &["publicKey", "certificate", "tlogEntries", "timestampVerificationData"])
+}
+
 /// An entry without its promise has no time, and one without its proof is not known to be in the log. The crates accept a
 /// bundle when one of its entries has a proof, and an entry whose duplicate fields contradict the checkpoint.
 fn check_entry(entry: &TransparencyLogEntry) -> Result<(), BundleError> {
@@ -313,6 +333,7 @@ impl Verifier {
     /// Verifies that `key` signed the statement in `bundle`, that the statement is about `digest`, and that the signature is
     /// in a trusted log.
     pub(crate) fn keyed(&self, bundle: &Bundle, digest: &Digest, key: &PublicKey) -> Result<Proof, Reason> {
+        self.log(bundle)?;
         let policy = PublicKeyVerificationPolicy::new(DerPublicKey::from_bytes(key.der()));
         let artifact = types::Sha256Hash::new(*digest.as_bytes());
         let result = self.inner.verify(artifact, &bundle.inner, &policy).map_err(|error| reason(&error, bundle))?;
@@ -322,6 +343,7 @@ impl Verifier {
     /// Verifies the certificate in `bundle` and what it signed, and says whose certificate it is. Whether that signer may
     /// sign is for the caller to say.
     pub(crate) fn keyless(&self, bundle: &Bundle, digest: &Digest) -> Result<(Identity, Proof), Reason> {
+        self.log(bundle)?;
         let artifact = types::Sha256Hash::new(*digest.as_bytes());
         let policy = VerificationPolicy::any_identity();
         let result = self.inner.verify(artifact, &bundle.inner, &policy).map_err(|error| reason(&error, bundle))?;
@@ -347,37 +369,40 @@ impl Verifier {
         let entry = bundle.entry().ok_or(Reason::Unlogged)?;
         let time = result.verified_timestamps().iter().max();
         let time = time.ok_or_else(|| Reason::Time("nothing trusted says when it was signed".to_owned()))?;
-        Ok(Proof { time: Some(system_time(*time)), checkpoint: Some(self.checkpoint(entry)?) })
+        Ok(Proof { time: Some(system_time(*time)), checkpoint: Some(checkpoint(entry, self.log(bundle)?)?) })
     }
 
-    /// The checkpoint, if it is of the log that the entry names: with several logs in the root, any of them would do for
-    /// the crates.
-    fn checkpoint(&self, entry: &TransparencyLogEntry) -> Result<Checkpoint, Reason> {
-        let missing = || Reason::Checkpoint("there is none".to_owned());
-        let proof = entry.inclusion_proof.as_ref().ok_or_else(missing)?;
-        let checkpoint = proof.checkpoint.checkpoint().ok_or_else(missing)?;
-        let log = self.logs.iter().find(|log| log.id == entry.log_id.key_id.as_bytes());
-        let log = log.ok_or_else(|| Reason::UnknownLog(cut(&entry.log_id.key_id.to_base64())))?;
-        let origin = checkpoint.origin();
-        let of_this_log = origin.strip_prefix(log.host.as_str()).is_some_and(|rest| {
-            let number =
-                rest.strip_prefix(" - ").is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()));
-            rest.is_empty() || number
-        });
-        if !of_this_log {
-            return Err(Reason::Checkpoint(format!("it is of `{}`, and the entry of `{}`", cut(origin), log.host)));
-        }
-        let key = VerificationKey::from_spki(&log.key).map_err(|error| Reason::Checkpoint(error.to_string()))?;
-        let signed = checkpoint.signatures().iter().any(|signature| {
-            log.id.starts_with(signature.key_id.as_bytes())
-                && key.verify(checkpoint.signed_data(), &signature.signature).is_ok()
-        });
-        if !signed {
-            return Err(Reason::Checkpoint(format!("`{}` did not sign it", log.host)));
-        }
-        let (size, root) = (checkpoint.tree_size(), *checkpoint.root_hash().as_bytes());
-        Ok(Checkpoint { origin: origin.to_owned(), size, root })
+    /// The log that the bundle's entry names.
+    fn log(&self, bundle: &Bundle) -> Result<&Log, Reason> {
+        let id = &bundle.entry().ok_or(Reason::Unlogged)?.log_id.key_id;
+        let log = self.logs.iter().find(|log| log.id == id.as_bytes());
+        log.ok_or_else(|| Reason::UnknownLog(cut(&id.to_base64())))
     }
+}
+
+/// The checkpoint, if it is of the log that the entry names: with several logs in the root, any of them would do for the
+/// crates.
+fn checkpoint(entry: &TransparencyLogEntry, log: &Log) -> Result<Checkpoint, Reason> {
+    let checkpoint = entry.inclusion_proof.as_ref().and_then(|proof| proof.checkpoint.checkpoint());
+    let checkpoint = checkpoint.ok_or_else(|| Reason::Checkpoint("there is none".to_owned()))?;
+    let origin = checkpoint.origin();
+    let of_this_log = origin.strip_prefix(log.host.as_str()).is_some_and(|rest| {
+        let number = rest.strip_prefix(" - ");
+        rest.is_empty() || number.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
+    });
+    if !of_this_log {
+        return Err(Reason::Checkpoint(format!("it is of `{}`, and the entry of `{}`", cut(origin), log.host)));
+    }
+    let key = VerificationKey::from_spki(&log.key).map_err(|error| Reason::Checkpoint(error.to_string()))?;
+    let signed = checkpoint.signatures().iter().any(|signature| {
+        log.id.starts_with(signature.key_id.as_bytes())
+            && key.verify(checkpoint.signed_data(), &signature.signature).is_ok()
+    });
+    if !signed {
+        return Err(Reason::Checkpoint(format!("`{}` did not sign it", log.host)));
+    }
+    let (size, root) = (checkpoint.tree_size(), *checkpoint.root_hash().as_bytes());
+    Ok(Checkpoint { origin: origin.to_owned(), size, root })
 }
 
 fn host(url: &str) -> &str {
