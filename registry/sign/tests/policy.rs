@@ -1,5 +1,7 @@
 //! Policies as they are written.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
 mod common;
 
 use common::*;
