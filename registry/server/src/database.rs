@@ -108,7 +108,7 @@ const SCHEMA: &[&str] = &[
 ];
 
 /// One number for the lock of all registries' writers in PostgreSQL.
-const WRITERS: &str = "SELECT pg_advisory_xact_lock(8_602_190_417_205)";
+const WRITERS: &str = "SELECT pg_advisory_xact_lock(8602190417205)";
 
 /// The database.
 #[derive(Debug)]

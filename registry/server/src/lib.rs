@@ -10,7 +10,9 @@
 
 mod blobs;
 mod body;
+mod catalog;
 mod collect;
+mod component;
 mod database;
 mod limits;
 mod manifest;
@@ -18,6 +20,7 @@ mod names;
 mod oci;
 mod oci_blobs;
 mod oci_manifests;
+mod pages;
 pub mod range;
 mod refusal;
 mod registry;

@@ -35,8 +35,6 @@ pub(crate) struct Manifest {
     pub(crate) manifests: Vec<Descriptor>,
     /// The layers alone.
     pub(crate) layers: Vec<Descriptor>,
-    /// The config alone.
-    pub(crate) config: Option<Descriptor>,
 }
 
 /// How a manifest names something.
@@ -138,7 +136,6 @@ impl Manifest {
             blobs,
             manifests,
             layers,
-            config,
         })
     }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     Digest, Failure, Namespace, Repository, Scope, Settings, Token,
     blobs::Blobs,
+    component::Descriptions,
     database::Database,
     limits::Limiter,
     tokens::{self, Minter, Policy},
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) minter: Minter,
     pub(crate) limiter: Limiter,
     pub(crate) transparency: Transparency,
+    pub(crate) descriptions: Descriptions,
     /// Held for reading while something is on disk that no row names yet, and for writing while what no row names is
     /// removed.
     pub(crate) collecting: RwLock<()>,
@@ -86,6 +88,7 @@ impl Registry {
             minter,
             limiter,
             transparency,
+            descriptions: Descriptions::default(),
             collecting: RwLock::default(),
             downloads: Mutex::default(),
             _lock: lock,

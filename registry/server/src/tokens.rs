@@ -146,6 +146,11 @@ impl Scope {
     }
 }
 
+/// `seconds` since 1970 as RFC 3339 writes them; empty where no calendar reaches.
+pub(crate) fn timestamp(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
+}
+
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -393,11 +398,6 @@ impl Policy<'_> {
                 .scopes
                 .iter()
                 .any(|scope| scope.actions.contains(&action) || scope.actions.contains(&Action::Admin))
-    }
-
-    /// Whether `client` may do `action` to the registry as a whole.
-    pub(crate) fn everywhere(&self, client: &Client, action: Action) -> bool {
-        client.narrowed.is_none() && client.scopes.iter().any(|scope| scope.allows(action, None))
     }
 }
 

@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    Refusal, Registry, oci,
-    tokens::{Client, now},
+    Refusal, Registry, oci, pages,
+    tokens::{Client, now, timestamp},
     transparency,
 };
 
@@ -34,6 +34,7 @@ pub(crate) fn router(registry: Registry) -> Router {
         .route("/token", any(token))
         .route("/.well-known/wasm-pkg/registry.json", get(well_known))
         .merge(transparency::router())
+        .merge(pages::router())
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { Refusal::NoSuchPath })
         .layer(axum::middleware::map_response(always))
@@ -87,13 +88,8 @@ impl Registry {
     }
 
     /// The refusal that asks for a secret itself.
-    fn basic(&self) -> Refusal {
+    pub(crate) fn basic(&self) -> Refusal {
         let challenge = format!("Basic realm=\"{}\"", self.0.settings.authority());
         Refusal::Unauthorized { challenge, scope: None }
     }
-}
-
-/// `seconds` since 1970 as RFC 3339 writes them; empty where no calendar reaches.
-pub(crate) fn timestamp(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
 }
