@@ -609,7 +609,7 @@ impl Growing {
     /// Adds the entry that there are `size` before.
     fn add(&mut self, size: u64, entry: &[u8]) -> Result<(), LogError> {
         tile::add_entry(&mut self.head.bundle, entry).ok_or(LogError::TooLong(entry.len()))?;
-        if (size + 1) % WIDTH == 0 {
+        if (size + 1).is_multiple_of(WIDTH) {
             let bundle = std::mem::take(&mut self.head.bundle);
             self.files.push((Tile { kind: TileKind::Entries, index: size / WIDTH, width: None }, bundle));
         }

@@ -311,7 +311,8 @@ async fn changes_are_detected() {
     assert_eq!(check(folder.path(), &[kept.note()]).unwrap().kept, 1);
 
     type Change = fn(&Path);
-    let changes: [(Change, fn(&AuditError) -> bool); 6] = [
+    type Expected = fn(&AuditError) -> bool;
+    let changes: [(Change, Expected); 6] = [
         // An entry is changed.
         (
             |log| {

@@ -59,7 +59,7 @@ pub(crate) fn subtree<T: Tiles>(tiles: &T, first: u64, end: u64) -> Result<Hash,
     if size == 0 {
         return Ok(Hash::empty());
     }
-    if size.is_power_of_two() && first % size == 0 {
+    if size.is_power_of_two() && first.is_multiple_of(size) {
         let height = size.trailing_zeros();
         // A node lies in the tile of the level below it, where it is the root of a few hashes.
         let level = u8::try_from(height / 8).unwrap_or(LEVELS);

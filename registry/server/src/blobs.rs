@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::names;
 use crate::{Digest, Failure, Refusal};
 
 /// Bytes that are read at once when a file is hashed again.
@@ -113,9 +114,9 @@ impl Blobs {
     /// When it has another, and when the disk fails.
     pub(crate) fn finish(&self, incoming: &Incoming, expected: &Digest) -> Result<u64, Refusal> {
         let state = incoming.state.lock();
-        let found = Digest::finished(state.hasher.clone());
+        let found = names::finished(state.hasher.clone());
         if found != *expected {
-            return Err(Refusal::DigestDiffers { found, expected: expected.clone() });
+            return Err(Refusal::DigestDiffers { found, expected: *expected });
         }
         state.file.sync_all().map_err(disk(&incoming.path))?;
         let path = self.path(expected);
@@ -168,7 +169,7 @@ impl Blobs {
                 let file = file.map_err(disk(&folder))?;
                 let written = file.metadata().and_then(|metadata| metadata.modified()).map_err(disk(&file.path()))?;
                 let name = file.file_name();
-                let digest = name.to_str().and_then(|name| Digest::parse(&format!("sha256:{name}")).ok());
+                let digest = name.to_str().and_then(|name| names::digest(&format!("sha256:{name}")).ok());
                 if let Some(digest) = digest.filter(|_| written <= before) {
                     digests.push(digest);
                 }

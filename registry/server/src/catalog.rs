@@ -10,6 +10,7 @@ use sigstore_types::{
 use sqlx::Row as _;
 use witan_merkle_log::Hash;
 
+use crate::names;
 use crate::{
     Digest, Failure, Reference, Refusal, Registry, Repository, Tag,
     blobs::blocking,
@@ -124,7 +125,7 @@ impl Registry {
         let (mut found, mut last) = (Vec::new(), None);
         for row in &rows {
             let repository: String = row.try_get("repository")?;
-            let repository = Repository::parse(&repository)?;
+            let repository = names::repository(&repository)?;
             if found.len() == PACKAGES {
                 return Ok((found, last));
             }
@@ -169,7 +170,7 @@ impl Registry {
                 yanked: yanked.map(|at| Yanked { at, reason }),
             });
         }
-        let number = |version: &Version| Tag::parse(&version.version).ok().and_then(|tag| tag.version());
+        let number = |version: &Version| names::tag(&version.version).ok().and_then(|tag| names::version(&tag));
         versions.sort_by_key(|version| std::cmp::Reverse(number(version)));
         Ok(versions)
     }
@@ -196,7 +197,7 @@ impl Registry {
         let bytes = self.manifest_bytes(&subject).await?;
         let manifest = Manifest::parse(&bytes, &media_type)?;
         let layer = match manifest.layers.as_slice() {
-            [layer] if layer.media_type == WASM => Some((layer.digest.clone(), layer.size)),
+            [layer] if layer.media_type == WASM => Some((layer.digest, layer.size)),
             _ => None,
         };
         let rows = sqlx::query(
@@ -206,7 +207,7 @@ impl Registry {
              ORDER BY m.pushed, r.digest LIMIT $5",
         )
         .bind(repository.as_str())
-        .bind(subject.as_str())
+        .bind(subject.to_string())
         .bind("application/vnd.dev.sigstore.bundle.%")
         .bind(i64::try_from(BUNDLE).unwrap_or(i64::MAX))
         .bind(BUNDLES)
@@ -221,10 +222,10 @@ impl Registry {
 
     /// What the bundle says, if it is one.
     async fn signed(&self, bundle: &Digest, subject: &Digest) -> Result<Option<Signed>, Failure> {
-        let (blobs, wanted, subject) = (self.0.blobs.clone(), bundle.clone(), subject.clone());
+        let (blobs, wanted, subject) = (self.0.blobs.clone(), *bundle, *subject);
         let read = blocking(move || Ok::<_, Failure>(read_bundle(&blobs.read(&wanted, BUNDLE)?, &subject))).await?;
         let Some((mut signed, leaf)) = read else { return Ok(None) };
-        signed.bundle = bundle.clone();
+        signed.bundle = *bundle;
         if let Some(leaf) = leaf {
             let row = sqlx::query("SELECT log_index FROM log_entry WHERE leaf = $1")
                 .bind(crate::hex(&leaf.0))
@@ -245,13 +246,14 @@ fn read_bundle(bytes: &[u8], subject: &Digest) -> Option<(Signed, Option<Hash>)>
     let statement: Value = serde_json::from_slice(envelope.payload.as_bytes()).ok()?;
     let entry = bundle.verification_material.tlog_entries.first();
     let body = entry.map(|entry| entry.canonicalized_body.as_bytes());
+    let hex = subject.hex();
     let about = statement["subject"]
         .as_array()
-        .is_some_and(|subjects| subjects.iter().any(|other| other["digest"]["sha256"].as_str() == Some(subject.hex())));
+        .is_some_and(|subjects| subjects.iter().any(|other| other["digest"]["sha256"].as_str() == Some(hex.as_str())));
     let signer = if about { signer(&bundle, envelope, body) } else { Err("it is about something else".to_owned()) };
     let ceiling = statement["predicate"].get("ceiling").map(|ceiling| format!("{ceiling:#}"));
     let predicate = statement["predicateType"].as_str().unwrap_or_default().chars().take(200).collect();
-    let signed = Signed { predicate, signer, logged: None, bundle: subject.clone(), ceiling };
+    let signed = Signed { predicate, signer, logged: None, bundle: *subject, ceiling };
     Some((signed, body.map(Hash::leaf)))
 }
 

@@ -13,6 +13,7 @@ use std::{
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use crate::names;
 use crate::{
     Digest, Failure, Refusal, Registry, Repository,
     blobs::blocking,
@@ -69,7 +70,7 @@ impl Registry {
         for ((repository, digest), count) in downloads {
             sqlx::query("UPDATE manifest SET downloads = downloads + $3 WHERE repository = $1 AND digest = $2")
                 .bind(repository.as_str())
-                .bind(digest.as_str())
+                .bind(digest.to_string())
                 .bind(count)
                 .execute(&mut *writer)
                 .await?;
@@ -121,7 +122,7 @@ impl Registry {
         let rows =
             sqlx::query("SELECT DISTINCT repository FROM repository_blob").fetch_all(self.0.database.pool()).await?;
         let parse = |row: &sqlx::any::AnyRow| {
-            Repository::parse(row.try_get("repository")?).map_err(|refusal| Failure::Damaged(refusal.to_string()))
+            names::repository(row.try_get("repository")?).map_err(|refusal| Failure::Damaged(refusal.to_string()))
         };
         rows.iter().map(parse).collect()
     }
@@ -164,7 +165,7 @@ impl Registry {
         }
         let mut count = 0;
         for unneeded in all.iter().filter(|digest| !kept.contains(*digest)) {
-            let unneeded = Digest::parse(unneeded).map_err(failure)?;
+            let unneeded = names::digest(unneeded).map_err(failure)?;
             remove_manifest(&mut writer, repository, &unneeded).await?;
             count += 1;
         }
@@ -188,7 +189,7 @@ impl Registry {
             .fetch_all(&mut *writer)
             .await?;
             for row in &rows {
-                let repository = Repository::parse(row.try_get("repository")?).map_err(failure)?;
+                let repository = names::repository(row.try_get("repository")?).map_err(failure)?;
                 unlink(&mut writer, &self.namespace(&repository), &repository, &digest(row, "digest")?).await?;
                 count += 1;
             }
@@ -213,7 +214,10 @@ impl Registry {
             .await?;
             let digests: Vec<Digest> = rows.iter().map(|row| digest(row, "digest")).collect::<Result<_, _>>()?;
             for digest in &digests {
-                sqlx::query("DELETE FROM blob WHERE digest = $1").bind(digest.as_str()).execute(&mut *writer).await?;
+                sqlx::query("DELETE FROM blob WHERE digest = $1")
+                    .bind(digest.to_string())
+                    .execute(&mut *writer)
+                    .await?;
             }
             writer.commit().await?;
             count += digests.len() as u64;
@@ -238,12 +242,12 @@ impl Registry {
         let old = blocking(move || blobs.older_than(before)).await?;
         let mut count = 0;
         for digest in old {
-            let row = sqlx::query("SELECT 1 FROM blob WHERE digest = $1").bind(digest.as_str().to_owned());
+            let row = sqlx::query("SELECT 1 FROM blob WHERE digest = $1").bind(digest.to_string());
             if row.fetch_optional(self.0.database.pool()).await?.is_some() {
                 continue;
             }
             let _alone = self.0.collecting.write().await;
-            let row = sqlx::query("SELECT 1 FROM blob WHERE digest = $1").bind(digest.as_str().to_owned());
+            let row = sqlx::query("SELECT 1 FROM blob WHERE digest = $1").bind(digest.to_string());
             if row.fetch_optional(self.0.database.pool()).await?.is_none() {
                 self.remove_files(vec![digest]).await?;
                 count += 1;

@@ -61,7 +61,7 @@ impl Descriptions {
         }
         // Nobody closes the semaphore.
         let _turn = self.turn.acquire().await;
-        let (blobs, wanted) = (blobs.clone(), digest.clone());
+        let (blobs, wanted) = (blobs.clone(), *digest);
         let read = tokio::task::spawn_blocking(move || {
             let bytes = blobs.read(&wanted, LARGEST).map_err(|_| "its bytes cannot be read".to_owned())?;
             describe(&bytes)
@@ -72,13 +72,17 @@ impl Descriptions {
         if kept.len() >= KEPT {
             kept.clear();
         }
-        kept.insert(digest.clone(), described.clone());
+        kept.insert(*digest, described.clone());
         described
     }
 }
 
 /// Reads a component.
 pub(crate) fn describe(bytes: &[u8]) -> Result<Description, String> {
+    // A core module is read as a world without anything, and that would be said of what imports anything.
+    if !wasmparser::Parser::is_component(bytes) {
+        return Err("it is no component".to_owned());
+    }
     let decoded = wit_component::decode(bytes).map_err(|error| format!("it is no component: {error}"))?;
     let DecodedWasm::Component(resolve, world) = decoded else {
         return Err("it is a package of WIT, and no component".to_owned());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names;
 use crate::{Digest, Refusal};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -145,7 +146,7 @@ impl DescriptorJson {
         if self.media_type.len() > MEDIA_TYPE {
             return Err(Refusal::ManifestInvalid("it names a `mediaType` that is too long".to_owned()));
         }
-        Ok(Descriptor { media_type: self.media_type, digest: Digest::parse(&self.digest)?, size: self.size })
+        Ok(Descriptor { media_type: self.media_type, digest: names::digest(&self.digest)?, size: self.size })
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     fn descriptor() -> Value {
-        json!({ "mediaType": "a/b", "digest": Digest::of(b"x").as_str(), "size": 1 })
+        json!({ "mediaType": "a/b", "digest": Digest::of(b"x").to_string(), "size": 1 })
     }
 
     fn image() -> Value {
@@ -208,7 +209,7 @@ mod tests {
                 "digest",
             ),
             (
-                changed("layers", json!([{ "mediaType": "a", "digest": Digest::of(b"").as_str(), "size": -1 }])),
+                changed("layers", json!([{ "mediaType": "a", "digest": Digest::of(b"").to_string(), "size": -1 }])),
                 OCI_MANIFEST,
                 "invalid",
             ),

@@ -1,35 +1,18 @@
-//! Names as the OCI distribution specification has them: repositories, tags, digests.
+//! Names as the registry takes them from a path or a manifest.
 //!
-//! Each is parsed once, strictly; what is a name can be joined to a path of the disk or of a URL as it is.
+//! Each is parsed once, strictly, by the types that all of the registry's crates share; what is a name can be joined to a
+//! path of the disk or of a URL as it is. What is refused is refused with the code that OCI has for it.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
+pub use witan_registry_types::{Digest, Repository, Tag};
 
 use crate::Refusal;
-
-/// The longest name of a repository.
-const LONGEST_REPOSITORY: usize = 255;
-
-/// The longest tag.
-const LONGEST_TAG: usize = 128;
-
-/// The name of a repository, such as `components/acme/sums`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Repository(String);
 
 /// The first part of a repository's name that says whose it is: what tokens and quotas are about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Namespace(String);
-
-/// `sha256:` and 64 hexadecimal digits in lower case. No other algorithm is taken: two ways to name one thing would be
-/// two things to check.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(String);
-
-/// A name for a manifest within a repository.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tag(String);
 
 /// How a manifest is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,50 +23,30 @@ pub enum Reference {
     Digest(Digest),
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-fn is_component(text: &str) -> bool {
-    let mut rest = text;
-    loop {
-        let word = rest.find(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()).unwrap_or(rest.len());
-        if word == 0 {
-            return false;
-        }
-        rest = &rest[word..];
-        if rest.is_empty() {
-            return true;
-        }
-        let end = rest.find(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).unwrap_or(rest.len());
-        let separator;
-        (separator, rest) = rest.split_at(end);
-        if !(matches!(separator, "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')) {
-            return false;
-        }
-    }
+/// A repository, such as `components/acme/sums`.
+pub(crate) fn repository(text: &str) -> Result<Repository, Refusal> {
+    text.parse().map_err(|_| Refusal::NameInvalid(shown(text)))
 }
 
-impl Repository {
-    /// Parses `text`.
-    ///
-    /// # Errors
-    /// When it is no name of a repository.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
-        if text.len() <= LONGEST_REPOSITORY && text.split('/').all(is_component) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Refusal::NameInvalid(shown(text)))
-        }
-    }
+/// A digest: `sha256:` and 64 hexadecimal digits in lower case.
+pub(crate) fn digest(text: &str) -> Result<Digest, Refusal> {
+    text.parse().map_err(|_| Refusal::DigestInvalid(shown(text)))
+}
 
-    /// Its name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+/// A tag.
+pub(crate) fn tag(text: &str) -> Result<Tag, Refusal> {
+    text.parse().map_err(|_| Refusal::TagInvalid(shown(text)))
+}
 
-    /// Whose it is, where `prefix` stands before the namespaces of components.
-    pub fn namespace(&self, prefix: &str) -> Namespace {
-        let rest = self.0.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(&self.0);
-        Namespace(rest.split('/').next().unwrap_or(rest).to_owned())
-    }
+/// The digest of what `hasher` has been given.
+pub(crate) fn finished(hasher: Sha256) -> Digest {
+    Digest::from_bytes(hasher.finalize().into())
+}
+
+/// The version that a tag names. A tag may hold no `+`; `_` stands for it, as elsewhere in OCI.
+pub(crate) fn version(tag: &Tag) -> Option<semver::Version> {
+    let text = tag.as_str();
+    semver::Version::parse(&text.strip_prefix('v').unwrap_or(text).replace('_', "+")).ok()
 }
 
 impl Namespace {
@@ -92,11 +55,17 @@ impl Namespace {
     /// # Errors
     /// When it is no part of a repository's name.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        if text.len() <= LONGEST_REPOSITORY && is_component(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Refusal::NameInvalid(shown(text)))
+        if text.contains('/') {
+            return Err(Refusal::NameInvalid(shown(text)));
         }
+        repository(text).map(|name| Self(name.to_string()))
+    }
+
+    /// Whose `repository` is, where `prefix` stands before the namespaces of components.
+    pub(crate) fn of(repository: &Repository, prefix: &str) -> Self {
+        let name = repository.as_str();
+        let rest = name.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(name);
+        Self(rest.split('/').next().unwrap_or(rest).to_owned())
     }
 
     /// Its name.
@@ -105,64 +74,9 @@ impl Namespace {
     }
 }
 
-impl Digest {
-    /// Parses `text`.
-    ///
-    /// # Errors
-    /// When it is anything but `sha256:` and 64 hexadecimal digits in lower case.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        match text.strip_prefix("sha256:") {
-            Some(hex) if hex.len() == 64 && hex.bytes().all(lower) => Ok(Self(text.to_owned())),
-            _ => Err(Refusal::DigestInvalid(shown(text))),
-        }
-    }
-
-    /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self::finished(Sha256::new_with_prefix(bytes))
-    }
-
-    /// The digest of what `hasher` has been given.
-    pub(crate) fn finished(hasher: Sha256) -> Self {
-        Self(format!("sha256:{}", crate::hex(&hasher.finalize())))
-    }
-
-    /// With its algorithm.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Without its algorithm.
-    pub fn hex(&self) -> &str {
-        &self.0["sha256:".len()..]
-    }
-}
-
-impl Tag {
-    /// Parses `text`.
-    ///
-    /// # Errors
-    /// When it is no tag.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let first = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        let further = |byte: u8| first(byte) || matches!(byte, b'.' | b'-');
-        if text.len() <= LONGEST_TAG && text.bytes().next().is_some_and(first) && text.bytes().all(further) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Refusal::TagInvalid(shown(text)))
-        }
-    }
-
-    /// The tag.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The version that the tag names. A tag may hold no `+`; `_` stands for it, as elsewhere in OCI.
-    pub fn version(&self) -> Option<semver::Version> {
-        let text = self.0.strip_prefix('v').unwrap_or(&self.0);
-        semver::Version::parse(&text.replace('_', "+")).ok()
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -172,7 +86,16 @@ impl Reference {
     /// # Errors
     /// When it is neither a tag nor a digest.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        if text.contains(':') { Digest::parse(text).map(Self::Digest) } else { Tag::parse(text).map(Self::Tag) }
+        if text.contains(':') { digest(text).map(Self::Digest) } else { tag(text).map(Self::Tag) }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
     }
 }
 
@@ -185,26 +108,6 @@ fn shown(text: &str) -> String {
     short
 }
 
-macro_rules! display {
-    ($($name:ident),*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    )*};
-}
-display!(Repository, Namespace, Digest, Tag);
-
-impl fmt::Display for Reference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tag(tag) => tag.fmt(f),
-            Self::Digest(digest) => digest.fmt(f),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,13 +115,13 @@ mod tests {
     #[test]
     fn repositories_are_paths_of_plain_words() {
         for name in ["a", "acme/sums", "components/acme/sums-2", "a.b_c__d---e/f0", "library/blobs/uploads"] {
-            assert_eq!(Repository::parse(name).unwrap().as_str(), name);
+            assert_eq!(repository(name).unwrap().as_str(), name);
         }
         let long = "a/".repeat(128);
         for name in
             ["", "/", "a/", "/a", "a//b", "A", "a/../b", "..", "a___b", "-a", "a-", "a._b", "a b", "é", "a\0", &long]
         {
-            assert!(matches!(Repository::parse(name), Err(Refusal::NameInvalid(_))), "{name}");
+            assert!(matches!(repository(name), Err(Refusal::NameInvalid(_))), "{name}");
         }
     }
 
@@ -231,15 +134,15 @@ mod tests {
             ("components", "components"),
             ("componentsx/a", "componentsx"),
         ] {
-            assert_eq!(Repository::parse(name).unwrap().namespace("components/").as_str(), namespace);
+            assert_eq!(Namespace::of(&repository(name).unwrap(), "components/").as_str(), namespace);
         }
     }
 
     #[test]
     fn a_digest_is_written_in_one_way() {
         let good = Digest::of(b"");
-        assert_eq!(good.as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-        assert_eq!(Digest::parse(good.as_str()).unwrap(), good);
+        assert_eq!(good.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(digest(&good.to_string()).unwrap(), good);
         let hex = good.hex();
         for text in [
             format!("sha512:{hex}{hex}"),
@@ -253,28 +156,28 @@ mod tests {
             hex.to_owned(),
             String::new(),
         ] {
-            assert!(matches!(Digest::parse(&text), Err(Refusal::DigestInvalid(_))), "{text}");
+            assert!(matches!(digest(&text), Err(Refusal::DigestInvalid(_))), "{text}");
         }
     }
 
     #[test]
     fn tags_are_bounded_words() {
-        for tag in ["latest", "1.2.3", "v1.2.3-rc.1", "_x", &"a".repeat(128)] {
-            assert_eq!(Tag::parse(tag).unwrap().as_str(), tag);
+        for text in ["latest", "1.2.3", "v1.2.3-rc.1", "_x", &"a".repeat(128)] {
+            assert_eq!(tag(text).unwrap().as_str(), text);
         }
-        for tag in ["", ".", "..", "-a", "a/b", "a b", "a+b", "é", &"a".repeat(129)] {
-            assert!(matches!(Tag::parse(tag), Err(Refusal::TagInvalid(_))), "{tag}");
+        for text in ["", ".", "..", "-a", "a/b", "a b", "a+b", "é", &"a".repeat(129)] {
+            assert!(matches!(tag(text), Err(Refusal::TagInvalid(_))), "{text}");
         }
     }
 
     #[test]
     fn only_whole_versions_are_versions() {
-        let version = |tag| Tag::parse(tag).unwrap().version().map(|version| version.to_string());
+        let version = |text| version(&tag(text).unwrap()).map(|version| version.to_string());
         assert_eq!(version("1.2.3").as_deref(), Some("1.2.3"));
         assert_eq!(version("v1.2.3").as_deref(), Some("1.2.3"));
         assert_eq!(version("1.2.3-rc.1_5").as_deref(), Some("1.2.3-rc.1+5"));
-        for tag in ["1.2", "1", "latest", "vv1.2.3", "1.2.3.4"] {
-            assert_eq!(version(tag), None, "{tag}");
+        for text in ["1.2", "1", "latest", "vv1.2.3", "1.2.3.4"] {
+            assert_eq!(version(text), None, "{text}");
         }
     }
 }

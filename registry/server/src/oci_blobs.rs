@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
+use crate::names;
 use crate::{
     Digest, Failure, Refusal, Registry, Repository, body,
     oci::{CONTENT_DIGEST, headers, insert, query, text},
@@ -34,13 +35,13 @@ impl Registry {
         digest: &Digest,
         parts: &Parts,
     ) -> Result<Response, Refusal> {
-        let unknown = || Refusal::BlobUnknown { repository: repository.clone(), digest: digest.clone() };
+        let unknown = || Refusal::BlobUnknown { repository: repository.clone(), digest: *digest };
         let row = sqlx::query(
             "SELECT b.size AS size, r.touched AS touched FROM repository_blob r JOIN blob b ON b.digest = r.digest \
              WHERE r.repository = $1 AND r.digest = $2",
         )
         .bind(repository.as_str())
-        .bind(digest.as_str())
+        .bind(digest.to_string())
         .fetch_optional(self.0.database.pool())
         .await?
         .ok_or_else(unknown)?;
@@ -105,7 +106,7 @@ impl Registry {
         let mut writer = self.0.database.write().await?;
         sqlx::query("UPDATE repository_blob SET touched = $3 WHERE repository = $1 AND digest = $2")
             .bind(repository.as_str())
-            .bind(digest.as_str())
+            .bind(digest.to_string())
             .bind(now())
             .execute(&mut *writer)
             .await?;
@@ -120,12 +121,12 @@ impl Registry {
         body: Body,
     ) -> Result<Response, Refusal> {
         if let Some(mount) = query(parts, "mount") {
-            let digest = Digest::parse(&mount)?;
+            let digest = names::digest(&mount)?;
             if self.mount(client, repository, &digest, query(parts, "from").as_deref()).await? {
                 return Ok(created(repository, &digest));
             }
         }
-        let digest = query(parts, "digest").map(|digest| Digest::parse(&digest)).transpose()?;
+        let digest = query(parts, "digest").map(|digest| names::digest(&digest)).transpose()?;
         let upload = self.begin_upload(repository).await?;
         let Some(digest) = digest else { return Ok(accepted(StatusCode::ACCEPTED, &upload, upload.size())) };
         let received = self.receive(&upload, Some(0), body::length(&parts.headers), body).await;
@@ -150,7 +151,7 @@ impl Registry {
         from: Option<&str>,
     ) -> Result<bool, Refusal> {
         let Some(from) = from else { return Ok(false) };
-        let from = Repository::parse(from)?;
+        let from = names::repository(from)?;
         // What it may not read is as if it were not there.
         let reads = match self.policy().decide(client, Action::Pull, &from) {
             Verdict::Allowed => true,
@@ -162,7 +163,7 @@ impl Registry {
         let mut writer = self.0.database.write().await?;
         let found = sqlx::query("SELECT 1 FROM repository_blob WHERE repository = $1 AND digest = $2")
             .bind(from.as_str())
-            .bind(digest.as_str())
+            .bind(digest.to_string())
             .fetch_optional(&mut *writer)
             .await?;
         if found.is_none() {
@@ -213,7 +214,7 @@ impl Registry {
         body: Body,
     ) -> Result<Response, Refusal> {
         let digest = query(parts, "digest").ok_or_else(|| Refusal::DigestInvalid(String::new()))?;
-        let digest = Digest::parse(&digest)?;
+        let digest = names::digest(&digest)?;
         let upload = self.find_upload(repository, id).await?;
         let ends_with_part =
             body::length(&parts.headers) != Some(0) || parts.headers.contains_key(header::CONTENT_RANGE);

@@ -5,6 +5,7 @@ use http::{HeaderName, Method, StatusCode, header, request::Parts};
 use serde_json::json;
 use sqlx::Row as _;
 
+use crate::names;
 use crate::{
     Deletion, Digest, Failure, Reference, Refusal, Registry, Repository, Tag,
     blobs::blocking,
@@ -40,7 +41,7 @@ impl Registry {
             Reference::Digest(digest) => {
                 sqlx::query("SELECT digest, media_type FROM manifest WHERE repository = $1 AND digest = $2")
                     .bind(repository.as_str())
-                    .bind(digest.as_str())
+                    .bind(digest.to_string())
                     .fetch_optional(self.0.database.pool())
                     .await?
             }
@@ -61,7 +62,7 @@ impl Registry {
 
     /// The bytes of the manifest `digest`.
     pub(crate) async fn manifest_bytes(&self, digest: &Digest) -> Result<Vec<u8>, Failure> {
-        let (blobs, digest, most) = (self.0.blobs.clone(), digest.clone(), self.0.settings.limits.manifest_bytes);
+        let (blobs, digest, most) = (self.0.blobs.clone(), *digest, self.0.settings.limits.manifest_bytes);
         blocking(move || blobs.read(&digest, most)).await
     }
 
@@ -104,10 +105,10 @@ impl Registry {
         if let Reference::Digest(expected) = reference
             && *expected != digest
         {
-            return Err(Refusal::DigestDiffers { found: digest, expected: expected.clone() });
+            return Err(Refusal::DigestDiffers { found: digest, expected: *expected });
         }
         let _kept = self.0.collecting.read().await;
-        let (blobs, named, content) = (self.0.blobs.clone(), digest.clone(), bytes.clone());
+        let (blobs, named, content) = (self.0.blobs.clone(), digest, bytes.clone());
         blocking(move || blobs.put(&named, &content)).await?;
         let mut writer = self.0.database.write().await?;
         check_named(&mut writer, repository, &manifest).await?;
@@ -143,11 +144,11 @@ impl Registry {
              ON CONFLICT (repository, digest) DO NOTHING",
         )
         .bind(repository.as_str())
-        .bind(digest.as_str())
+        .bind(digest.to_string())
         .bind(self.namespace(repository).as_str())
         .bind(manifest.media_type.as_str())
         .bind(manifest.artifact_type.as_str())
-        .bind(manifest.subject.as_ref().map_or("", Digest::as_str))
+        .bind(manifest.subject.map(|subject| subject.to_string()).unwrap_or_default())
         .bind(stored(size))
         .bind(annotations)
         .bind(now())
@@ -159,8 +160,8 @@ impl Registry {
                  ON CONFLICT (repository, manifest, digest) DO NOTHING",
             )
             .bind(repository.as_str())
-            .bind(digest.as_str())
-            .bind(named.digest.as_str())
+            .bind(digest.to_string())
+            .bind(named.digest.to_string())
             .execute(&mut **writer)
             .await?;
         }
@@ -205,14 +206,14 @@ impl Registry {
              UNION ALL SELECT 1 FROM manifest WHERE repository = $1 AND digest = $2",
         )
         .bind(repository.as_str())
-        .bind(digest.as_str())
+        .bind(digest.to_string())
         .fetch_optional(&mut *writer)
         .await?;
         if used.is_some() {
             return Err(Refusal::Unsupported("a manifest names this blob; delete that first"));
         }
         if !unlink(&mut writer, &self.namespace(repository), repository, digest).await? {
-            return Err(Refusal::BlobUnknown { repository: repository.clone(), digest: digest.clone() });
+            return Err(Refusal::BlobUnknown { repository: repository.clone(), digest: *digest });
         }
         writer.commit().await?;
         Ok(headers(StatusCode::ACCEPTED, []))
@@ -262,7 +263,7 @@ impl Registry {
              ORDER BY digest LIMIT $5",
         )
         .bind(repository.as_str())
-        .bind(subject.as_str())
+        .bind(subject.to_string())
         .bind(last.as_str())
         .bind(kind.as_deref().unwrap_or_default())
         .bind(REFERRERS + 1)
@@ -303,7 +304,7 @@ impl Registry {
 
 pub(crate) fn digest(row: &sqlx::any::AnyRow, column: &str) -> Result<Digest, Failure> {
     let text: String = row.try_get(column)?;
-    Digest::parse(&text).map_err(|refusal| Failure::Damaged(refusal.to_string()))
+    names::digest(&text).map_err(|refusal| Failure::Damaged(refusal.to_string()))
 }
 
 /// Checks that the repository has what `manifest` names, in the size that it says.
@@ -314,7 +315,7 @@ async fn check_named(writer: &mut Writer, repository: &Repository, manifest: &Ma
              WHERE r.repository = $1 AND r.digest = $2",
         )
         .bind(repository.as_str())
-        .bind(named.digest.as_str())
+        .bind(named.digest.to_string())
         .fetch_optional(&mut **writer)
         .await?;
         check_size(row.as_ref(), &named.digest, named.size)?;
@@ -322,7 +323,7 @@ async fn check_named(writer: &mut Writer, repository: &Repository, manifest: &Ma
     for named in &manifest.manifests {
         let row = sqlx::query("SELECT size FROM manifest WHERE repository = $1 AND digest = $2")
             .bind(repository.as_str())
-            .bind(named.digest.as_str())
+            .bind(named.digest.to_string())
             .fetch_optional(&mut **writer)
             .await?;
         check_size(row.as_ref(), &named.digest, named.size)?;
@@ -331,14 +332,14 @@ async fn check_named(writer: &mut Writer, repository: &Repository, manifest: &Ma
 }
 
 fn check_size(row: Option<&sqlx::any::AnyRow>, digest: &Digest, stated: u64) -> Result<(), Refusal> {
-    let row = row.ok_or_else(|| Refusal::ManifestBlobUnknown(digest.clone()))?;
+    let row = row.ok_or_else(|| Refusal::ManifestBlobUnknown(*digest))?;
     let found = u64::try_from(row.try_get::<i64, _>("size")?).unwrap_or(0);
-    if found == stated { Ok(()) } else { Err(Refusal::SizeDiffers { digest: digest.clone(), stated, found }) }
+    if found == stated { Ok(()) } else { Err(Refusal::SizeDiffers { digest: *digest, stated, found }) }
 }
 
 /// Lets `tag` name `digest`, unless it is a version that was released as something else.
 async fn point(writer: &mut Writer, repository: &Repository, tag: &Tag, to: &Digest) -> Result<(), Refusal> {
-    if tag.version().is_some() {
+    if names::version(tag).is_some() {
         let released = sqlx::query("SELECT digest FROM version WHERE repository = $1 AND tag = $2")
             .bind(repository.as_str())
             .bind(tag.as_str())
@@ -356,7 +357,7 @@ async fn point(writer: &mut Writer, repository: &Repository, tag: &Tag, to: &Dig
                 )
                 .bind(repository.as_str())
                 .bind(tag.as_str())
-                .bind(to.as_str())
+                .bind(to.to_string())
                 .bind(now())
                 .execute(&mut **writer)
                 .await?;
@@ -369,7 +370,7 @@ async fn point(writer: &mut Writer, repository: &Repository, tag: &Tag, to: &Dig
     )
     .bind(repository.as_str())
     .bind(tag.as_str())
-    .bind(to.as_str())
+    .bind(to.to_string())
     .bind(now())
     .execute(&mut **writer)
     .await?;
@@ -384,7 +385,7 @@ async fn is_needed_by_release(
     reference: &Reference,
 ) -> Result<bool, Refusal> {
     if let Reference::Tag(tag) = reference {
-        return Ok(tag.version().is_some());
+        return Ok(names::version(tag).is_some());
     }
     let row = sqlx::query(
         "SELECT 1 FROM version WHERE repository = $1 AND digest = $2 \
@@ -394,7 +395,7 @@ async fn is_needed_by_release(
             WHERE m.repository = $1 AND m.digest = $2 LIMIT 1",
     )
     .bind(repository.as_str())
-    .bind(digest.as_str())
+    .bind(digest.to_string())
     .fetch_optional(&mut **writer)
     .await?;
     Ok(row.is_some())
@@ -411,7 +412,7 @@ pub(crate) async fn remove_manifest(
         "DELETE FROM reference WHERE repository = $1 AND manifest = $2",
         "DELETE FROM manifest WHERE repository = $1 AND digest = $2",
     ] {
-        sqlx::query(statement).bind(repository.as_str()).bind(digest.as_str()).execute(&mut **writer).await?;
+        sqlx::query(statement).bind(repository.as_str()).bind(digest.to_string()).execute(&mut **writer).await?;
     }
     Ok(())
 }
@@ -425,14 +426,14 @@ pub(crate) async fn unlink(
 ) -> Result<bool, sqlx::Error> {
     let gone = sqlx::query("DELETE FROM repository_blob WHERE repository = $1 AND digest = $2")
         .bind(repository.as_str())
-        .bind(digest.as_str())
+        .bind(digest.to_string())
         .execute(&mut **writer)
         .await?;
     if gone.rows_affected() == 0 {
         return Ok(false);
     }
     let row = sqlx::query("SELECT size FROM blob WHERE digest = $1")
-        .bind(digest.as_str())
+        .bind(digest.to_string())
         .fetch_optional(&mut **writer)
         .await?;
     let size: i64 = row.map_or(Ok(0), |row| row.try_get("size"))?;

@@ -11,8 +11,9 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::names;
 use crate::{
-    Refusal, Registry, Repository, Tag, body,
+    Refusal, Registry, Repository, body,
     catalog::{Details, Signed, Version},
     component::{Description, Interface, in_words},
     oci,
@@ -103,7 +104,7 @@ impl Registry {
 
     async fn readable(&self, request: Request, repository: &str) -> Result<(Parts, Repository), Refusal> {
         let (client, parts) = self.reader(request).await?;
-        let repository = Repository::parse(repository)?;
+        let repository = names::repository(repository)?;
         self.allow(&client, Action::Pull, &repository)?;
         Ok((parts, repository))
     }
@@ -157,7 +158,7 @@ impl Registry {
                 None => Refusal::NameUnknown(repository),
             });
         };
-        let details = self.details(&repository, &Tag::parse(&shown.version)?).await?;
+        let details = self.details(&repository, &names::tag(&shown.version)?).await?;
         let description = match &details.layer {
             Some((digest, size)) => Some(self.0.descriptions.of(&self.0.blobs, digest, *size).await),
             None => None,
@@ -178,10 +179,10 @@ impl Registry {
     async fn yank_version(&self, request: Request, repository: &str) -> Result<Response, Refusal> {
         let (parts, body) = request.into_parts();
         let client = self.identify(&parts).await?;
-        let repository = Repository::parse(repository)?;
+        let repository = names::repository(repository)?;
         self.allow(&client, Action::Push, &repository)?;
         let version = oci::query(&parts, "version").ok_or_else(|| Refusal::Invalid("name a `version`".to_owned()))?;
-        let version = Tag::parse(&version)?;
+        let version = names::tag(&version)?;
         let reason = if parts.method == Method::DELETE {
             None
         } else {

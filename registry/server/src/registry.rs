@@ -134,7 +134,7 @@ impl Registry {
     }
 
     pub(crate) fn namespace(&self, repository: &Repository) -> Namespace {
-        repository.namespace(&self.0.settings.namespace_prefix)
+        Namespace::of(repository, &self.0.settings.namespace_prefix)
     }
 
     pub(crate) fn policy(&self) -> Policy<'_> {

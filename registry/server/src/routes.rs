@@ -5,6 +5,7 @@
 
 use uuid::Uuid;
 
+use crate::names;
 use crate::{Digest, Reference, Refusal, Repository};
 
 /// What a path under `/v2/` names.
@@ -35,7 +36,7 @@ impl Route {
         // No name needs an escape; some clients escape the colon of a digest all the same.
         let unescaped = path.replace("%3A", ":").replace("%3a", ":");
         let parts: Vec<&str> = unescaped.split('/').collect();
-        let repository = |parts: &[&str]| Repository::parse(&parts.join("/"));
+        let repository = |parts: &[&str]| names::repository(&parts.join("/"));
         match parts.as_slice() {
             [""] => Ok(Self::Base),
             [name @ .., "manifests", reference] => Ok(Self::Manifest(repository(name)?, Reference::parse(reference)?)),
@@ -46,9 +47,9 @@ impl Route {
                 let id = Uuid::try_parse(id).map_err(|_| Refusal::UploadUnknown)?;
                 Ok(Self::Upload(repository(name)?, id))
             }
-            [name @ .., "blobs", digest] => Ok(Self::Blob(repository(name)?, Digest::parse(digest)?)),
+            [name @ .., "blobs", digest] => Ok(Self::Blob(repository(name)?, names::digest(digest)?)),
             [name @ .., "tags", "list"] => Ok(Self::Tags(repository(name)?)),
-            [name @ .., "referrers", digest] => Ok(Self::Referrers(repository(name)?, Digest::parse(digest)?)),
+            [name @ .., "referrers", digest] => Ok(Self::Referrers(repository(name)?, names::digest(digest)?)),
             _ => Err(Refusal::NoSuchPath),
         }
     }
@@ -74,12 +75,12 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn repository(name: &str) -> Repository {
-        Repository::parse(name).unwrap()
+        names::repository(name).unwrap()
     }
 
     #[test]
     fn paths_are_read_from_their_end() {
-        let digest = Digest::parse(&format!("sha256:{HEX}")).unwrap();
+        let digest = names::digest(&format!("sha256:{HEX}")).unwrap();
         let id = Uuid::from_u128(7);
         for (path, route) in [
             (String::new(), Route::Base),
@@ -87,17 +88,14 @@ mod tests {
                 "a/b/manifests/latest".to_owned(),
                 Route::Manifest(repository("a/b"), Reference::parse("latest").unwrap()),
             ),
-            (
-                format!("a/manifests/sha256%3A{HEX}"),
-                Route::Manifest(repository("a"), Reference::Digest(digest.clone())),
-            ),
-            (format!("a/blobs/sha256:{HEX}"), Route::Blob(repository("a"), digest.clone())),
+            (format!("a/manifests/sha256%3A{HEX}"), Route::Manifest(repository("a"), Reference::Digest(digest))),
+            (format!("a/blobs/sha256:{HEX}"), Route::Blob(repository("a"), digest)),
             ("a/blobs/uploads/".to_owned(), Route::Uploads(repository("a"))),
             ("a/blobs/uploads".to_owned(), Route::Uploads(repository("a"))),
             (format!("a/blobs/uploads/{id}"), Route::Upload(repository("a"), id)),
             ("a/tags/list".to_owned(), Route::Tags(repository("a"))),
             ("tags/list/tags/list".to_owned(), Route::Tags(repository("tags/list"))),
-            (format!("a/referrers/sha256:{HEX}"), Route::Referrers(repository("a"), digest.clone())),
+            (format!("a/referrers/sha256:{HEX}"), Route::Referrers(repository("a"), digest)),
         ] {
             assert_eq!(Route::parse(&path).unwrap(), route, "{path}");
         }

@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use crate::names;
 use crate::{Failure, Namespace, Refusal, Repository, database::Database};
 
 /// What a token's secret begins with, so that one that leaked is found by those who look for such.
@@ -331,8 +332,8 @@ impl Minter {
             else {
                 continue;
             };
-            let repository = Repository::parse(name)?;
-            let namespace = repository.namespace(policy.prefix);
+            let repository = names::repository(name)?;
+            let namespace = Namespace::of(&repository, policy.prefix);
             let every = [Action::Pull, Action::Push, Action::Delete, Action::Admin];
             let asked: Vec<Action> = if actions.split(',').any(|action| action == "*") {
                 every.to_vec()
@@ -373,7 +374,7 @@ impl Policy<'_> {
 
     /// Whether `client` may do `action` in `repository`.
     pub(crate) fn decide(&self, client: &Client, action: Action, repository: &Repository) -> Verdict {
-        let namespace = repository.namespace(self.prefix);
+        let namespace = Namespace::of(repository, self.prefix);
         let may = self.may(client, action, Some(&namespace));
         // What everyone may needs no access token that names it.
         let open = action == Action::Pull && self.anonymous_pull;
@@ -421,7 +422,7 @@ mod tests {
         Policy { prefix: "components/", anonymous_pull: false }.decide(
             client,
             action,
-            &Repository::parse(repository).unwrap(),
+            &names::repository(repository).unwrap(),
         )
     }
 
@@ -444,7 +445,7 @@ mod tests {
         let nobody = Client::anonymous();
         assert_eq!(decide(&nobody, Action::Pull, "acme/x"), Verdict::Unknown);
         let open = Policy { prefix: "", anonymous_pull: true };
-        let repository = Repository::parse("acme/x").unwrap();
+        let repository = names::repository("acme/x").unwrap();
         assert_eq!(open.decide(&nobody, Action::Pull, &repository), Verdict::Allowed);
         assert_eq!(open.decide(&nobody, Action::Push, &repository), Verdict::Unknown);
     }

@@ -24,6 +24,7 @@ use sigstore_types::{DerCertificate, DerPublicKey, DsseEnvelope, SignatureBytes}
 use sqlx::Row as _;
 use witan_merkle_log::{CosignError, Hash, Log, LogError, SigningKey, Tile, Witness};
 
+use crate::names;
 use crate::{
     Digest, Failure, OpenError, Refusal, Registry, Settings,
     blobs::blocking,
@@ -304,7 +305,7 @@ impl HashJson {
         if self.algorithm != "sha256" {
             return Err(invalid("its hashes must be `sha256`"));
         }
-        Digest::parse(&format!("sha256:{}", self.value))
+        names::digest(&format!("sha256:{}", self.value))
     }
 }
 
@@ -605,8 +606,8 @@ async fn find(State(registry): State<Registry>, request: Request) -> Response {
         let stall = registry.0.settings.limits.stall_time;
         let bytes = body::all(body, &parts.headers, "a request", NOTE, stall).await?;
         let asked: Value = serde_json::from_slice(&bytes).map_err(invalid)?;
-        let digest = Digest::parse(asked["hash"].as_str().unwrap_or_default())?;
-        let found: Vec<String> = registry.logged(digest.hex()).await?.into_iter().map(|(_, uuid)| uuid).collect();
+        let digest = names::digest(asked["hash"].as_str().unwrap_or_default())?;
+        let found: Vec<String> = registry.logged(&digest.hex()).await?.into_iter().map(|(_, uuid)| uuid).collect();
         Ok(oci::json(StatusCode::OK, json!(found).to_string()))
     };
     answered(answer.await)

@@ -166,7 +166,7 @@ impl Registry {
         let _turn = upload.take_turn()?;
         // Nothing is collected between the file's taking its name and the row that says whose it is.
         let _kept = self.0.collecting.read().await;
-        let (blobs, incoming, expected) = (self.0.blobs.clone(), upload.incoming.clone(), digest.clone());
+        let (blobs, incoming, expected) = (self.0.blobs.clone(), upload.incoming.clone(), *digest);
         let named = blocking(move || blobs.finish(&incoming, &expected)).await;
         if let Err(Refusal::DigestDiffers { .. }) = named {
             self.forget_upload(upload.id).await?;
@@ -206,19 +206,19 @@ impl Registry {
     ) -> Result<(), Refusal> {
         let namespace = self.namespace(repository);
         let known = sqlx::query("SELECT size FROM blob WHERE digest = $1")
-            .bind(digest.as_str())
+            .bind(digest.to_string())
             .fetch_optional(&mut **writer)
             .await?;
         let size = match (&known, size) {
             (Some(row), _) => u64::try_from(row.try_get::<i64, _>("size")?).unwrap_or(0),
             (None, Some(size)) => size,
             (None, None) => {
-                return Err(Refusal::BlobUnknown { repository: repository.clone(), digest: digest.clone() });
+                return Err(Refusal::BlobUnknown { repository: repository.clone(), digest: *digest });
             }
         };
         let linked = sqlx::query("UPDATE repository_blob SET touched = $3 WHERE repository = $1 AND digest = $2")
             .bind(repository.as_str())
-            .bind(digest.as_str())
+            .bind(digest.to_string())
             .bind(now())
             .execute(&mut **writer)
             .await?;
@@ -229,14 +229,14 @@ impl Registry {
         quota.check(&namespace, size)?;
         if known.is_none() {
             sqlx::query("INSERT INTO blob (digest, size) VALUES ($1, $2)")
-                .bind(digest.as_str())
+                .bind(digest.to_string())
                 .bind(stored(size))
                 .execute(&mut **writer)
                 .await?;
         }
         sqlx::query("INSERT INTO repository_blob (repository, digest, namespace, touched) VALUES ($1, $2, $3, $4)")
             .bind(repository.as_str())
-            .bind(digest.as_str())
+            .bind(digest.to_string())
             .bind(namespace.as_str())
             .bind(now())
             .execute(&mut **writer)

@@ -1,5 +1,7 @@
 //! A registry that is killed at any moment loses nothing that it acknowledged, and serves nothing that is not whole.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
 mod support;
 
 use std::{

@@ -1,5 +1,7 @@
 //! What people and tools read of the packages: pages, search, yanking.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The transparency log over HTTP: what is witnessed is proven, and what is no signature is not witnessed.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
 mod support;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
@@ -124,7 +126,7 @@ async fn an_entry_is_logged_once() {
     let found = running.get(location.to_str().unwrap(), "").send().await.unwrap();
     assert_eq!(found.status(), StatusCode::OK);
     let digest = witan_registry_server::Digest::of(b"{}");
-    let body = json!({ "hash": digest.as_str() }).to_string();
+    let body = json!({ "hash": digest.to_string() }).to_string();
     let found = running.request(Method::POST, "/api/v1/index/retrieve", "").body(body).send().await.unwrap();
     let found: Vec<String> = found.json().await.unwrap();
     assert!(location.to_str().unwrap().ends_with(&found[0]));

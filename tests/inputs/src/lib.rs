@@ -15,7 +15,12 @@ use wasmtime::component::{Component, Type, Val, types::ComponentItem};
 use witan_capability::Kernel;
 use witan_engine::{Engine, Settings};
 use witan_loader::Loader;
+use witan_merkle_log::{Checkpoint, Tile, Witness};
 use witan_policy::{DecisionLog, GrantPolicy};
+use witan_registry_server::{
+    Route, Scope,
+    range::{Asked, asked, part},
+};
 use witan_registry_sign::{Embedded, LogEntry, Provenance, PublicKey, Release, Sbom, TrustPolicy, TrustRoot, evaluate};
 use witan_registry_types::{
     BundleManifest, ComponentConfig, ComponentManifest, Digest, Mapping, Package, Reference, Referrers,
@@ -178,3 +183,36 @@ pub fn dependencies(bytes: &[u8]) {
         let _provenance = Provenance::parse(&document);
     }
 }
+
+/// Reads `bytes` as what a registry is asked: a path, the name of a manifest, ranges, a tile and a note. What is read is
+/// written again as what was read, and asks for nothing that is not there.
+pub fn registry_request(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for line in text.lines() {
+        if let Ok(route) = Route::parse(line)
+            && let Some(repository) = route.repository()
+        {
+            assert!(line.starts_with(repository.as_str()) && !repository.as_str().contains(".."));
+        }
+        if let Ok(reference) = witan_registry_server::Reference::parse(line) {
+            assert_eq!(reference.to_string(), line);
+        }
+        for size in [0, 1, 100, u64::MAX] {
+            if let Asked::Part(first, last) = asked(line, size) {
+                assert!(first <= last && last < size);
+            }
+        }
+        if let Some((first, last)) = part(line) {
+            assert!(first <= last);
+        }
+        if let Some(tile) = Tile::parse(line) {
+            assert_eq!(tile.to_string(), line);
+        }
+        let _witness = line.parse::<Witness>();
+        let _scope = line.parse::<Scope>();
+    }
+    let _checkpoint = Checkpoint::parse(&text, "log.example - 7", &LOG_KEY);
+}
+
+static LOG_KEY: LazyLock<witan_merkle_log::PublicKey> =
+    LazyLock::new(|| witan_merkle_log::SigningKey::generate_ed25519().unwrap().public().unwrap());

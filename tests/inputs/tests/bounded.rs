@@ -194,6 +194,38 @@ fn no_list_of_dependencies_makes_the_host_panic() {
     run("dependencies", 5_000, &words, witan_inputs::dependencies);
 }
 
+#[test]
+fn no_request_makes_the_registry_panic() {
+    let words = [
+        "/",
+        "..",
+        "%2e%2e",
+        "%3A",
+        "/manifests/",
+        "/blobs/",
+        "uploads/",
+        "/tags/list",
+        "/referrers/",
+        "sha256:",
+        "sha512:",
+        "bytes=",
+        "bytes ",
+        "-",
+        ",",
+        "18446744073709551615",
+        "18446744073709551616",
+        "tile/0/",
+        "x001/",
+        ".p/",
+        "\n\n",
+        "\u{2014} log.example ",
+        "\u{0}",
+        "\u{e9}",
+        "acme:pull,push",
+    ];
+    run("registry-request", 10_000, &words, witan_inputs::registry_request);
+}
+
 /// A thread's stack is small, and how deep an input is nested is chosen by whoever wrote it.
 #[test]
 fn nesting_without_end_is_an_error() {

@@ -122,7 +122,7 @@ pub fn manifest(layer: &[u8]) -> Value {
 }
 
 pub fn descriptor(kind: &str, bytes: &[u8]) -> Value {
-    json!({ "mediaType": kind, "digest": Digest::of(bytes).as_str(), "size": bytes.len() })
+    json!({ "mediaType": kind, "digest": Digest::of(bytes).to_string(), "size": bytes.len() })
 }
 
 /// The status and the code of an answer that should be a refusal.
