@@ -4,6 +4,7 @@
 //! the file's form. This crate is data: it compiles no component and decides no request. `docs/system-toml.md`
 //! documents each key, its default and the order of overrides.
 
+mod ceiling;
 mod check;
 mod check_grants;
 mod explain;
@@ -24,6 +25,10 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::de::DeTable;
 
+pub use ceiling::{
+    Ceiling, CeilingError, Excess, FilesystemCeiling, HostCeiling, HttpCeiling, KeyvalueCeiling, Names, PortCeiling,
+    SocketCeiling, ToolCeiling,
+};
 pub use explain::Explanation;
 pub use file::{json_schema, json_schema_text};
 pub use grants::{

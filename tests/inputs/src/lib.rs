@@ -8,14 +8,25 @@
 use std::{
     path::Path,
     sync::{Arc, LazyLock},
+    time::{Duration, SystemTime},
 };
 
 use wasmtime::component::{Component, Type, Val, types::ComponentItem};
 use witan_capability::Kernel;
 use witan_engine::{Engine, Settings};
 use witan_loader::Loader;
+use witan_merkle_log::{Checkpoint, Tile, Witness};
 use witan_policy::{DecisionLog, GrantPolicy};
-use witan_system::{Compile, CompileIn, Pool, System, grants_toml};
+use witan_registry_server::{
+    Route, Scope,
+    range::{Asked, asked, part},
+};
+use witan_registry_sign::{Embedded, LogEntry, Provenance, PublicKey, Release, Sbom, TrustPolicy, TrustRoot, evaluate};
+use witan_registry_types::{
+    BundleManifest, ComponentConfig, ComponentManifest, Digest, Mapping, Package, Reference, Referrers,
+    json::parse_value, media,
+};
+use witan_system::{Ceiling, Compile, CompileIn, Pool, System, grants_toml};
 
 /// Reads `bytes` as a `system.toml`. What is refused is refused in words, and what is taken can be written again.
 pub fn manifest(bytes: &[u8]) {
@@ -99,3 +110,109 @@ pub fn component(bytes: &[u8]) {
         Err(error) => assert!(!error.problems.is_empty() && !error.to_string().is_empty()),
     }
 }
+
+/// Reads `bytes` as each document that a registry serves, and as each name. What is read is written as what is read again as
+/// the same.
+pub fn registry(bytes: &[u8]) {
+    if let Ok(manifest) = ComponentManifest::parse(bytes, media::MANIFEST) {
+        assert_eq!(ComponentManifest::parse(&manifest.to_json(), media::MANIFEST).unwrap(), manifest);
+    }
+    if let Ok(manifest) = BundleManifest::parse(bytes, media::MANIFEST) {
+        assert_eq!(BundleManifest::parse(&manifest.to_json(), media::MANIFEST).unwrap(), manifest);
+    }
+    if let Ok(config) = ComponentConfig::parse(bytes) {
+        assert_eq!(ComponentConfig::parse(&config.to_json()).unwrap(), config);
+    }
+    if let Ok(Referrers(referrers)) = Referrers::parse(bytes) {
+        assert!(referrers.len() <= Referrers::MOST);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(package) = text.parse::<Package>() {
+        assert_eq!(package.to_string(), text);
+    }
+    if let Ok(reference) = text.parse::<Reference>() {
+        assert_eq!(reference.to_string(), text);
+    }
+    if let Ok(digest) = text.parse::<Digest>() {
+        assert_eq!(digest.to_string(), text);
+    }
+    let _mapping = Mapping::with_prefix(&text);
+}
+
+/// Those who signed what is in the corpus.
+static SIGNED: LazyLock<(TrustPolicy, TrustRoot)> = LazyLock::new(|| {
+    let policy = serde_json::from_slice(include_bytes!("../signed/policy.json")).unwrap();
+    let root = TrustRoot::parse(include_bytes!("../signed/trusted_root.json"), noon()).unwrap();
+    (policy, root)
+});
+
+fn noon() -> SystemTime {
+    // When the corpus was signed.
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_735_732_800)
+}
+
+/// Takes `bytes` as a bundle that came from a registry, and as what else a signer or a verifier reads. None is trusted that
+/// says something else than what the corpus's signers signed.
+pub fn bundle(bytes: &[u8]) {
+    let (policy, root) = &*SIGNED;
+    let package = "acme:tool@1.2.3".parse().unwrap();
+    let digest = Digest::of(b"the manifest");
+    match evaluate(policy, root, &package, &digest, &[bytes], noon()) {
+        Ok(verified) => assert_eq!(verified.release, Release::new(Ceiling::default(), Digest::of(b"wit"))),
+        Err(refusal) => assert!(!refusal.to_string().is_empty() && !refusal.help().is_empty()),
+    }
+    let _root = TrustRoot::parse(bytes, noon());
+    let _entry = LogEntry::from_json(bytes);
+    let _policy = serde_json::from_slice::<TrustPolicy>(bytes);
+    if let Ok(ceiling) = serde_json::from_slice::<Ceiling>(bytes) {
+        assert_eq!(ceiling.excess(&ceiling), []);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let _key = text.parse::<PublicKey>();
+}
+
+/// Reads `bytes` as a component with dependencies in it, and as an SBOM.
+pub fn dependencies(bytes: &[u8]) {
+    let package = "acme:tool@1.2.3".parse().unwrap();
+    if let Ok(embedded) = Embedded::read(bytes) {
+        let sbom = Sbom::of_embedded(&package, &embedded).unwrap();
+        assert_eq!(sbom.missing(&embedded), []);
+    }
+    if let Ok(document) = parse_value(bytes, 1 << 20) {
+        let _sbom = Sbom::parse(&document);
+        let _provenance = Provenance::parse(&document);
+    }
+}
+
+/// Reads `bytes` as what a registry is asked: a path, the name of a manifest, ranges, a tile and a note. What is read is
+/// written again as what was read, and asks for nothing that is not there.
+pub fn registry_request(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for line in text.lines() {
+        if let Ok(route) = Route::parse(line)
+            && let Some(repository) = route.repository()
+        {
+            assert!(line.starts_with(repository.as_str()) && !repository.as_str().contains(".."));
+        }
+        if let Ok(reference) = witan_registry_server::Reference::parse(line) {
+            assert_eq!(reference.to_string(), line);
+        }
+        for size in [0, 1, 100, u64::MAX] {
+            if let Asked::Part(first, last) = asked(line, size) {
+                assert!(first <= last && last < size);
+            }
+        }
+        if let Some((first, last)) = part(line) {
+            assert!(first <= last);
+        }
+        if let Some(tile) = Tile::parse(line) {
+            assert_eq!(tile.to_string(), line);
+        }
+        let _witness = line.parse::<Witness>();
+        let _scope = line.parse::<Scope>();
+    }
+    let _checkpoint = Checkpoint::parse(&text, "log.example - 7", &LOG_KEY);
+}
+
+static LOG_KEY: LazyLock<witan_merkle_log::PublicKey> =
+    LazyLock::new(|| witan_merkle_log::SigningKey::generate_ed25519().unwrap().public().unwrap());

@@ -131,6 +131,101 @@ fn no_component_makes_the_host_panic() {
     run("component", 2_000, &words, witan_inputs::component);
 }
 
+#[test]
+fn no_document_of_a_registry_makes_the_host_panic() {
+    let words = [
+        "{",
+        "}",
+        "[",
+        "],",
+        ":",
+        ",",
+        "\"",
+        "null",
+        "-1",
+        "1e400",
+        "18446744073709551616",
+        "\"manifests\":[],",
+        "\"layers\":[",
+        "\"size\":",
+        "\"subject\":",
+        "\"annotations\":{",
+        "\"mediaType\":\"application/wasm\"",
+        "sha256:",
+        "sha512:",
+        "../",
+        "@1.0.0",
+        "\\u0000",
+    ];
+    run("registry", 10_000, &words, witan_inputs::registry);
+}
+
+#[test]
+fn no_bundle_makes_the_host_panic_or_trust_it() {
+    let words = [
+        "{",
+        "}",
+        "[",
+        "],",
+        "\"",
+        "null",
+        "-1",
+        "0",
+        "\"signatures\":[",
+        "\"tlogEntries\":[",
+        "\"publicKey\":{},",
+        "\"certificate\":{\"rawBytes\":\"MIIB\"},",
+        "\"rfc3161Timestamps\":[{\"signedTimestamp\":\"MIIB\"}]",
+        "\"kind\":\"hashedrekord\"",
+        "0.0.2",
+        "9223372036854775807",
+        "\\n\\n",
+        "\u{2014} ",
+        "AAAA",
+        "====",
+    ];
+    run("bundle", 3_000, &words, witan_inputs::bundle);
+}
+
+#[test]
+fn no_list_of_dependencies_makes_the_host_panic() {
+    let words =
+        ["\0asm", "\x0d\0\x01\0", "\x01\0\0\0", "\x07.dep-v0", "x\u{9c}", "[", "{", "\"purl\":\"pkg:", "null", "-1"];
+    run("dependencies", 5_000, &words, witan_inputs::dependencies);
+}
+
+#[test]
+fn no_request_makes_the_registry_panic() {
+    let words = [
+        "/",
+        "..",
+        "%2e%2e",
+        "%3A",
+        "/manifests/",
+        "/blobs/",
+        "uploads/",
+        "/tags/list",
+        "/referrers/",
+        "sha256:",
+        "sha512:",
+        "bytes=",
+        "bytes ",
+        "-",
+        ",",
+        "18446744073709551615",
+        "18446744073709551616",
+        "tile/0/",
+        "x001/",
+        ".p/",
+        "\n\n",
+        "\u{2014} log.example ",
+        "\u{0}",
+        "\u{e9}",
+        "acme:pull,push",
+    ];
+    run("registry-request", 10_000, &words, witan_inputs::registry_request);
+}
+
 /// A thread's stack is small, and how deep an input is nested is chosen by whoever wrote it.
 #[test]
 fn nesting_without_end_is_an_error() {
@@ -138,5 +233,8 @@ fn nesting_without_end_is_an_error() {
         let text = format!("schema = 1\na = {}", open.repeat(20_000));
         witan_inputs::manifest(text.as_bytes());
         witan_inputs::wave(open.repeat(20_000).as_bytes());
+        witan_inputs::registry(open.repeat(5_000).as_bytes());
+        witan_inputs::bundle(open.repeat(20_000).as_bytes());
+        witan_inputs::dependencies(open.repeat(20_000).as_bytes());
     }
 }
