@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use witan_registry_types::Package;
+
 use crate::file::{self, CompileIn, File, LinkMode, Reuse};
 use crate::limits::{ComponentLimits, Limits};
-use crate::name::{ComponentName, Intent, InterfaceName, PackageRef};
+use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::path::normalise_guest_path;
 use crate::problem::{Key, Origin, Problem};
 use crate::shape::nearest;
@@ -231,7 +233,7 @@ impl Checker<'_> {
     }
 
     fn source(&mut self, key: &Key, source: &str) -> PathBuf {
-        if source.parse::<PackageRef>().is_ok() {
+        if source.parse::<Package>().is_ok() {
             let message = format!("`{source}` is in a registry, and no registry is configured");
             self.report(key, message, "give the path of a `.wasm` file");
         } else if !source.ends_with(".wasm") {

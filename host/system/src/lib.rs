@@ -37,7 +37,7 @@ pub use grants::{
 };
 pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
 pub use limits::{ComponentLimits, Limits};
-pub use name::{ComponentName, Intent, InterfaceName, NameError, PackageRef, ToolName};
+pub use name::{ComponentName, Intent, InterfaceName, NameError, ToolName};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
 pub use system::{Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Reuse, System};

@@ -130,38 +130,6 @@ impl Serialize for InterfaceName {
     }
 }
 
-/// A component in a registry: `namespace:name@version`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PackageRef {
-    text: String,
-}
-
-impl FromStr for PackageRef {
-    type Err = NameError;
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let parsed = text.split_once('@').and_then(|(path, version)| {
-            let (namespace, name) = path.split_once(':')?;
-            (kebab(namespace) && kebab(name) && is_version(version)).then_some(())
-        });
-        parsed.map(|()| Self { text: text.to_owned() }).ok_or_else(|| NameError {
-            text: text.to_owned(),
-            expected: "a reference to a package: `namespace:name@1.2.3`",
-        })
-    }
-}
-
-impl fmt::Display for PackageRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl Serialize for PackageRef {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
-    }
-}
-
 fn is_version(text: &str) -> bool {
     text.len() <= LONGEST && semver::Version::parse(text).is_ok()
 }

@@ -10,7 +10,7 @@ use witan_registry_types::{Digest, DigestError, NameError, Package, json as stri
 /// The type of every statement.
 const TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The largest statement: an SBOM of some thousand dependencies.
-pub(crate) const LARGEST: usize = 8 << 20;
+pub(crate) const LARGEST: usize = 3 << 20;
 
 /// What a statement says of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -499,7 +499,7 @@ fn a_bundle_has_one_form() {
     let text = String::from_utf8(bundles[0].clone()).unwrap();
     bundles[0] = text.replacen("\"dsseEnvelope\"", "\"dsseEnvelope\":null,\"dsseEnvelope\"", 1).into_bytes();
     assert!(matches!(publisher.reason(&bundles), Reason::Bundle(BundleError::Json(strict::JsonError::Syntax(_)))));
-    bundles[0] = vec![b' '; (16 << 20) + 1];
+    bundles[0] = vec![b' '; (4 << 20) + 1];
     let reason = publisher.reason(&bundles);
     assert!(matches!(reason, Reason::Bundle(BundleError::Json(strict::JsonError::TooLarge { .. }))));
 }

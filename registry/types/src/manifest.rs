@@ -251,8 +251,8 @@ pub struct BundleManifest {
 }
 
 impl BundleManifest {
-    /// The largest bundle: an SBOM of some thousand dependencies, twice encoded.
-    pub const LARGEST_BUNDLE: u64 = 16 << 20;
+    /// The largest bundle: an SBOM of some thousand dependencies, encoded.
+    pub const LARGEST_BUNDLE: u64 = 4 << 20;
     /// The largest manifest that a bundle may refer to.
     const LARGEST_SUBJECT: u64 = 4 << 20;
     const EMPTY: &'static [u8] = b"{}";
