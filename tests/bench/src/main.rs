@@ -88,7 +88,8 @@ struct Setting {
 }
 
 fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask bench` inside one")?;
+    let checkout =
+        Checkout::find().context("this is no checkout of the project; run `cargo xtask bench` inside one")?;
     let root = checkout.root().to_owned();
     let witan = std::path::absolute(&arguments.witan)?;
     let setting = Setting { root, witan };

@@ -25,7 +25,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     succeed(Command::new("cargo").arg("test").arg("--workspace").args(&arguments.arguments).current_dir(root))?;
     if arguments.arguments.is_empty() {
         let guests = checkout.target_folder()?;
-        succeed(Command::new("cargo").arg("test").current_dir(root.join("components")).env("CARGO_TARGET_DIR", guests))?;
+        succeed(
+            Command::new("cargo").arg("test").current_dir(root.join("components")).env("CARGO_TARGET_DIR", guests),
+        )?;
     }
     Ok(())
 }
