@@ -4,6 +4,7 @@
 //! number of bytes, and refuses what it does not know, so that a value of one of these types can be compared, joined into
 //! a path or put into a URL without another look.
 
+mod artifact;
 mod config;
 mod digest;
 pub mod json;
@@ -13,6 +14,7 @@ mod name;
 mod reference;
 mod referrers;
 
+pub use artifact::Artifact;
 pub use config::{ComponentConfig, ComponentInterfaces};
 pub use digest::{Blake3, Digest, DigestError};
 pub use manifest::{BundleManifest, ComponentManifest, Descriptor, ManifestError};
