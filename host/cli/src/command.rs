@@ -1,15 +1,23 @@
 //! The commands, a module each.
 
+mod audit;
 mod call;
 mod check;
 mod grants;
 mod graph;
 mod inspect;
+mod keys;
+mod publish;
+mod pull;
+mod registry;
 mod run;
 mod running;
+mod search;
 mod serve;
+mod sign;
 mod task;
 mod up;
+mod yank;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -47,6 +55,22 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     /// Find out which grants components need.
     Grants(Box<grants::Arguments>),
+    /// Make, list, replace and export the keys that you sign with.
+    Keys(keys::Arguments),
+    /// Sign a component: its manifest, and the statements about it that every version carries.
+    Sign(Box<sign::Arguments>),
+    /// Sign a component and publish it to a registry.
+    Publish(Box<publish::Arguments>),
+    /// Fetch a component from a registry, and keep it.
+    Pull(Box<pull::Arguments>),
+    /// Find packages in a registry.
+    Search(search::Arguments),
+    /// Say that a version should not be used any more, or take that back.
+    Yank(Box<yank::Arguments>),
+    /// Look for known vulnerabilities in what components are made of.
+    Audit(audit::Arguments),
+    /// Run a registry, tend to its tokens, log in to one, and trust its log.
+    Registry(Box<registry::Arguments>),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  witan completions bash > /etc/bash_completion.d/witan")]
     Completions {
@@ -61,7 +85,12 @@ pub(crate) enum Command {
 /// Runs `command`.
 pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
     // What serves sets up its own; of the rest, standard error belongs to the component or to what the command says.
-    if !matches!(command, Command::Up(_) | Command::Serve(_)) {
+    let serves = match &command {
+        Command::Up(_) | Command::Serve(_) => true,
+        Command::Registry(arguments) => arguments.serves(),
+        _ => false,
+    };
+    if !serves {
         let quiet = LogSettings { filter: global.log.clone(), quiet: true, ..LogSettings::default() };
         witan_telemetry::init(&quiet)?;
     }
@@ -79,6 +108,14 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Grants(arguments) => grants::run(*arguments, global).await,
         Command::Call(arguments) => call::run(*arguments, global).await,
         Command::Inspect(arguments) => inspect::run(&arguments, global),
+        Command::Keys(arguments) => keys::run(&arguments, global),
+        Command::Sign(arguments) => sign::run(&arguments, global).await,
+        Command::Publish(arguments) => publish::run(&arguments, global).await,
+        Command::Pull(arguments) => pull::run(&arguments, global).await,
+        Command::Search(arguments) => search::run(&arguments, global).await,
+        Command::Yank(arguments) => yank::run(&arguments, global).await,
+        Command::Audit(arguments) => audit::run(&arguments, global),
+        Command::Registry(arguments) => registry::run(*arguments, global).await,
         Command::Completions { shell } => {
             let mut command = <crate::Arguments as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "witan", &mut std::io::stdout());

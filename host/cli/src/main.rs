@@ -5,8 +5,10 @@ mod command;
 mod flags;
 mod foreign;
 mod host;
+mod lock;
 mod mount;
 mod output;
+mod registry;
 mod source;
 mod wave;
 

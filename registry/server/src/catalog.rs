@@ -1,5 +1,7 @@
 //! What is in the registry, as its pages and its JSON tell it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 use sigstore_crypto::{VerificationKey, parse_certificate_info};
@@ -189,6 +191,20 @@ impl Registry {
             return Err(Refusal::ManifestUnknown { repository: repository.clone(), reference: tag.to_string() });
         }
         Ok(writer.commit().await?)
+    }
+
+    /// Every version of a package that was yanked.
+    pub(crate) async fn yanks(&self, repository: &Repository) -> Result<BTreeMap<String, Yanked>, Refusal> {
+        let rows = sqlx::query("SELECT tag, yanked, yank_reason FROM version WHERE repository = $1 AND yanked > 0")
+            .bind(repository.as_str())
+            .fetch_all(self.0.database.pool())
+            .await?;
+        let mut yanks = BTreeMap::new();
+        for row in &rows {
+            let yanked = Yanked { at: timestamp(row.try_get("yanked")?), reason: row.try_get("yank_reason")? };
+            yanks.insert(row.try_get("tag")?, yanked);
+        }
+        Ok(yanks)
     }
 
     /// What a version has beside its bytes.

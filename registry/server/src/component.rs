@@ -6,8 +6,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{Docs, Resolve, WorldItem, WorldKey};
+use witan_registry_component::Component;
 
 use crate::{Digest, blobs::Blobs};
 
@@ -79,25 +79,14 @@ impl Descriptions {
 
 /// Reads a component.
 pub(crate) fn describe(bytes: &[u8]) -> Result<Description, String> {
-    // A core module is read as a world without anything, and that would be said of what imports anything.
-    if !wasmparser::Parser::is_component(bytes) {
-        return Err("it is no component".to_owned());
-    }
-    let decoded = wit_component::decode(bytes).map_err(|error| format!("it is no component: {error}"))?;
-    let DecodedWasm::Component(resolve, world) = decoded else {
-        return Err("it is a package of WIT, and no component".to_owned());
-    };
-    let world = resolve.worlds.get(world).ok_or("it has no world")?;
+    let component = Component::read(bytes).map_err(|error| error.to_string())?;
+    let (resolve, world) = (component.resolve(), component.world());
     let list = |items: &mut dyn Iterator<Item = (&WorldKey, &WorldItem)>| -> Vec<Interface> {
-        items.filter_map(|(key, item)| interface(&resolve, key, item)).collect()
+        items.filter_map(|(key, item)| interface(resolve, key, item)).collect()
     };
     let imports = list(&mut world.imports.iter());
     let exports = list(&mut world.exports.iter());
-    let package = world.package.ok_or("its world is in no package")?;
-    let others: Vec<_> = resolve.packages.iter().map(|(id, _)| id).filter(|id| *id != package).collect();
-    let mut printer = WitPrinter::default();
-    let printed = printer.print(&resolve, package, &others);
-    let mut wit = printed.map(|()| printer.output.to_string()).unwrap_or_default();
+    let mut wit = component.wit().to_owned();
     if wit.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|end| wit.is_char_boundary(*end)).unwrap_or(0);
         wit.truncate(end);

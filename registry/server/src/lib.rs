@@ -36,7 +36,7 @@ mod web;
 pub use collect::Collected;
 pub use names::{Digest, Namespace, Reference, Repository, Tag};
 pub use refusal::{Failure, Refusal};
-pub use registry::{OpenError, Registry};
+pub use registry::{Administration, OpenError, Registry};
 pub use routes::Route;
 pub use serve::{ServeError, serve};
 pub use settings::{DatabaseSettings, Deletion, Limits, Settings};

@@ -4,7 +4,7 @@ use axum::{
     Router,
     extract::{Path, Request, State},
     response::{IntoResponse as _, Response},
-    routing::{get, put},
+    routing::get,
 };
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use maud::{DOCTYPE, Markup, html};
@@ -40,7 +40,7 @@ pub(crate) fn router() -> Router<Registry> {
         .route("/packages/{*repository}", get(package))
         .route("/api/packages", get(search_json))
         .route("/api/packages/{*repository}", get(package_json))
-        .route("/api/yanks/{*repository}", put(yank).delete(yank))
+        .route("/api/yanks/{*repository}", get(yanks).put(yank).delete(yank))
         .route("/style.css", get(style))
 }
 
@@ -334,6 +334,16 @@ async fn package_json(State(registry): State<Registry>, Path(repository): Path<S
         let name = registry.package_name(&repository);
         let body = json!({ "name": name, "repository": repository.as_str(), "versions": versions });
         Ok(oci::json(StatusCode::OK, body.to_string()))
+    };
+    answer.await.unwrap_or_else(Refusal::into_response)
+}
+
+/// Which versions of a package are yanked: all of them, where a list of versions may be cut short.
+async fn yanks(State(registry): State<Registry>, Path(repository): Path<String>, request: Request) -> Response {
+    let answer = async {
+        let (_, repository) = registry.readable(request, &repository).await?;
+        let yanked = registry.yanks(&repository).await?;
+        Ok(oci::json(StatusCode::OK, json!({ "yanked": yanked }).to_string()))
     };
     answer.await.unwrap_or_else(Refusal::into_response)
 }

@@ -19,7 +19,7 @@ use crate::{
     limits::Limiter,
     tokens::{self, Minter, Policy},
     transparency::Transparency,
-    uploads::Uploads,
+    uploads::{self, Uploads},
 };
 
 /// A registry. It is cheap to clone.
@@ -130,7 +130,7 @@ impl Registry {
     /// # Errors
     /// When the database fails.
     pub async fn set_quota(&self, namespace: &Namespace, bytes: Option<u64>) -> Result<(), Failure> {
-        self.set_quota_of(namespace, bytes).await
+        uploads::set_quota(&self.0.database, namespace, bytes).await
     }
 
     pub(crate) fn namespace(&self, repository: &Repository) -> Namespace {
@@ -143,13 +143,71 @@ impl Registry {
     }
 }
 
-/// Takes the folder for this process. The system gives it back when the process ends, however it does.
-fn lock(settings: &Settings) -> Result<File, OpenError> {
+/// What an operator may do to a registry's tokens and quotas while another process serves it. What is written counts from
+/// the next request on.
+pub struct Administration(Database);
+
+impl Administration {
+    /// Opens the registry in the folder that `settings` name, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// When the disk or the database fails.
+    pub async fn open(settings: &Settings) -> Result<Self, Failure> {
+        make_folder(settings)?;
+        Ok(Self(Database::open(&settings.database, &settings.data).await?))
+    }
+
+    /// As [`Registry::create_token`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn create_token(
+        &self,
+        name: &str,
+        scopes: &[Scope],
+        expires: Option<i64>,
+    ) -> Result<(Uuid, String), Failure> {
+        tokens::create(&self.0, name, scopes, expires).await
+    }
+
+    /// Every token, without its secret.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tokens(&self) -> Result<Vec<Token>, Failure> {
+        tokens::list(&self.0).await
+    }
+
+    /// Ends a token at once; whether there was one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revoke_token(&self, id: Uuid) -> Result<bool, Failure> {
+        tokens::revoke(&self.0, id).await
+    }
+
+    /// Lets `namespace` hold `bytes`, or what the settings say where there are none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_quota(&self, namespace: &Namespace, bytes: Option<u64>) -> Result<(), Failure> {
+        uploads::set_quota(&self.0, namespace, bytes).await
+    }
+}
+
+/// What is not public lies here as well.
+fn make_folder(settings: &Settings) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     let folder = &settings.data;
+    let failed = |source| Failure::Disk { path: folder.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)
+}
+
+/// Takes the folder for this process. The system gives it back when the process ends, however it does.
+fn lock(settings: &Settings) -> Result<File, OpenError> {
+    make_folder(settings)?;
+    let folder = &settings.data;
     let failed = |path: PathBuf| move |source| Failure::Disk { path, source };
-    // What is not public lies here as well.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder.clone()))?;
     let path = folder.join("lock");
     let file = File::options().create(true).append(true).open(&path).map_err(failed(path.clone()))?;
     match file.try_lock() {

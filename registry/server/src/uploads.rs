@@ -13,7 +13,7 @@ use crate::{
     Digest, Failure, Namespace, Refusal, Registry, Repository,
     blobs::{Incoming, blocking},
     body,
-    database::Writer,
+    database::{Database, Writer},
     tokens::now,
 };
 
@@ -262,20 +262,20 @@ impl Registry {
         let most = u64::try_from(row.try_get::<i64, _>("quota")?).unwrap_or(usual);
         Ok(Quota { used: u64::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0), most })
     }
+}
 
-    /// Lets `namespace` hold `bytes`, or what others may where there are none.
-    pub(crate) async fn set_quota_of(&self, namespace: &Namespace, bytes: Option<u64>) -> Result<(), Failure> {
-        let mut writer = self.0.database.write().await?;
-        sqlx::query(
-            "INSERT INTO namespace (namespace, bytes, quota) VALUES ($1, 0, $2) \
-             ON CONFLICT (namespace) DO UPDATE SET quota = excluded.quota",
-        )
-        .bind(namespace.as_str())
-        .bind(bytes.map_or(-1, stored))
-        .execute(&mut *writer)
-        .await?;
-        Ok(writer.commit().await?)
-    }
+/// Lets `namespace` hold `bytes`, or what others may where there are none.
+pub(crate) async fn set_quota(database: &Database, namespace: &Namespace, bytes: Option<u64>) -> Result<(), Failure> {
+    let mut writer = database.write().await?;
+    sqlx::query(
+        "INSERT INTO namespace (namespace, bytes, quota) VALUES ($1, 0, $2) \
+         ON CONFLICT (namespace) DO UPDATE SET quota = excluded.quota",
+    )
+    .bind(namespace.as_str())
+    .bind(bytes.map_or(-1, stored))
+    .execute(&mut *writer)
+    .await?;
+    Ok(writer.commit().await?)
 }
 
 const HELD: &str = "SELECT bytes, quota FROM namespace WHERE namespace = $1";

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-mod support;
-
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{INDEX, MANIFEST, all, descriptor, manifest, refusal, start, start_in, start_with, unique};
 use witan_registry_server::{Deletion, Digest, Namespace};
+use witan_test_registry::{INDEX, MANIFEST, all, descriptor, manifest, refusal, start, start_in, start_with, unique};
 
 const PUSH: &[&str] = &["acme:pull,push"];
 

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-mod support;
-
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -14,8 +12,8 @@ use std::{
 use fastrand::Rng;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
-use support::{MANIFEST, manifest};
 use witan_registry_server::{Digest, Registry, Settings};
+use witan_test_registry::{MANIFEST, manifest};
 
 /// How long the test kills.
 const LASTING: Duration = Duration::from_secs(15);

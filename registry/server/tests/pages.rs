@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-mod support;
-
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Running, descriptor, refusal, start, start_with};
 use witan_registry_server::Digest;
+use witan_test_registry::{Running, descriptor, refusal, start, start_with};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&";
 
@@ -133,6 +131,10 @@ async fn a_yanked_version_is_said_to_be_and_stays_there() {
     assert_eq!(body["versions"][0]["version"], "1.1.0");
     assert!(body["versions"][0]["yanked"]["reason"].as_str().unwrap().starts_with("wrong"));
     assert_eq!(body["versions"][1]["yanked"], Value::Null);
+    let yanks: Value =
+        running.get("/api/yanks/components/acme/sums", &token).send().await.unwrap().json().await.unwrap();
+    assert!(yanks["yanked"]["1.1.0"]["reason"].as_str().unwrap().starts_with("wrong"));
+    assert_eq!(yanks["yanked"].as_object().unwrap().len(), 1);
     // The page offers the other; a lock file that names the yanked one is still served.
     let (_, page) = text(&running, "/packages/components/acme/sums").await;
     assert!(page.contains("Version 1.0.0") && page.contains("yanked: wrong") && !page.contains("<script"));
@@ -154,7 +156,7 @@ async fn downloads_are_counted() {
         running.get("/v2/components/acme/sums/manifests/1.0.0", "").send().await.unwrap();
     }
     // Written down when the registry stops, if not before.
-    let running = support::start_in(running.stop().await, |settings| settings.anonymous_pull = true).await;
+    let running = witan_test_registry::start_in(running.stop().await, |settings| settings.anonymous_pull = true).await;
     let body: Value = running.get("/api/packages", "").send().await.unwrap().json().await.unwrap();
     assert_eq!(body["packages"][0]["downloads"], 3);
 }

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-mod support;
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -14,9 +12,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{MANIFEST, Running, descriptor, manifest, refusal, start_in};
 use tempfile::TempDir;
 use witan_registry_server::{DatabaseSettings, Deletion, Digest};
+use witan_test_registry::{MANIFEST, Running, descriptor, manifest, refusal, start_in};
 
 /// A PostgreSQL server that ends with the test.
 struct Postgres {
@@ -155,7 +153,7 @@ async fn everything_works_over_postgresql() {
             async move { request.send().await.unwrap().status().as_u16() }
         })
         .collect();
-    assert_eq!(support::all(pushes).await, [201; 16]);
+    assert_eq!(witan_test_registry::all(pushes).await, [201; 16]);
     let collected = running.registry.collect().await.unwrap();
     assert_eq!((collected.manifests, collected.links, collected.files), (0, 16, 16));
 

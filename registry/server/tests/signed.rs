@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-mod support;
-
 use std::{
     collections::BTreeSet,
     time::{Duration, SystemTime},
@@ -12,12 +10,12 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{MANIFEST, Running, descriptor, start_with};
 use witan_registry_server::Digest;
 use witan_registry_sign::{
     Attestation, InclusionProof, LogEntry, PublicKey, Release, Rule, Signed, SigningKey, Statement, TrustPolicy,
     TrustRoot, TrustedKey, TrustedLog, evaluate, trusted_root,
 };
+use witan_test_registry::{MANIFEST, Running, descriptor, start_with};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const REPOSITORY: &str = "components/acme/sums";

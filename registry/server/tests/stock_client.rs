@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-mod support;
-
 use oci_client::{
     Client, Reference,
     client::{ClientConfig, ClientProtocol, Config, ImageLayer},
     manifest::{OciDescriptor, OciImageManifest},
     secrets::RegistryAuth,
 };
-use support::{Running, start, start_with, unique};
+use witan_test_registry::{Running, start, start_with, unique};
 
 const WASM: &str = "application/wasm";
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
@@ -88,11 +86,11 @@ async fn referrers_are_found() {
         ..OciDescriptor::default()
     };
     let manifest = OciImageManifest {
-        media_type: Some(support::MANIFEST.to_owned()),
+        media_type: Some(witan_test_registry::MANIFEST.to_owned()),
         artifact_type: Some("application/vnd.example.bundle".to_owned()),
         config: descriptor("application/vnd.oci.empty.v1+json", b"{}"),
         layers: vec![descriptor("application/vnd.example.bundle", b"a bundle")],
-        subject: Some(OciDescriptor { digest: digest.clone(), ..descriptor(support::MANIFEST, b"") }),
+        subject: Some(OciDescriptor { digest: digest.clone(), ..descriptor(witan_test_registry::MANIFEST, b"") }),
         ..OciImageManifest::default()
     };
     client.push_manifest(&reference(&running, "acme/sums:signature"), &manifest.into()).await.unwrap();

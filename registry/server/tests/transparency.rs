@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-mod support;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Running, all, refusal, start, start_in};
 use witan_merkle_log::{Checkpoint, Hash, PublicKey, SigningKey, verify_consistency, verify_inclusion};
+use witan_test_registry::{Running, all, refusal, start, start_in};
 
 const PUSH: &[&str] = &["acme:push"];
 

@@ -39,6 +39,26 @@ impl Dependency {
         Self(url.map_or_else(|_| format!("pkg:cargo/{name}@{version}"), |url| url.to_string()))
     }
 
+    /// A package of npm in a version; its name may have a scope before it.
+    pub fn npm(name: &str, version: &str) -> Self {
+        match name.strip_prefix('@').and_then(|scoped| scoped.split_once('/')) {
+            Some((scope, name)) => Self::of("npm", &format!("%40{scope}/{name}"), version),
+            None => Self::of("npm", name, version),
+        }
+    }
+
+    /// A package of PyPI in a version.
+    pub fn pypi(name: &str, version: &str) -> Self {
+        // The form of names that package URLs have there.
+        Self::of("pypi", &name.to_ascii_lowercase().replace(['_', '.'], "-"), version)
+    }
+
+    fn of(kind: &str, name: &str, version: &str) -> Self {
+        let escaped: String =
+            version.chars().map(|char| if char == '+' { "%2B".to_owned() } else { char.into() }).collect();
+        Self(format!("pkg:{kind}/{name}@{escaped}"))
+    }
+
     /// The package URL.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -112,6 +132,11 @@ impl Embedded {
     }
 }
 
+/// What the SBOM calls what it is about.
+fn own_url(package: &Package) -> String {
+    format!("pkg:generic/{}/{}@{}", package.name.namespace, package.name.name, package.version)
+}
+
 fn read_list(compressed: &[u8]) -> Result<VersionInfo, EmbeddedError> {
     if compressed.len() > LARGEST_LIST {
         return Err(EmbeddedError::TooLarge);
@@ -151,14 +176,7 @@ pub struct Sbom {
 impl Sbom {
     /// The SBOM of `package`, made from what its build left in its bytes. The same bytes give the same document.
     pub fn of_embedded(package: &Package, embedded: &Embedded) -> Result<Self, SbomError> {
-        let own = format!("pkg:generic/{}/{}@{}", package.name.namespace, package.name.name, package.version);
-        let mut subject = Component::new(
-            Classification::Application,
-            &package.name.to_string(),
-            &package.version.to_string(),
-            Some(own.clone()),
-        );
-        subject.purl = own.parse().ok();
+        let own = own_url(package);
         let mut components = BTreeMap::new();
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for list in &embedded.lists {
@@ -189,6 +207,35 @@ impl Sbom {
                     .or_insert(component);
             }
         }
+        Self::write(package, components, edges)
+    }
+
+    /// The SBOM of `package` as a list alone, such as a lock file has it: all that may be in the component, without how one
+    /// part uses another. The same list gives the same document.
+    pub fn of_dependencies(package: &Package, dependencies: &BTreeSet<Dependency>) -> Result<Self, SbomError> {
+        let mut components = BTreeMap::new();
+        for Dependency(url) in dependencies {
+            let form = || SbomError::Form(format!("`{}` is no package URL", cut(url)));
+            let (rest, version) = url.rsplit_once('@').ok_or_else(form)?;
+            let (_, name) = rest.split_once('/').ok_or_else(form)?;
+            let mut component = Component::new(Classification::Library, name, version, Some(url.clone()));
+            component.purl = Some(url.parse().map_err(|_| form())?);
+            component.scope = Some(Scope::Required);
+            components.insert(url.clone(), component);
+        }
+        let uses = components.keys().cloned().collect();
+        Self::write(package, components, BTreeMap::from([(own_url(package), uses)]))
+    }
+
+    fn write(
+        package: &Package,
+        components: BTreeMap<String, Component>,
+        mut edges: BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<Self, SbomError> {
+        let own = own_url(package);
+        let (name, version) = (package.name.to_string(), package.version.to_string());
+        let mut subject = Component::new(Classification::Application, &name, &version, Some(own.clone()));
+        subject.purl = own.parse().ok();
         edges.entry(own).or_default();
         let edge = |(dependency_ref, uses): (String, BTreeSet<String>)| Edge {
             dependency_ref,
@@ -326,6 +373,31 @@ mod tests {
         assert!(Embedded::read(&component(&[empty])).unwrap().is_empty());
         let deep = (0..=DEEPEST).fold(component(&[]), |inner, _| around(&inner));
         assert!(matches!(Embedded::read(&deep), Err(EmbeddedError::Wasm(_))));
+    }
+
+    #[test]
+    fn an_sbom_lists_what_a_lock_file_names() {
+        let list = BTreeSet::from([
+            Dependency::npm("@bytecodealliance/jco", "1.2.3"),
+            Dependency::npm("left-pad", "1.0.0"),
+            Dependency::pypi("Typing_Extensions", "4.0.0+local"),
+            Dependency::crate_("serde", &"1.0.0".parse().unwrap()),
+        ]);
+        let sbom = Sbom::of_dependencies(&package(), &list).unwrap();
+        let found: Vec<&str> = sbom.dependencies().iter().map(Dependency::as_str).collect();
+        assert_eq!(
+            found,
+            [
+                "pkg:cargo/serde@1.0.0",
+                "pkg:npm/%40bytecodealliance/jco@1.2.3",
+                "pkg:npm/left-pad@1.0.0",
+                "pkg:pypi/typing-extensions@4.0.0%2Blocal",
+            ]
+        );
+        assert_eq!(Sbom::of_dependencies(&package(), &list).unwrap(), sbom);
+        let embedded = Embedded::read(&component(&[some()])).unwrap();
+        assert_eq!(sbom.missing(&embedded), []);
+        assert!(Sbom::of_dependencies(&package(), &BTreeSet::new()).unwrap().dependencies().is_empty());
     }
 
     #[test]

@@ -12,10 +12,10 @@ use clap::Args;
 use serde::Serialize;
 use wasm_metadata::Producers;
 use wasmparser::{KnownCustom, Parser, Payload};
-use wit_component::{DecodedWasm, WitPrinter};
-use wit_parser::{Resolve, TypeDefKind, WorldId, WorldItem};
+use wit_parser::{Resolve, TypeDefKind, WorldItem};
 use witan_capability::Capability;
 use witan_engine::{Engine, Settings};
+use witan_registry_component::Component;
 use witan_system::{Compile, Grants, format_bytes};
 use witan_tools::Tools;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
 }
 
 /// Reads no more than the host would compile.
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let most = Compile::default().size;
     let size = std::fs::metadata(file).with_context(|| format!("cannot read `{}`", file.display()))?.len();
     if size > most {
@@ -111,24 +111,19 @@ struct Export {
 
 impl About {
     fn of(bytes: &[u8]) -> anyhow::Result<Self> {
-        if Parser::is_core_wasm(bytes) {
-            bail!("it is a core module, not a component; make it one with `wasm-tools component new`");
-        }
-        if !Parser::is_component(bytes) {
-            bail!("it is no WebAssembly component");
-        }
-        let (resolve, world) = decode(bytes)?;
+        let component = Component::read(bytes)?;
+        let resolve = component.resolve();
         // Asked for what they serve, and never linked.
         let engine = Engine::new(Settings::default())?;
         let capabilities = host::capabilities(&std::env::temp_dir(), Tools::new(engine))?;
-        let world_of = &resolve.worlds[world];
-        let imports = world_of.imports.iter().map(|(key, item)| {
+        let world = component.world();
+        let imports = world.imports.iter().map(|(key, item)| {
             let name = resolve.name_world_key(key);
-            let needs = needs(&capabilities, &resolve, &name, item);
+            let needs = needs(&capabilities, resolve, &name, item);
             let meaning = if matches!(needs, Needs::Types) { "types alone" } else { import_in_words(&name) };
             Import { name, meaning, needs }
         });
-        let exports = world_of.exports.keys().map(|key| {
+        let exports = world.exports.keys().map(|key| {
             let name = resolve.name_world_key(key);
             Export { meaning: export_in_words(&name), name }
         });
@@ -138,7 +133,7 @@ impl About {
             imports: imports.collect(),
             exports: exports.collect(),
             producers: producers(bytes)?,
-            wit: wit(&resolve, world)?,
+            wit: component.wit().to_owned(),
         })
     }
 
@@ -207,27 +202,8 @@ impl Needs {
     }
 }
 
-/// Reads the types of a component. The reader was made for sound files; what it makes of others must not end us.
-fn decode(bytes: &[u8]) -> anyhow::Result<(Resolve, WorldId)> {
-    let decoded = std::panic::catch_unwind(|| wit_component::decode(bytes));
-    match decoded {
-        Ok(Ok(DecodedWasm::Component(resolve, world))) => Ok((resolve, world)),
-        Ok(Ok(DecodedWasm::WitPackage(..))) => bail!("it is a WIT package in binary form, which has no code"),
-        Ok(Err(error)) => bail!("it is no valid component: {error:#}"),
-        Err(_) => bail!("it is no valid component: its types cannot be read"),
-    }
-}
-
-fn wit(resolve: &Resolve, world: WorldId) -> anyhow::Result<String> {
-    let Some(main) = resolve.worlds[world].package else { bail!("its world belongs to no package") };
-    let others: Vec<_> = resolve.packages.iter().map(|(id, _)| id).filter(|id| *id != main).collect();
-    let mut printer = WitPrinter::default();
-    printer.print(resolve, main, &others)?;
-    Ok(printer.output.to_string())
-}
-
 /// What the component and the modules in it say of how they were made.
-fn producers(bytes: &[u8]) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
+pub(crate) fn producers(bytes: &[u8]) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
     let mut all = Producers::empty();
     for payload in Parser::new(0).parse_all(bytes) {
         if let Payload::CustomSection(section) = payload?
@@ -255,7 +231,7 @@ fn needs(capabilities: &[Arc<dyn Capability>], resolve: &Resolve, name: &str, it
     }
 }
 
-fn has_types_alone(resolve: &Resolve, item: &WorldItem) -> bool {
+pub(crate) fn has_types_alone(resolve: &Resolve, item: &WorldItem) -> bool {
     match item {
         WorldItem::Interface { id, .. } => {
             let interface = &resolve.interfaces[*id];

@@ -1,6 +1,5 @@
 //! A registry that really listens, and the requests that tests send it.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 use std::{future::Future, net::SocketAddr, sync::Arc};
@@ -12,14 +11,20 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use uuid::Uuid;
 use witan_registry_server::{Digest, Registry, Scope, Settings};
 
+/// The media type of an image manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A registry that listens on this machine until it is dropped.
 pub struct Running {
+    /// What is served.
     pub registry: Registry,
+    /// Where it listens.
     pub address: SocketAddr,
+    /// What requests are sent with.
     pub client: Client,
+    /// Where it keeps everything.
     pub folder: Arc<TempDir>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
@@ -67,15 +72,18 @@ impl Running {
         self.registry.create_token("test", &scopes, None).await.unwrap().1
     }
 
+    /// The URL of `path`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
+    /// A request with `token`, or without one where it is empty.
     pub fn request(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
         let request = self.client.request(method, self.url(path));
         if token.is_empty() { request } else { request.bearer_auth(token) }
     }
 
+    /// A request to read `path`.
     pub fn get(&self, path: &str, token: &str) -> RequestBuilder {
         self.request(Method::GET, path, token)
     }
@@ -89,6 +97,7 @@ impl Running {
         digest
     }
 
+    /// Pushes a manifest.
     pub async fn put_manifest(&self, repository: &str, reference: &str, manifest: &Value, token: &str) -> Response {
         let kind = manifest["mediaType"].as_str().unwrap_or(MANIFEST).to_owned();
         let request = self.request(Method::PUT, &format!("/v2/{repository}/manifests/{reference}"), token);
@@ -121,6 +130,7 @@ pub fn manifest(layer: &[u8]) -> Value {
     })
 }
 
+/// What names `bytes` in a manifest.
 pub fn descriptor(kind: &str, bytes: &[u8]) -> Value {
     json!({ "mediaType": kind, "digest": Digest::of(bytes).to_string(), "size": bytes.len() })
 }

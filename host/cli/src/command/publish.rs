@@ -1,0 +1,74 @@
+//! `witan publish`: signs a component, has a log witness it, and pushes it to a registry.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::sign::{LogArgument, Summary, What};
+use crate::{
+    Global, output,
+    registry::{RegistryArgument, client},
+};
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  witan publish sums.wasm --package acme:sums@1.0.0 --registry registry.example.org --key release
+  witan publish sums.wasm --package acme:sums@1.0.0 --registry registry.example.org --key release --dry-run
+
+Before the first time: `witan keys generate release` and `witan registry login registry.example.org`.
+A version is published once. Publishing the same bytes again completes what broke off.")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    registry: RegistryArgument,
+    #[command(flatten)]
+    log: LogArgument,
+    /// Say what would be published, and ask nobody.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What was published, as programs read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    published: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
+}
+
+pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    let prepared = arguments.what.prepare()?;
+    let summary = prepared.summary();
+    if arguments.dry_run {
+        // Signed all the same: a key that cannot sign is found out now.
+        let _signed = prepared.unlogged()?;
+        match global.json {
+            true => output::json(&Answer { summary, published: false, repository: None }),
+            false => output::line(&format!("{}\nnothing was published", summary.in_words())),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let registry = arguments.registry.client().await?;
+    // A version that is taken is found out before a log keeps for good that it was signed.
+    registry.is_published(&prepared.package, &prepared.digest).await?;
+    let artifact = match &arguments.log {
+        LogArgument { unlogged: true, .. } => prepared.unlogged()?,
+        LogArgument { log: Some(place), .. } => prepared.witnessed(&client(place).await?.log()).await?,
+        LogArgument { log: None, .. } => prepared.witnessed(&registry.log()).await?,
+    };
+    let published = registry.publish(&prepared.package, &artifact).await?;
+    let place = format!("{}/{}", registry.host(), published.repository);
+    match global.json {
+        true => output::json(&Answer { summary, published: true, repository: Some(place) }),
+        false => {
+            let what = if published.was_there { "was there already, and is signed again" } else { "published" };
+            output::line(&format!("{}\n{what} in {place}", summary.in_words()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
