@@ -26,9 +26,14 @@ pub trait Host: Send + Sync + 'static {
 
     /// What keeps the host from taking tasks; nothing when it is ready.
     fn not_ready(&self) -> Vec<NotReady>;
+
+    /// What does not, and an operator should know.
+    fn warnings(&self) -> Vec<NotReady> {
+        Vec::new()
+    }
 }
 
-/// Something that keeps a host from taking tasks.
+/// Something that keeps a host from taking tasks, or that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NotReady {
     /// What, such as a component.

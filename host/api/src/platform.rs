@@ -59,6 +59,9 @@ pub struct Readiness {
     pub ready: bool,
     /// What keeps it from it.
     pub not_ready: Vec<NotReady>,
+    /// What does not, and an operator should know: components that nobody signed, components in quarantine.
+    #[serde(default)]
+    pub warnings: Vec<NotReady>,
 }
 
 /// Whether the host takes tasks, and if not, why.
@@ -78,7 +81,8 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
     }
     let ready = not_ready.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut response = (status, Json(Readiness { ready, not_ready })).into_response();
+    let mut response =
+        (status, Json(Readiness { ready, not_ready, warnings: api.0.parts.host.warnings() })).into_response();
     if !ready {
         crate::answer::retry_headers(&TaskError::new(Code::Unavailable, ""), response.headers_mut());
     }

@@ -51,6 +51,8 @@ impl Target {
 pub(crate) struct Artifact {
     /// What the component is called.
     pub(crate) name: String,
+    /// The folder of its package.
+    pub(crate) package: PathBuf,
     /// Where the file is.
     pub(crate) file: PathBuf,
 }
@@ -71,6 +73,7 @@ struct Metadata {
 struct Package {
     id: String,
     name: String,
+    manifest_path: PathBuf,
     #[serde(default)]
     metadata: Option<serde_json::Value>,
 }
@@ -239,7 +242,8 @@ fn artifacts(target: Target, packages: &[Package], answer: &str) -> Result<Vec<A
         let file = filenames.into_iter().find(|file| file.extension() == Some(OsStr::new("wasm")));
         if let Some(file) = file.filter(|_| target.makes(&built.kind)) {
             let name = if is_program { built.name } else { package.name.clone() };
-            found.push(Artifact { name, file });
+            let package = package.manifest_path.parent().unwrap_or(Path::new("")).to_owned();
+            found.push(Artifact { name, package, file });
         }
     }
     Ok(found)
@@ -250,7 +254,8 @@ mod tests {
     use super::*;
 
     fn package(name: &str, metadata: serde_json::Value) -> Package {
-        Package { id: format!("path+file:///x#{name}"), name: name.to_owned(), metadata: Some(metadata) }
+        let manifest_path = Path::new("/x").join(name).join("Cargo.toml");
+        Package { id: format!("path+file:///x#{name}"), name: name.to_owned(), manifest_path, metadata: Some(metadata) }
     }
 
     fn message(package: &str, target: &str, kind: &str, file: &str) -> String {

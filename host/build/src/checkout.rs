@@ -6,6 +6,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use witan_admission::{BUNDLE_SUFFIX, Development, bundle_path};
+use witan_system::Ceiling;
+
 use crate::cargo::{Artifact, Cargo};
 use crate::component::{encode, write_if_changed};
 use crate::fingerprint::fingerprint;
@@ -13,6 +16,9 @@ use crate::{BuildError, Progress};
 
 /// Says what the components in a build folder were made from.
 const STAMP: &str = ".fingerprint";
+
+/// Stands in a stamp where nothing was ever signed.
+const NO_KEY: &str = "no-key";
 
 /// What a folder must hold, relative to it, to be a checkout of this project.
 const LANDMARKS: [&str; 4] = ["Cargo.toml", "host/build/src/checkout.rs", "components/Cargo.toml", "wit"];
@@ -118,12 +124,11 @@ impl Checkout {
         // Taken first: a source that changes during the build then differs from the stamp, and is built next time.
         let sources = self.fingerprint(workspace)?;
         let target_folder = self.target_folder().map_err(BuildError::file("CARGO_TARGET_DIR"))?;
-        let artifacts = Cargo { workspace: &folder, target_folder: &target_folder, progress }.build()?;
-        refuse_same_names(&folder, &artifacts)?;
-        let build_folder = self.build_folder(workspace);
-        fs::create_dir_all(&build_folder).map_err(BuildError::file(&build_folder))?;
-        let built = artifacts.iter().map(|artifact| make(&build_folder, artifact)).collect::<Result<Vec<_>, _>>()?;
-        remove_others(&build_folder, &built)?;
+        let output = self.build_folder(workspace);
+        let built = build_in(&folder, &output, &target_folder, progress)?;
+        remove_others(&output, &built)?;
+        // Signing may have made the key, which the stamp names.
+        let sources = if sources.ends_with(NO_KEY) { self.fingerprint(workspace)? } else { sources };
         self.stamp(workspace, &sources, &built)?;
         Ok(built)
     }
@@ -137,12 +142,13 @@ impl Checkout {
         std::path::absolute(base.join("guests"))
     }
 
-    /// A digest of what the components of `workspace` are made from.
+    /// A digest of what the components of `workspace` are made from, and the key that signs them.
     fn fingerprint(&self, workspace: Workspace) -> Result<String, BuildError> {
         let roots =
             [workspace.folder(), "wit", "sdk", "host/build", "rust-toolchain.toml"].map(|root| self.root.join(root));
         let digest = fingerprint(roots.iter().map(PathBuf::as_path)).map_err(BuildError::file(&self.root))?;
-        Ok(digest.to_string())
+        let key = development()?.public()?.map_or(NO_KEY.to_owned(), |key| key.id().to_string());
+        Ok(format!("{digest} {key}"))
     }
 
     /// What the last build of `workspace` made, if it was made from `sources` and is all there. The stamp's first
@@ -156,7 +162,7 @@ impl Checkout {
         }
         lines
             .map(|name| Built { name: name.to_owned(), path: component_path(&folder, name), changed: false })
-            .map(|built| built.path.is_file().then_some(built))
+            .map(|built| (built.path.is_file() && bundle_path(&built.path).is_file()).then_some(built))
             .collect()
     }
 
@@ -165,6 +171,39 @@ impl Checkout {
         let lines: Vec<&str> = std::iter::once(sources).chain(names).collect();
         write_if_changed(&self.build_folder(workspace).join(STAMP), lines.join("\n").as_bytes()).map(drop)
     }
+}
+
+/// Makes the components of the cargo workspace or package in `folder` and puts them into `output`, each as `NAME.wasm` with
+/// the signature of this machine beside it. Cargo builds in `target_folder`.
+///
+/// What a component may ever need is what `ceiling.toml` beside its `Cargo.toml` says, else the one beside the workspace's;
+/// without either, nothing beyond the baseline.
+///
+/// # Errors
+/// As [`Checkout::build`].
+pub fn build(
+    folder: &Path,
+    output: &Path,
+    target_folder: &Path,
+    progress: &Progress,
+) -> Result<Vec<Built>, BuildError> {
+    progress.begin(&folder.display().to_string());
+    let built = build_in(folder, output, target_folder, progress);
+    progress.end();
+    built
+}
+
+fn build_in(folder: &Path, output: &Path, target_folder: &Path, progress: &Progress) -> Result<Vec<Built>, BuildError> {
+    let development = development()?;
+    let artifacts = Cargo { workspace: folder, target_folder, progress }.build()?;
+    refuse_same_names(folder, &artifacts)?;
+    fs::create_dir_all(output).map_err(BuildError::file(output))?;
+    let make = |artifact| make(&development, folder, output, artifact);
+    artifacts.iter().map(make).collect()
+}
+
+fn development() -> Result<Development, BuildError> {
+    Ok(Development::at(&Development::folder()?)?)
 }
 
 /// Cargo marks a target folder with both files.
@@ -176,11 +215,29 @@ fn component_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.wasm"))
 }
 
-fn make(folder: &Path, artifact: &Artifact) -> Result<Built, BuildError> {
+fn make(development: &Development, workspace: &Path, output: &Path, artifact: &Artifact) -> Result<Built, BuildError> {
     let wasm = fs::read(&artifact.file).map_err(BuildError::file(&artifact.file))?;
-    let path = component_path(folder, &artifact.name);
-    let changed = write_if_changed(&path, &encode(&artifact.name, &wasm)?)?;
+    let ceiling = ceiling(&[&artifact.package, workspace])?;
+    let path = component_path(output, &artifact.name);
+    let bytes = encode(&artifact.name, &wasm)?;
+    let changed = write_if_changed(&path, &bytes)?;
+    development.sign(&path, &bytes, &ceiling)?;
     Ok(Built { name: artifact.name.clone(), path, changed })
+}
+
+/// The first `ceiling.toml` in `folders`.
+fn ceiling(folders: &[&Path]) -> Result<Ceiling, BuildError> {
+    for folder in folders {
+        let path = folder.join("ceiling.toml");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                return toml::from_str(&text).map_err(|source| BuildError::Ceiling { path, source: Box::new(source) });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(BuildError::file(&path)(error)),
+        }
+    }
+    Ok(Ceiling::default())
 }
 
 fn refuse_same_names(workspace: &Path, artifacts: &[Artifact]) -> Result<(), BuildError> {
@@ -197,8 +254,10 @@ fn refuse_same_names(workspace: &Path, artifacts: &[Artifact]) -> Result<(), Bui
 fn remove_others(folder: &Path, built: &[Built]) -> Result<(), BuildError> {
     for entry in fs::read_dir(folder).map_err(BuildError::file(folder))? {
         let path = entry.map_err(BuildError::file(folder))?.path();
-        let is_component = path.extension().is_some_and(|extension| extension == "wasm");
-        if is_component && !built.iter().any(|built| built.path == path) {
+        let ours = |built: &Built| built.path == path || bundle_path(&built.path) == path;
+        let name = path.to_string_lossy();
+        let is_component = name.ends_with(".wasm") || name.ends_with(&format!(".wasm{BUNDLE_SUFFIX}"));
+        if is_component && !built.iter().any(ours) {
             fs::remove_file(&path).map_err(BuildError::file(&path))?;
         }
     }
@@ -295,7 +354,8 @@ mod tests {
 
     #[test]
     fn two_components_of_one_name_are_refused() {
-        let artifact = |file: &str| Artifact { name: "same".to_owned(), file: PathBuf::from(file) };
+        let artifact =
+            |file: &str| Artifact { name: "same".to_owned(), package: PathBuf::new(), file: PathBuf::from(file) };
         let error = refuse_same_names(Path::new("w"), &[artifact("a"), artifact("b")]).unwrap_err();
         assert!(error.to_string().contains("`same`"), "{error}");
     }

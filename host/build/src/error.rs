@@ -55,6 +55,17 @@ pub enum BuildError {
         /// What was wrong with it.
         source: serde_json::Error,
     },
+    /// The ceiling of a component cannot be read.
+    #[error("`{}` is no ceiling; write it in the words of grants, as docs/publishing.md shows", .path.display())]
+    Ceiling {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<toml::de::Error>,
+    },
+    /// What was built cannot be signed.
+    #[error("cannot sign what was built")]
+    Sign(#[from] witan_admission::DevelopmentError),
     /// A module could not be made a component.
     #[error("cannot make a component of `{name}`; check the WIT that its bindings were generated from")]
     Encode {

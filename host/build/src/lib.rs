@@ -2,7 +2,9 @@
 //!
 //! A fresh clone holds the sources of the first-party components and none of their bytes. `witan` and
 //! `cargo xtask` both build them here, so that there is one way to make a component. Only a binary that cargo built
-//! inside a checkout may do so ([`Checkout::find`]): an installed `witan` runs what it is given and never calls cargo.
+//! inside a checkout may do so by itself ([`Checkout::find`]): an installed `witan` calls cargo for `witan build` alone.
+//!
+//! What was just built is signed with the key of this machine, and nothing else ever is.
 
 mod cargo;
 mod checkout;
@@ -11,6 +13,6 @@ mod error;
 mod fingerprint;
 mod progress;
 
-pub use checkout::{Built, Checkout, Workspace};
+pub use checkout::{Built, Checkout, Workspace, build};
 pub use error::BuildError;
 pub use progress::Progress;

@@ -78,6 +78,8 @@ pub enum Action {
     ToolCall,
     /// Call another component over a link.
     ComponentCall,
+    /// Load a component's bytes; the loader decides it, before there is anything that could ask.
+    ComponentLoad,
 }
 
 impl Action {

@@ -1,6 +1,7 @@
 //! The commands, a module each.
 
 mod audit;
+mod build;
 mod call;
 mod check;
 mod grants;
@@ -9,6 +10,7 @@ mod inspect;
 mod keys;
 mod publish;
 mod pull;
+mod quarantine;
 mod registry;
 mod run;
 mod running;
@@ -16,7 +18,10 @@ mod search;
 mod serve;
 mod sign;
 mod task;
+mod trust;
 mod up;
+mod upgrade;
+mod verify;
 mod yank;
 
 use std::{process::ExitCode, time::Duration};
@@ -53,6 +58,18 @@ pub(crate) enum Command {
     Call(Box<call::Arguments>),
     /// Say what a component is, what it imports and what it would need granted, without running it.
     Inspect(inspect::Arguments),
+    /// Say whether a component would be let in here, and on whose word.
+    Verify(verify::Arguments),
+    /// Move packages to newer versions, and see first what is new.
+    Upgrade(upgrade::Arguments),
+    /// Return to the version before the last upgrade.
+    Rollback(upgrade::Rollback),
+    /// Say whom this system trusts, and keep that current.
+    Trust(trust::Arguments),
+    /// Keep components from running, and see which are kept.
+    Quarantine(quarantine::Arguments),
+    /// Make components of Rust sources, and sign them for this machine.
+    Build(build::Arguments),
     /// Find out which grants components need.
     Grants(Box<grants::Arguments>),
     /// Make, list, replace and export the keys that you sign with.
@@ -106,6 +123,12 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Run(arguments) => run::run(*arguments, global).await,
         Command::Serve(arguments) => serve::run(*arguments, global).await,
         Command::Grants(arguments) => grants::run(*arguments, global).await,
+        Command::Verify(arguments) => verify::run(&arguments, global).await,
+        Command::Upgrade(arguments) => upgrade::upgrade(&arguments, global).await,
+        Command::Rollback(arguments) => upgrade::rollback(&arguments, global),
+        Command::Trust(arguments) => trust::run(&arguments, global).await,
+        Command::Quarantine(arguments) => quarantine::run(&arguments, global),
+        Command::Build(arguments) => build::run(&arguments, global),
         Command::Call(arguments) => call::run(*arguments, global).await,
         Command::Inspect(arguments) => inspect::run(&arguments, global),
         Command::Keys(arguments) => keys::run(&arguments, global),

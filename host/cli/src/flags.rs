@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use witan_capability::{CallContext, Privacy};
 use witan_system::{
-    ComponentName, FilesystemGrant, Grants, HttpGrant, KeyvalueGrant, LoggingGrant, SocketGrant, System,
+    ComponentName, FilesystemGrant, Grants, HttpGrant, KeyvalueGrant, LoggingGrant, SocketGrant, Source, System,
 };
 
 /// What one run grants and allows.
@@ -59,6 +59,9 @@ pub(crate) struct Flags {
     /// Time on the clock until a call must have ended, such as `60s`.
     #[arg(long, value_name = "TIME", value_parser = grant::time, help_heading = LIMITS)]
     deadline: Option<String>,
+    /// Run it although nobody signed it. `witan build` signs what it builds.
+    #[arg(long, help_heading = LIMITS)]
+    allow_unsigned: bool,
     /// Where compiled code, decisions and stored keys are kept; else in a folder for this file, below
     /// `$XDG_STATE_HOME/witan`.
     #[arg(long, value_name = "FOLDER", env = "WITAN_STATE", help_heading = LIMITS)]
@@ -88,7 +91,8 @@ impl Flags {
             None => state_of(&name, file)?,
         };
         if let Some(component) = system.components.get_mut(&name) {
-            component.source = std::path::absolute(file)?;
+            component.source = Source::File(std::path::absolute(file)?);
+            component.allow_unsigned = self.allow_unsigned;
         }
         Ok((name, system))
     }

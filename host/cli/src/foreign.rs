@@ -28,14 +28,14 @@ impl Ready {
     /// Loads the component in `file`, with what `flags` grant.
     pub(crate) async fn file(file: &Path, flags: &Flags, mode: Mode) -> anyhow::Result<Self> {
         let (name, system) = flags.system(file)?;
-        Self::load(name, system, flags, mode).await
+        Self::load(name, system, flags, mode, false).await
     }
 
     /// As [`Self::file`], held to what is granted, with instances reused as `reuse` says.
     pub(crate) async fn reusing(file: &Path, flags: &Flags, reuse: Reuse) -> anyhow::Result<Self> {
         let (name, mut system) = flags.system(file)?;
         system.components.values_mut().for_each(|component| component.instances.reuse = reuse);
-        Self::load(name, system, flags, Mode::Enforce).await
+        Self::load(name, system, flags, Mode::Enforce, false).await
     }
 
     /// Loads the component that `text` names: a file, or a component of the system.
@@ -52,12 +52,25 @@ impl Ready {
             let names: Vec<&str> = system.components.keys().map(ComponentName::as_str).collect();
             bail!("there is no component `{name}`; the components are: {}; or name a `.wasm` file", names.join(", "));
         }
-        Self::load(name, system, flags, mode).await
+        Self::load(name, system, flags, mode, global.locked).await
     }
 
-    async fn load(name: ComponentName, system: System, flags: &Flags, mode: Mode) -> anyhow::Result<Self> {
-        let host = Host::new(&system, mode)?;
+    async fn load(
+        name: ComponentName,
+        system: System,
+        flags: &Flags,
+        mode: Mode,
+        locked: bool,
+    ) -> anyhow::Result<Self> {
+        let host = Host::new(&system, mode)?.held_to_lock(locked);
         let running = host.load(system).await.map_err(with_flags)?;
+        if let Some(held) = running.held().iter().find(|held| held.component == name.as_str()) {
+            bail!(
+                "`{name}` may not run: {}; {}",
+                held.reason,
+                held.help.as_deref().unwrap_or("see `witan quarantine`")
+            );
+        }
         Ok(Self { host, running, name, context: flags.context() })
     }
 

@@ -1,6 +1,7 @@
 //! Assembles a host: engine, policy, capabilities, loader.
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -8,13 +9,16 @@ use std::{
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use witan_admission::Gate;
 use witan_capability::{Capability, Kernel};
 use witan_engine::{Cache, Compiler, Engine, Settings};
-use witan_loader::{Loader, Running};
+use witan_loader::{LoadProblem, Loader, Running};
 use witan_policy::{DecisionLog, GrantPolicy};
-use witan_system::System;
+use witan_system::{ComponentName, System};
 use witan_tasks::ComponentHandler;
 use witan_tools::Tools;
+
+use crate::{registry::StoreArgument, supply};
 
 /// A host that can load systems.
 pub(crate) struct Host {
@@ -23,6 +27,7 @@ pub(crate) struct Host {
     pub(crate) policy: Arc<GrantPolicy>,
     state: PathBuf,
     record: bool,
+    locked: bool,
 }
 
 /// What a host is made for.
@@ -55,26 +60,77 @@ impl Host {
             compile: system.host.compile.clone(),
             memory: widest_memory(system),
         })?;
-        Ok(Self { engine, kernel, policy, state, record: mode != Mode::Enforce })
+        Ok(Self { engine, kernel, policy, state, record: mode != Mode::Enforce, locked: false })
     }
 
-    /// Loads `system` with a progress bar, and runs the health checks.
+    /// The same host, which starts no system that differs from its lock.
+    #[must_use]
+    pub(crate) fn held_to_lock(mut self, locked: bool) -> Self {
+        self.locked = locked;
+        self
+    }
+
+    /// Loads `system` with a progress bar, holds it to its lock, and runs the health checks.
     pub(crate) async fn load(&self, system: System) -> anyhow::Result<Running> {
         let tools = Tools::new(self.engine.clone());
-        let loader = self.loader(tools.clone())?;
-        let bar = bar(system.components.len());
-        let running = loader.load(system, &|name| step(&bar, name.as_str())).await;
-        bar.finish_and_clear();
-        let running = running?;
+        let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
+        let pins = supply::fetch_all(&system, &store, lock.as_ref(), self.locked).await?;
+        let loader = self.loader(supply::gate(&system, &self.state, &store, pins)?, tools.clone())?;
+        let running = self.stand(&loader, system)?;
+        if self.locked {
+            supply::hold_to_lock(&running)?;
+        }
+        loader.start(&running).await?;
+        if !self.locked && !self.record {
+            supply::keep_lock(&running);
+        }
+        for name in running.unsigned() {
+            tracing::warn!(component = %name, "UNSIGNED: nobody vouches for its bytes; `allow-unsigned` lets it run");
+        }
         tools.set(running.tools().map(|(name, service)| (name.clone(), service.clone())));
         Ok(running)
     }
 
-    /// As [`Self::load`], without running code of the components.
+    /// As [`Self::load`], without running code of the components, and without fetching any.
     pub(crate) fn prepare(&self, system: System) -> anyhow::Result<Running> {
+        let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
+        let pins = lock.map(|lock| lock.pins(&system)).unwrap_or_default();
+        let gate = supply::gate(&system, &self.state, &store, pins)?;
+        let loader = self.loader(gate, Tools::new(self.engine.clone()))?;
+        let running = self.stand(&loader, system)?;
+        if self.locked {
+            supply::hold_to_lock(&running)?;
+        }
+        Ok(running)
+    }
+
+    /// Verifies, compiles and links all components of `system`, and logs each verdict.
+    fn stand(&self, loader: &Loader, system: System) -> anyhow::Result<Running> {
         let bar = bar(system.components.len());
-        let running = self.loader(Tools::new(self.engine.clone()))?.prepare(system, &|name| step(&bar, name.as_str()));
+        let sources: BTreeMap<_, _> =
+            system.components.iter().map(|(name, component)| (name.clone(), component.source.to_string())).collect();
+        let running = loader.prepare(system, &|name| step(&bar, name.as_str()));
         bar.finish_and_clear();
+        let source = |name: &ComponentName| sources.get(name).map(String::as_str).unwrap_or_default();
+        let log = self.policy.log();
+        match &running {
+            Ok(running) => {
+                for (name, loaded) in running.components() {
+                    let by = loaded.admitted.by.to_string();
+                    log.record_load(name.as_str(), source(name), true, Some(by));
+                }
+                for held in running.held() {
+                    log.record_load(&held.component, &held.source, false, Some(held.reason.clone()));
+                }
+            }
+            Err(error) => {
+                for problem in &error.problems {
+                    if let LoadProblem::Refused { component, refused, .. } = problem {
+                        log.record_load(component.as_str(), source(component), false, Some(refused.to_string()));
+                    }
+                }
+            }
+        }
         Ok(running?)
     }
 
@@ -83,15 +139,23 @@ impl Host {
         &self.state
     }
 
-    fn loader(&self, tools: Tools) -> anyhow::Result<Loader> {
+    fn loader(&self, gate: Gate, tools: Tools) -> anyhow::Result<Loader> {
         Ok(Loader {
             engine: self.engine.clone(),
+            gate: Arc::new(gate),
             kernel: self.kernel.clone(),
             capabilities: capabilities(&self.state, tools)?,
             cache: Some(cache(&self.state)?),
             compiler: Some(compiler()?),
             link_all: self.record,
         })
+    }
+}
+
+impl Drop for Host {
+    /// A process that ends takes with it what its log has not written yet.
+    fn drop(&mut self) {
+        self.policy.log().flush();
     }
 }
 
@@ -105,6 +169,13 @@ pub(crate) fn capabilities(state: &Path, tools: Tools) -> anyhow::Result<Vec<Arc
     all.push(Arc::new(witan_keyvalue::Keyvalue::new(state.join("keyvalue.sqlite"))));
     all.push(Arc::new(tools));
     Ok(all)
+}
+
+/// Which capability of this host an import needs granted.
+pub(crate) fn needs(state: &Path) -> anyhow::Result<impl Fn(&str) -> Option<&'static str> + Sync> {
+    let settings = Settings::default();
+    let all = capabilities(state, Tools::new(Engine::new(settings)?))?;
+    Ok(move |import: &str| witan_loader::needs(&all, import))
 }
 
 /// The widest memory that any call tree may use: no single memory can be larger.

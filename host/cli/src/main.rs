@@ -1,5 +1,6 @@
 //! The `witan` binary: assembles a host and runs one command. The one place that lists capabilities.
 
+mod advisories;
 mod client;
 mod command;
 mod flags;
@@ -10,15 +11,13 @@ mod mount;
 mod output;
 mod registry;
 mod source;
+mod supply;
+mod watchman;
 mod wave;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-
-/// Calls of components allocate little and often, on all threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An operating system for AI agents: runs systems of WebAssembly components, held to grants and limits.
 #[derive(Parser)]
@@ -45,6 +44,9 @@ pub(crate) struct Global {
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true)]
     json: bool,
+    /// Refuse to start a system that differs from its `witan.lock`.
+    #[arg(long, global = true)]
+    locked: bool,
     /// What to log to standard error: a level, or a filter such as `warn,witan_engine=debug`. Without it, what
     /// serves logs `info` and the rest warnings alone.
     #[arg(long, global = true, value_name = "FILTER", env = "WITAN_LOG")]

@@ -69,6 +69,15 @@ impl FromStr for Place {
     }
 }
 
+impl From<witan_registry_types::Registry> for Place {
+    /// A registry without a path of its own is asked for it.
+    fn from(registry: witan_registry_types::Registry) -> Self {
+        let prefix = registry.mapping.prefix().unwrap_or_default().to_owned();
+        let usual = registry.mapping == Mapping::default();
+        Self { host: registry.host, prefix: (!usual).then_some(prefix) }
+    }
+}
+
 impl RegistryArgument {
     /// A client of the registry, with the token that is kept for it.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
@@ -186,6 +195,11 @@ pub(crate) struct StoreArgument {
 }
 
 impl StoreArgument {
+    /// As the environment has it, for commands that have no flag for it.
+    pub(crate) fn usual() -> Self {
+        Self { store: std::env::var_os("WITAN_STORE").map(PathBuf::from) }
+    }
+
     pub(crate) fn open(&self) -> anyhow::Result<Store> {
         let folder = match &self.store {
             Some(folder) => folder.clone(),

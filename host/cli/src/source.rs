@@ -40,7 +40,7 @@ fn build_missing(system: &System) -> anyhow::Result<()> {
         let parent = source.parent().map(|parent| parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
         parent.is_some_and(|parent| parent == folder) || parent_will_be(source, &folder)
     };
-    if system.components.values().any(|component| ours(&component.source)) {
+    if system.components.values().filter_map(|component| component.source.file()).any(ours) {
         checkout.build_missing(Workspace::Components, &Progress::stderr()).context("cannot build the components")?;
     }
     Ok(())

@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -145,6 +145,7 @@ pub struct Service {
     limits: Option<Limits>,
     current: RwLock<Arc<Version>>,
     places: Arc<Semaphore>,
+    stopped: OnceLock<String>,
     waiting: AtomicUsize,
     breaker: Breaker,
     completed: AtomicU64,
@@ -193,6 +194,7 @@ impl Service {
             limits,
             current: RwLock::new(version),
             places: Arc::new(Semaphore::new(settings.concurrency as usize)),
+            stopped: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             breaker: Breaker::default(),
             completed: AtomicU64::new(0),
@@ -249,7 +251,8 @@ impl Service {
         }
         let place = match self.places.clone().try_acquire_owned() {
             Ok(place) => place,
-            Err(_) => self.wait_for_place(account).await?,
+            Err(tokio::sync::TryAcquireError::Closed) => return Err(self.stopped()),
+            Err(tokio::sync::TryAcquireError::NoPermits) => self.wait_for_place(account).await?,
         };
         Ok(Admission { _place: place, version: self.current.read().enter() })
     }
@@ -264,10 +267,27 @@ impl Service {
         }
         tokio::select! {
             place = self.places.clone().acquire_owned() => {
-                place.map_err(|_| self.refuse("it has been stopped".to_owned()))
+                place.map_err(|_| self.stopped())
             }
             () = account.when_ended() => Err(account.check().err().unwrap_or(CallError::Cancelled)),
         }
+    }
+
+    /// Takes no more calls, those that wait included, and says why; calls under way finish.
+    pub fn stop(&self, reason: impl Into<String>) {
+        let _first = self.stopped.set(reason.into());
+        self.places.close();
+        self.current().instances.retire();
+    }
+
+    /// Whether it has been stopped.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.places.is_closed()
+    }
+
+    fn stopped(&self) -> CallError {
+        self.refuse(self.stopped.get().map_or("it has been stopped", String::as_str).to_owned())
     }
 
     fn refuse(&self, reason: String) -> CallError {

@@ -1,7 +1,8 @@
 //! Why a system was not loaded.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
+use witan_admission::Refused;
 use witan_engine::CompileError;
 use witan_fuse::FuseError;
 use witan_system::ComponentName;
@@ -9,15 +10,23 @@ use witan_system::ComponentName;
 /// What keeps a component from being loaded, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadProblem {
-    /// Its file cannot be read.
-    #[error("cannot read `{path}` of component `{component}`: {source}; build it, or correct `source`")]
-    Read {
+    /// It may not run.
+    #[error("component `{component}` may not run{}: {refused}; {help}", needed(.needed_by))]
+    Refused {
         /// The component.
         component: ComponentName,
-        /// Its source.
-        path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        refused: Box<Refused>,
+        /// What of the system cannot do without it; empty where it is merely not there.
+        needed_by: String,
+        /// What to do about it.
+        help: String,
+    },
+    /// What was loaded cannot be written down, so that something older could take its place.
+    #[error("cannot keep what was loaded: {message}")]
+    Kept {
+        /// Why not.
+        message: String,
     },
     /// Its bytes are not the ones that the operator pinned.
     #[error(
@@ -138,6 +147,10 @@ pub enum LoadProblem {
         /// What it said.
         message: String,
     },
+}
+
+fn needed(by: &str) -> String {
+    if by.is_empty() { String::new() } else { format!(", which {by} cannot do without") }
 }
 
 impl LoadProblem {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use witan_fuse::{FuseError, Origin, Part, Wire};
 use witan_system::{ComponentName, LinkMode, System};
 
-use crate::{LoadProblem, Loader, bytes::Bytes};
+use crate::{LoadProblem, Loader, admit::Bytes};
 
 /// The bytes of `root` with all that the system fuses into it, and the names of that.
 pub(crate) fn fuse(

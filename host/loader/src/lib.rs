@@ -1,13 +1,13 @@
 //! From a checked system to running services.
 //!
-//! The one way from a file to the engine: [`Loader::load`] reads the bytes, checks them, compiles those very bytes,
+//! The one way from a source to the engine: [`Loader::load`] has the gate verify the bytes, compiles those very bytes,
 //! and links what each component imports to what it was granted or linked, and to nothing else. Deny is by
 //! complement: an import that is neither baseline, nor granted, nor linked stops the load.
 //!
 //! A load is all or nothing, and a running system is never changed: to reload is to load anew beside it, and to put
 //! the new one in its place once it stands. Calls under way end on the system that they began on.
 
-mod bytes;
+mod admit;
 mod error;
 mod fused;
 mod health;
@@ -17,14 +17,16 @@ mod running;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use admit::needs;
 pub use error::{LoadError, LoadProblem};
 pub use running::{By, Import, Loaded, Running};
 use wasmtime::component::Linker;
+use witan_admission::{Admitted, Gate, Refused};
 use witan_capability::{CallState, Capability, Component, Kernel};
 use witan_engine::{Cache, Compiler, Engine, Service, ServiceSettings, Trust, Version};
 use witan_system::{CompileIn, ComponentName, System};
 
-use crate::bytes::Bytes;
+use crate::admit::Bytes;
 
 /// Told how far a load has come; each component is announced once, when it is compiled.
 pub type Progress<'a> = &'a (dyn Fn(&ComponentName) + Sync);
@@ -33,6 +35,8 @@ pub type Progress<'a> = &'a (dyn Fn(&ComponentName) + Sync);
 pub struct Loader {
     /// Compiles and runs.
     pub engine: Arc<Engine>,
+    /// Decides which bytes may.
+    pub gate: Arc<Gate>,
     /// What all calls share.
     pub kernel: Arc<Kernel>,
     /// Every capability that the host has.
@@ -60,8 +64,18 @@ impl Loader {
     /// that failed are not reported again.
     pub async fn load(&self, system: System, progress: Progress<'_>) -> Result<Running, LoadError> {
         let running = self.prepare(system, progress)?;
-        health::check(self, &running).await?;
+        self.start(&running).await?;
         Ok(running)
+    }
+
+    /// Asks the components of a system that [`Self::prepare`] made whether they are fit to serve; the first of their code
+    /// that runs. From here on, nothing older may take their place.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn start(&self, running: &Running) -> Result<(), LoadError> {
+        self.keep(running)?;
+        health::check(self, running).await
     }
 
     /// As [`Self::load`], without running any code of the components: what `witan check` needs.
@@ -70,13 +84,14 @@ impl Loader {
     /// As [`Self::load`].
     pub fn prepare(&self, system: System, progress: Progress<'_>) -> Result<Running, LoadError> {
         let order = order::callees_first(&system)?;
-        let bytes = bytes::read_all(&system, self.engine.settings().compile.size)?;
-        let compiled = self.compile_all(&system, &bytes, progress)?;
-        let mut running = Running::new(Arc::new(system));
+        let mut verdicts = admit::admit_all(self, &system)?;
+        let compiled = self.compile_all(&system, &verdicts.bytes, progress)?;
+        let mut running = Running::new(Arc::new(system), std::mem::take(&mut verdicts.held));
         let mut problems = Vec::new();
         for name in order {
             let Some(code) = compiled.get(&name) else { continue };
-            match self.link_one(&running, &name, code, &mut problems) {
+            let Some(admitted) = verdicts.admitted.remove(&name) else { continue };
+            match self.link_one(&running, &name, code, admitted, &mut problems) {
                 Some(loaded) => running.insert(name, loaded),
                 None => continue,
             }
@@ -86,14 +101,26 @@ impl Loader {
         Ok(running)
     }
 
+    /// Keeps what was loaded: nothing older may take its place, and what was said of its checks no longer holds.
+    fn keep(&self, running: &Running) -> Result<(), LoadError> {
+        let kept = || -> Result<(), Refused> {
+            let all = running.components().iter();
+            let sources =
+                all.filter_map(|(name, loaded)| Some((&running.system.components.get(name)?.source, &loaded.admitted)));
+            self.gate.loaded(sources)?;
+            Ok(running.components().keys().try_for_each(|name| self.gate.quarantine.passed(name))?)
+        };
+        kept().map_err(|refused| LoadProblem::Kept { message: refused.to_string() }.into())
+    }
+
     fn compile_all(
         &self,
         system: &System,
         bytes: &BTreeMap<ComponentName, Bytes>,
         progress: Progress<'_>,
     ) -> Result<BTreeMap<ComponentName, Compiled>, LoadError> {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(system.components.len()).max(1);
-        let queue = std::sync::Mutex::new(system.components.keys());
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(bytes.len()).max(1);
+        let queue = std::sync::Mutex::new(bytes.keys());
         let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
         let work = || {
             let mut done = Vec::new();
@@ -142,6 +169,7 @@ impl Loader {
         running: &Running,
         name: &ComponentName,
         compiled: &Compiled,
+        admitted: Admitted,
         problems: &mut Vec<LoadProblem>,
     ) -> Option<Loaded> {
         let settings = running.system.components.get(name)?;
@@ -178,6 +206,7 @@ impl Loader {
             fused: compiled.fused.clone(),
             size: compiled.bytes.bytes.len() as u64,
             digest: compiled.bytes.digest,
+            admitted,
         })
     }
 }

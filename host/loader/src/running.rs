@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use witan_admission::{Admitted, Held};
 use witan_engine::Service;
 use witan_system::{ComponentName, LinkMode, System};
 
@@ -12,6 +13,7 @@ pub struct Running {
     /// What it was loaded from.
     pub system: Arc<System>,
     components: BTreeMap<ComponentName, Loaded>,
+    held: Vec<Held>,
 }
 
 /// A loaded component.
@@ -28,6 +30,8 @@ pub struct Loaded {
     pub size: u64,
     /// blake3 of those bytes.
     pub digest: [u8; 32],
+    /// Whose word it is that the component's own bytes may run, and what was verified of them.
+    pub admitted: Admitted,
 }
 
 /// An import and what satisfies it.
@@ -51,8 +55,22 @@ pub enum By {
 }
 
 impl Running {
-    pub(crate) fn new(system: Arc<System>) -> Self {
-        Self { system, components: BTreeMap::new() }
+    pub(crate) fn new(system: Arc<System>, held: Vec<Held>) -> Self {
+        Self { system, components: BTreeMap::new(), held }
+    }
+
+    /// Components of the system that did not pass their checks, and without which the rest stands.
+    #[must_use]
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// Components that run although nobody signed them.
+    pub fn unsigned(&self) -> impl Iterator<Item = &ComponentName> {
+        self.components
+            .iter()
+            .filter(|(_, loaded)| loaded.admitted.by == witan_admission::By::Nobody)
+            .map(|(name, _)| name)
     }
 
     pub(crate) fn insert(&mut self, name: ComponentName, loaded: Loaded) {

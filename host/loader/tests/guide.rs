@@ -9,6 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use witan_admission::{Development, Gate};
 use witan_build::{Checkout, Progress, Workspace};
 use witan_capability::{CallContext, Capability, Kernel, Limits};
 use witan_engine::{Compiler, Engine, Settings};
@@ -22,6 +23,7 @@ use witan_system::{Pool, System};
 
 const GUIDE: &str = include_str!("../../../docs/writing-a-component.md");
 const MANIFEST: &str = include_str!("../../../tests/programs/example-tool/Cargo.toml");
+const CEILING: &str = include_str!("../../../tests/programs/example-tool/ceiling.toml");
 const SOURCE: &str = include_str!("../../../tests/programs/example-tool/src/lib.rs");
 
 static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
@@ -45,13 +47,19 @@ fn block(file: &str) -> &'static str {
 /// What the reader has made at the end of the guide: the component, its words and the system.
 fn written(system: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let build = folder.path().join("example-tool/target/wasm32-wasip2/release");
+    let build = folder.path().join("example-tool/build");
     fs::create_dir_all(&build).unwrap();
-    fs::copy(&*GUEST, build.join("example_tool.wasm")).unwrap();
+    for file in ["example-tool.wasm", "example-tool.wasm.sigstore.json"] {
+        fs::copy(GUEST.with_file_name(file), build.join(file)).unwrap();
+    }
     fs::create_dir(folder.path().join("words")).unwrap();
     fs::write(folder.path().join("words/words.txt"), block("words/words.txt")).unwrap();
     fs::write(folder.path().join("system.toml"), system).unwrap();
     folder
+}
+
+fn development() -> Development {
+    Development::at(&Development::folder().unwrap()).unwrap()
 }
 
 async fn load(folder: &TempDir) -> Result<Running, String> {
@@ -60,6 +68,7 @@ async fn load(folder: &TempDir) -> Result<Running, String> {
     capabilities.push(Arc::new(witan_config::Config));
     let loader = Loader {
         engine: ENGINE.clone(),
+        gate: Arc::new(Gate::local(folder.path(), development().public().unwrap())),
         kernel: Kernel::new(Arc::new(GrantPolicy::new(DecisionLog::in_memory()))),
         capabilities,
         cache: None,
@@ -79,6 +88,7 @@ async fn define(running: &Running, arguments: &str) -> Result<Vec<Content>, Erro
 fn the_files_in_the_guide_are_those_of_the_example() {
     let of_the_reader = MANIFEST.split("\n# What follows").next().unwrap();
     assert_eq!(block("Cargo.toml"), of_the_reader);
+    assert_eq!(block("ceiling.toml"), CEILING);
     // A reader has our interfaces in a folder beside the sources.
     assert_eq!(block("src/lib.rs"), SOURCE.replace("../../../wit/", "wit/"));
 }

@@ -115,5 +115,6 @@ fn action_in_words(action: witan_capability::Action) -> &'static str {
         Action::KeyvalueWrite => "write the stored key",
         Action::ToolCall => "call the tool",
         Action::ComponentCall => "call the component",
+        Action::ComponentLoad => "load",
     }
 }

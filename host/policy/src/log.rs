@@ -88,6 +88,8 @@ struct Shared {
     entries: Mutex<Entries>,
     /// Signalled when there is something to write, and when the log ends.
     wake: Condvar,
+    /// Signalled when everything is written.
+    written: Condvar,
     dropped: AtomicU64,
 }
 
@@ -95,6 +97,10 @@ struct Shared {
 struct Entries {
     newest: VecDeque<Arc<Entry>>,
     unwritten: Vec<Arc<Entry>>,
+    /// Whether somebody waits until everything is written.
+    hurry: bool,
+    /// Whether entries that were taken are being written.
+    writing: bool,
     ended: bool,
 }
 
@@ -143,8 +149,7 @@ impl DecisionLog {
 
     /// Writes a decision down and names it.
     pub(crate) fn record(&self, request: &Request<'_>, allowed: bool, reason: Option<String>) -> DecisionId {
-        let (decision, time_ms) = self.ids.next();
-        let entry = Arc::new(Entry {
+        self.write(|decision, time_ms| Entry {
             decision,
             time_ms,
             component: Arc::clone(&request.component.name),
@@ -154,7 +159,27 @@ impl DecisionLog {
             resource: cut(request.resource.to_string()),
             allowed,
             reason: reason.map(cut),
-        });
+        })
+    }
+
+    /// Writes down whether the component called `name` was let in from `source`, and on whose word or why not.
+    pub fn record_load(&self, name: &str, source: &str, allowed: bool, reason: Option<String>) -> DecisionId {
+        self.write(|decision, time_ms| Entry {
+            decision,
+            time_ms,
+            component: name.into(),
+            context: CallContext::local(),
+            function: HostFunction::new("witan:host/loader", "load"),
+            action: Action::ComponentLoad,
+            resource: cut(source.to_owned()),
+            allowed,
+            reason: reason.map(cut),
+        })
+    }
+
+    fn write(&self, entry: impl FnOnce(DecisionId, u64) -> Entry) -> DecisionId {
+        let (decision, time_ms) = self.ids.next();
+        let entry = Arc::new(entry(decision, time_ms));
         let mut entries = self.shared.entries.lock();
         if self.writer.is_some() {
             match entries.wait(&entry) {
@@ -169,6 +194,19 @@ impl DecisionLog {
         // Freed outside the lock.
         drop(oldest);
         decision
+    }
+
+    /// Waits until everything is written, for as long as a healthy disk may take.
+    pub fn flush(&self) {
+        const MOST: Duration = Duration::from_secs(2);
+        if self.writer.is_none() {
+            return;
+        }
+        let mut entries = self.shared.entries.lock();
+        entries.hurry = true;
+        self.shared.wake.notify_one();
+        let unwritten = |entries: &mut Entries| entries.writing || !entries.unwritten.is_empty();
+        self.shared.written.wait_while_for(&mut entries, unwritten, MOST);
     }
 
     /// The newest decisions, newest first, `most` at most.
@@ -263,15 +301,19 @@ fn write(mut file: Lines, shared: &Shared) {
 /// Waits for entries and takes them; false when the log has ended and all were taken.
 fn gather(shared: &Shared, batch: &mut Vec<Arc<Entry>>) -> bool {
     let mut entries = shared.entries.lock();
+    entries.writing = false;
     while entries.unwritten.is_empty() {
+        entries.hurry = false;
+        shared.written.notify_all();
         if entries.ended {
             return false;
         }
         shared.wake.wait(&mut entries);
     }
-    // Only the end of the log cuts this short: more entries signal nothing while some wait.
-    while !entries.ended && !shared.wake.wait_for(&mut entries, GATHER).timed_out() {}
+    // Only haste and the end of the log cut this short: more entries signal nothing while some wait.
+    while !entries.ended && !entries.hurry && !shared.wake.wait_for(&mut entries, GATHER).timed_out() {}
     std::mem::swap(batch, &mut entries.unwritten);
+    entries.writing = true;
     true
 }
 

@@ -225,6 +225,23 @@ impl Ceiling {
         self.excess(&Self::of(grants))
     }
 
+    /// Whether it has anything of `capability`, by the name of its grant.
+    pub fn has(&self, capability: &str) -> bool {
+        let any = |names: &Names| *names != Names::default();
+        match capability {
+            "filesystem" => !self.filesystem.is_empty(),
+            "http" => !self.http.is_empty(),
+            "sockets" => !self.sockets.is_empty(),
+            "environment" => any(&self.environment),
+            "config" => any(&self.config),
+            "wall-clock" => self.wall_clock,
+            "logging" => self.logging,
+            "keyvalue" => self.keyvalue.is_some(),
+            "tools" => !self.tools.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Whether nothing is needed beyond the baseline.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

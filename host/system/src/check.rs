@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use witan_registry_types::Package;
+use witan_registry_types::{Namespace, ReferenceError, Registry};
 
 use crate::file::{self, CompileIn, File, LinkMode, Reuse};
 use crate::limits::{ComponentLimits, Limits};
@@ -13,7 +13,8 @@ use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::path::normalise_guest_path;
 use crate::problem::{Key, Origin, Problem};
 use crate::shape::nearest;
-use crate::system::{Compile, Component, Host, Instances, Link, Mount, Pool, System};
+use crate::system::{Compile, Component, Host, Instances, Link, Mount, Pool, Registries, Source, System, Trust};
+use crate::trust::TrustFile;
 use crate::unit::{self, Rate};
 
 /// Paths that the host answers itself, with what is below them.
@@ -36,12 +37,15 @@ pub(crate) fn check(file: &File, origin: Origin) -> (System, Vec<Problem>) {
     let components = checker.components(&file.components, &limits);
     let intents = checker.intents(&file.intents, &file.components);
     let mounts = checker.mounts(&file.mounts, &file.components);
+    let registries = checker.registries(&root.child("registries"), &file.registries);
+    let trust = checker.trust(&root.child("trust"), &file.trust);
+    checker.reachable(&components, &registries);
     checker.cycles(&components);
     for (name, component) in &components {
         checker.fused(name, component, &components, file);
     }
     let problems = checker.problems;
-    (System { origin, host, limits, components, intents, mounts }, problems)
+    (System { origin, host, limits, components, intents, mounts, registries, trust }, problems)
 }
 
 impl Checker<'_> {
@@ -223,6 +227,7 @@ impl Checker<'_> {
     ) -> Component {
         Component {
             source: self.source(&key.child("source"), &from.source),
+            allow_unsigned: from.allow_unsigned,
             digest: self.digest(&key.child("digest"), from.digest.as_deref()),
             compile: from.compile.unwrap_or(CompileIn::Child),
             limits: self.component_limits(&key.child("limits"), &from.limits, limits),
@@ -232,14 +237,70 @@ impl Checker<'_> {
         }
     }
 
-    fn source(&mut self, key: &Key, source: &str) -> PathBuf {
-        if source.parse::<Package>().is_ok() {
-            let message = format!("`{source}` is in a registry, and no registry is configured");
-            self.report(key, message, "give the path of a `.wasm` file");
-        } else if !source.ends_with(".wasm") {
-            self.report(key, format!("`{source}` is not a `.wasm` file"), "give the path of a `.wasm` file");
+    fn source(&mut self, key: &Key, source: &str) -> Source {
+        if source.ends_with(".wasm") {
+            return Source::File(self.resolve(key, source));
         }
-        self.resolve(key, source)
+        match source.parse() {
+            Ok(package) => Source::Registry(package),
+            Err(_) => {
+                let message = format!("`{source}` is neither a `.wasm` file nor a package in a version");
+                self.report(key, message, "give the path of a `.wasm` file, or `namespace:name@1.2.3`");
+                Source::File(PathBuf::new())
+            }
+        }
+    }
+
+    fn registries(&mut self, key: &Key, written: &BTreeMap<String, String>) -> Registries {
+        let mut registries = Registries::default();
+        for (name, registry) in written {
+            let key = key.child(name);
+            let help = "write the registry as `host`, `host:port` or `host/prefix`";
+            let registry: Option<Registry> =
+                registry.parse().map_err(|error: ReferenceError| self.report(&key, error.to_string(), help)).ok();
+            if name == "*" {
+                registries.others = registry;
+            } else if let (Some(namespace), Some(registry)) = (self.name::<Namespace>(&key, name), registry) {
+                registries.namespaces.insert(namespace, registry);
+            }
+        }
+        registries
+    }
+
+    fn trust(&mut self, key: &Key, written: &TrustFile) -> Trust {
+        let path = |checker: &mut Self, name: &str, path: &Option<String>| {
+            path.as_ref().map(|path| checker.resolve(&key.child(name), path))
+        };
+        let refresh = written.refresh.as_deref();
+        let default = Trust::default().refresh;
+        Trust {
+            root: path(self, "root", &written.root),
+            advisories: path(self, "advisories", &written.advisories),
+            refresh: self.parsed(&key.child("refresh"), refresh, unit::parse_duration, unit::DURATION_HELP, default),
+            rules: written.clone(),
+        }
+    }
+
+    /// Each package has a registry that it comes from.
+    fn reachable(&mut self, components: &BTreeMap<ComponentName, Component>, registries: &Registries) {
+        for (name, component) in components {
+            let Source::Registry(package) = &component.source else { continue };
+            if registries.of(&package.name).is_none() {
+                let namespace = &package.name.namespace;
+                self.report(
+                    &Key::component(name).child("source"),
+                    format!("no registry is named for `{package}`"),
+                    format!("add `{namespace} = \"registry.example.org\"` under [registries]"),
+                );
+            }
+            if component.allow_unsigned {
+                self.report(
+                    &Key::component(name).child("allow-unsigned"),
+                    format!("`{package}` comes from a registry, and must be signed"),
+                    "remove `allow-unsigned`; to run bytes that nobody signed, give their file as the source",
+                );
+            }
+        }
     }
 
     fn digest(&mut self, key: &Key, digest: Option<&str>) -> Option<[u8; 32]> {

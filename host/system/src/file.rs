@@ -10,6 +10,8 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde::{Deserialize, Serialize};
 
+use crate::trust::TrustFile;
+
 /// A number of bytes: a whole number with `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
@@ -52,6 +54,12 @@ pub(crate) struct File {
     /// HTTP paths that components serve.
     #[serde(default)]
     pub(crate) mounts: Vec<Mount>,
+    /// Where packages come from: a namespace, or `*` for all others, and its registry as `host[:port][/prefix]`.
+    #[serde(default)]
+    pub(crate) registries: BTreeMap<String, String>,
+    /// Whom this system trusts to sign what comes from a registry. Default: nobody.
+    #[serde(default)]
+    pub(crate) trust: TrustFile,
 }
 
 /// Settings of the host as a whole.
@@ -135,6 +143,9 @@ pub(crate) struct Component {
     pub(crate) source: String,
     /// The digest that the bytes must have, `blake3:` and 64 hexadecimal digits. Default: any.
     pub(crate) digest: Option<String>,
+    /// Whether it runs although nobody has signed it. Said aloud at each start. Default: false.
+    #[serde(default)]
+    pub(crate) allow_unsigned: bool,
     /// Where it is compiled. Default: `child`.
     pub(crate) compile: Option<CompileIn>,
     /// What its calls may use, and how many run at once.

@@ -17,6 +17,7 @@ mod path;
 mod problem;
 mod shape;
 mod system;
+mod trust;
 mod unit;
 mod write;
 
@@ -40,7 +41,11 @@ pub use limits::{ComponentLimits, Limits};
 pub use name::{ComponentName, Intent, InterfaceName, NameError, ToolName};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
-pub use system::{Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Reuse, System};
+pub use system::{
+    Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Registries, Reuse, Source, System,
+    Trust,
+};
+pub use trust::{IdentityFile, KeyFile, RuleFile, StatementKind, TrustFile};
 pub use unit::{Rate, format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
 pub use write::grants_toml;
 
@@ -84,6 +89,7 @@ impl System {
     /// What the system names on this machine that is not there: sources, granted files and roots.
     pub fn missing(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        let trust = Key::root().child("trust");
         let mut look = |key: Key, path: &Path, help: &str| {
             if !path.exists() {
                 let message = format!("there is no `{}`", path.display());
@@ -93,9 +99,16 @@ impl System {
         for (index, root) in self.host.roots.iter().enumerate() {
             look(Key::root().child("host").child("roots").index(index), root, "create the folder, or remove the root");
         }
+        for (name, path) in [("root", &self.trust.root), ("advisories", &self.trust.advisories)] {
+            if let Some(path) = path {
+                look(trust.child(name), path, "create it, or correct the path");
+            }
+        }
         for (name, component) in &self.components {
             let key = Key::component(name);
-            look(key.child("source"), &component.source, "build the component, or correct the path");
+            if let Source::File(path) = &component.source {
+                look(key.child("source"), path, "build the component, or correct the path");
+            }
             for (index, grant) in component.grants.filesystem.iter().enumerate() {
                 if let Files::Path { host, .. } = &grant.files {
                     let key = key.child("grants").child("filesystem").index(index).child("path");

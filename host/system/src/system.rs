@@ -1,16 +1,19 @@
 //! The parts of a system.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use witan_registry_types::{Namespace, Package, PackageName, Registry};
 
 pub use crate::file::{CompileIn, LinkMode, Reuse};
 use crate::grants::Grants;
 use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::problem::Origin;
+use crate::trust::TrustFile;
 
 /// The components that one host runs: every name parsed, every reference to a component that exists, every path
 /// resolved. The default is a system without components.
@@ -29,6 +32,88 @@ pub struct System {
     pub intents: BTreeMap<Intent, ComponentName>,
     /// The HTTP paths that components serve, longest first: the first that matches serves.
     pub mounts: Vec<Mount>,
+    /// Where packages come from.
+    pub registries: Registries,
+    /// Whom this system trusts to sign what comes from a registry.
+    pub trust: Trust,
+}
+
+/// Where packages come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Registries {
+    /// Of these namespaces.
+    pub namespaces: BTreeMap<Namespace, Registry>,
+    /// Of all others.
+    pub others: Option<Registry>,
+}
+
+impl Registries {
+    /// The registry that `package` comes from. A namespace has one: what another registry has under the same name is not
+    /// looked at.
+    pub fn of(&self, package: &PackageName) -> Option<&Registry> {
+        self.namespaces.get(&package.namespace).or(self.others.as_ref())
+    }
+}
+
+/// Whom a system trusts to sign what comes from a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trust {
+    /// The `trusted_root.json`.
+    pub root: Option<PathBuf>,
+    /// A folder of advisories.
+    pub advisories: Option<PathBuf>,
+    /// How often a running host asks the registries what was yanked.
+    pub refresh: Duration,
+    /// The rules as they were written, with how old trust metadata may be.
+    pub rules: TrustFile,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        let refresh = Duration::from_secs(300);
+        Self { root: None, advisories: None, refresh, rules: TrustFile::default() }
+    }
+}
+
+/// Where the bytes of a component come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A `.wasm` file of this machine.
+    File(PathBuf),
+    /// A package in a version.
+    Registry(#[serde(serialize_with = "as_text")] Package),
+}
+
+fn as_text<S: serde::Serializer>(package: &Package, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(package)
+}
+
+impl Source {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Registry(_) => None,
+        }
+    }
+
+    /// The package, if it is one.
+    pub fn package(&self) -> Option<&Package> {
+        match self {
+            Self::File(_) => None,
+            Self::Registry(package) => Some(package),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Registry(package) => package.fmt(f),
+        }
+    }
 }
 
 /// Settings of the host as a whole.
@@ -92,8 +177,10 @@ impl Default for Compile {
 /// A component as the host runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Component {
-    /// Its `.wasm` file.
-    pub source: PathBuf,
+    /// Where its bytes come from.
+    pub source: Source,
+    /// Whether it runs although nobody has signed it.
+    pub allow_unsigned: bool,
     /// The blake3 digest that its bytes must have, if the operator pinned one.
     pub digest: Option<[u8; 32]>,
     /// Where it is compiled.
@@ -113,7 +200,8 @@ impl Component {
     /// call, compiled in a child process.
     pub fn new(source: impl Into<PathBuf>, system: &Limits) -> Self {
         Self {
-            source: source.into(),
+            source: Source::File(source.into()),
+            allow_unsigned: false,
             digest: None,
             compile: CompileIn::Child,
             limits: ComponentLimits::of(system),

@@ -143,6 +143,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it is about the age of the trusted root alone, and says nothing of the package.
+    pub fn is_of_age(&self) -> bool {
+        matches!(self, Self::TrustTooOld { .. } | Self::TrustFromTheFuture(_))
+    }
+
     /// What to do about it.
     pub fn help(&self) -> String {
         match self {

@@ -177,7 +177,8 @@ mod tests {
     fn a_statement_about_something_else_is_refused() {
         let hex = Digest::of(b"manifest").hex();
         let upper = hex.to_uppercase();
-        let changes: [(&str, &str, fn(&StatementError) -> bool); 11] = [
+        type Check = fn(&StatementError) -> bool;
+        let changes: [(&str, &str, Check); 11] = [
             ("Statement/v1", "Statement/v0.1", |e| matches!(e, StatementError::Type(_))),
             ("urn:witan:release:v1", "https://example.com", |e| matches!(e, StatementError::PredicateType(_))),
             ("urn:witan:release:v1", "https://slsa.dev/provenance/v1 ", |e| {

@@ -5,9 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use witan_registry_types::{NameError, Namespace, PackageName};
-use witan_system::parse_duration;
+use witan_system::{IdentityFile, KeyFile, RuleFile, StatementKind, TrustFile, parse_duration};
 
 use crate::key::{KeyError, KeyId, PublicKey};
 use crate::sigstore::Verifier;
@@ -139,8 +138,7 @@ pub struct Rule {
 }
 
 /// Whom an operator trusts to sign what.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "file::Policy")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustPolicy {
     rules: Vec<Rule>,
     max_age: Duration,
@@ -200,6 +198,11 @@ pub enum PolicyError {
 impl TrustPolicy {
     /// How old trust metadata may be where nothing else is said.
     pub const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+    /// The policy without rules: it refuses everything.
+    pub fn nobody() -> Self {
+        Self { rules: Vec::new(), max_age: Self::MAX_AGE }
+    }
 
     /// The policy of these rules. A policy without rules refuses everything.
     pub fn new(rules: Vec<Rule>, max_age: Duration) -> Result<Self, PolicyError> {
@@ -282,91 +285,56 @@ impl fmt::Debug for TrustRoot {
     }
 }
 
-/// The form of a policy in a file.
-mod file {
-    use super::*;
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    pub(super) struct Policy {
-        #[serde(default)]
-        max_age: Option<String>,
-        #[serde(default)]
-        rules: Vec<RuleFile>,
+impl TryFrom<&TrustFile> for TrustPolicy {
+    type Error = PolicyError;
+    fn try_from(from: &TrustFile) -> Result<Self, PolicyError> {
+        let max_age = match &from.max_age {
+            None => Self::MAX_AGE,
+            Some(text) => parse_duration(text).ok_or_else(|| PolicyError::Duration(cut(text)))?,
+        };
+        Self::new(from.rules.iter().map(rule).collect::<Result<_, _>>()?, max_age)
     }
+}
 
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    struct RuleFile {
-        packages: String,
-        #[serde(default)]
-        keys: Vec<KeyFile>,
-        #[serde(default)]
-        identities: Vec<IdentityFile>,
-        #[serde(default)]
-        threshold: Option<usize>,
-        #[serde(default)]
-        require: Option<BTreeSet<Attestation>>,
-        #[serde(default)]
-        allow_unlogged: bool,
+fn rule(from: &RuleFile) -> Result<Rule, PolicyError> {
+    let packages: PackagePattern = from.packages.parse()?;
+    Ok(Rule {
+        keys: from.keys.iter().map(|key| trusted_key(&packages, key)).collect::<Result<_, _>>()?,
+        identities: from.identities.iter().map(|from| identity(&packages, from)).collect::<Result<_, _>>()?,
+        threshold: from.threshold.unwrap_or(1),
+        require: match &from.require {
+            None => Attestation::ALL.into(),
+            Some(kinds) => kinds.iter().copied().map(Attestation::from).collect(),
+        },
+        allow_unlogged: from.allow_unlogged,
+        packages,
+    })
+}
+
+fn trusted_key(packages: &PackagePattern, from: &KeyFile) -> Result<TrustedKey, PolicyError> {
+    let key = from.key.parse().map_err(|error| PolicyError::Key(packages.clone(), error))?;
+    let time = |text: &String| parse_rfc3339(text).ok_or_else(|| PolicyError::Time(cut(text)));
+    Ok(TrustedKey { key, not_after: from.not_after.as_ref().map(time).transpose()? })
+}
+
+fn identity(packages: &PackagePattern, from: &IdentityFile) -> Result<Identity, PolicyError> {
+    let subject = match (&from.email, &from.uri) {
+        (Some(email), None) => Subject::Email(email.clone()),
+        (None, Some(uri)) => Subject::Uri(uri.clone()),
+        _ => return Err(PolicyError::Identity(packages.clone())),
+    };
+    if from.issuer.is_empty() || subject.as_str().is_empty() {
+        return Err(PolicyError::Identity(packages.clone()));
     }
+    Ok(Identity { issuer: from.issuer.clone(), subject })
+}
 
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    struct KeyFile {
-        key: String,
-        #[serde(default)]
-        not_after: Option<String>,
-    }
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    struct IdentityFile {
-        issuer: String,
-        #[serde(default)]
-        email: Option<String>,
-        #[serde(default)]
-        uri: Option<String>,
-    }
-
-    impl TryFrom<Policy> for TrustPolicy {
-        type Error = PolicyError;
-        fn try_from(from: Policy) -> Result<Self, PolicyError> {
-            let max_age = match from.max_age {
-                None => Self::MAX_AGE,
-                Some(text) => parse_duration(&text).ok_or_else(|| PolicyError::Duration(cut(&text)))?,
-            };
-            Self::new(from.rules.into_iter().map(rule).collect::<Result<_, _>>()?, max_age)
+impl From<StatementKind> for Attestation {
+    fn from(kind: StatementKind) -> Self {
+        match kind {
+            StatementKind::Release => Self::Release,
+            StatementKind::Provenance => Self::Provenance,
+            StatementKind::Sbom => Self::Sbom,
         }
-    }
-
-    fn rule(from: RuleFile) -> Result<Rule, PolicyError> {
-        let packages: PackagePattern = from.packages.parse()?;
-        let key = |from: KeyFile| -> Result<TrustedKey, PolicyError> {
-            let key = from.key.parse().map_err(|error| PolicyError::Key(packages.clone(), error))?;
-            let time = |text: String| parse_rfc3339(&text).ok_or_else(|| PolicyError::Time(cut(&text)));
-            Ok(TrustedKey { key, not_after: from.not_after.map(time).transpose()? })
-        };
-        let identity = |from: IdentityFile| {
-            let subject = match (from.email, from.uri) {
-                (Some(email), None) => Subject::Email(email),
-                (None, Some(uri)) => Subject::Uri(uri),
-                _ => return Err(PolicyError::Identity(packages.clone())),
-            };
-            let empty = from.issuer.is_empty() || subject.as_str().is_empty();
-            if empty {
-                Err(PolicyError::Identity(packages.clone()))
-            } else {
-                Ok(Identity { issuer: from.issuer, subject })
-            }
-        };
-        Ok(Rule {
-            keys: from.keys.into_iter().map(key).collect::<Result<_, _>>()?,
-            identities: from.identities.into_iter().map(identity).collect::<Result<_, _>>()?,
-            threshold: from.threshold.unwrap_or(1),
-            require: from.require.unwrap_or_else(|| Attestation::ALL.into()),
-            allow_unlogged: from.allow_unlogged,
-            packages,
-        })
     }
 }

@@ -6,9 +6,11 @@ mod common;
 
 use common::*;
 use witan_registry_types::PackageName;
+use witan_system::TrustFile;
 
 fn parse(policy: &Value) -> Result<TrustPolicy, String> {
-    serde_json::from_value(policy.clone()).map_err(|error| error.to_string())
+    let file: TrustFile = serde_json::from_value(policy.clone()).map_err(|error| error.to_string())?;
+    TrustPolicy::try_from(&file).map_err(|error| error.to_string())
 }
 
 fn pem() -> String {

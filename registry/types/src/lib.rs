@@ -19,5 +19,5 @@ pub use config::{ComponentConfig, ComponentInterfaces};
 pub use digest::{Blake3, Digest, DigestError};
 pub use manifest::{BundleManifest, ComponentManifest, Descriptor, ManifestError};
 pub use name::{Name, NameError, Namespace, Package, PackageName, Version};
-pub use reference::{Host, Mapping, Reference, ReferenceError, Repository, Tag, Target};
+pub use reference::{Host, Mapping, Reference, ReferenceError, Registry, Repository, Tag, Target};
 pub use referrers::{Referrer, Referrers};

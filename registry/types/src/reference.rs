@@ -253,6 +253,11 @@ impl Mapping {
         Ok(Self { prefix: Some(path.parse()?) })
     }
 
+    /// The path below which packages lie, if they do.
+    pub fn prefix(&self) -> Option<&str> {
+        self.prefix.as_ref().map(Repository::as_str)
+    }
+
     /// The repository of `package`.
     pub fn repository(&self, package: &PackageName) -> Repository {
         let PackageName { namespace, name } = package;
@@ -274,6 +279,57 @@ impl Mapping {
     }
 }
 
+/// A registry, and where packages lie in it: `host`, `host:port` or `host/prefix`. Without a prefix they lie below
+/// `components/`; `host/` is for a registry without one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Registry {
+    /// Its host.
+    pub host: Host,
+    /// Where packages lie in it.
+    pub mapping: Mapping,
+}
+
+impl Registry {
+    /// Where `package` lies.
+    pub fn repository(&self, package: &PackageName) -> Reference {
+        Reference { host: self.host.clone(), repository: self.mapping.repository(package), target: None }
+    }
+}
+
+impl FromStr for Registry {
+    type Err = ReferenceError;
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        match text.split_once('/') {
+            None => Ok(Self { host: text.parse()?, mapping: Mapping::default() }),
+            Some((host, prefix)) => Ok(Self { host: host.parse()?, mapping: Mapping::with_prefix(prefix)? }),
+        }
+    }
+}
+
+impl TryFrom<String> for Registry {
+    type Error = ReferenceError;
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
+        text.parse()
+    }
+}
+
+impl From<Registry> for String {
+    fn from(registry: Registry) -> Self {
+        registry.to_string()
+    }
+}
+
+impl fmt::Display for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.mapping.prefix {
+            _ if self.mapping == Mapping::default() => self.host.as_str().fmt(f),
+            Some(prefix) => write!(f, "{}/{}", self.host.as_str(), prefix.as_str()),
+            None => write!(f, "{}/", self.host.as_str()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -281,6 +337,23 @@ mod tests {
     use super::*;
 
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_registry_has_a_host_and_a_prefix() {
+        let sums = "acme:sums".parse().unwrap();
+        for (text, repository) in [
+            ("r.example:5000", "components/acme/sums"),
+            ("r.example/a/b", "a/b/acme/sums"),
+            ("r.example/", "acme/sums"),
+        ] {
+            let registry: Registry = text.parse().unwrap();
+            assert_eq!(registry.repository(&sums).repository.as_str(), repository);
+            assert_eq!(registry.to_string(), text);
+        }
+        for text in ["", "/", "/a", "R.example", "r.example/../a", "https://r.example"] {
+            assert!(text.parse::<Registry>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_reference_has_a_host_a_repository_and_a_target() {

@@ -36,6 +36,11 @@ impl LocalLog {
         self.state().time = time;
     }
 
+    /// Begins another history, under the same key.
+    pub fn forget(&self) {
+        self.state().bodies.clear();
+    }
+
     /// The key with which it signs.
     pub fn key(&self) -> &SigningKey {
         &self.key

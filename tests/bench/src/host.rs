@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use tempfile::TempDir;
 use wasmtime::component::{Accessor, ComponentNamedList, Instance, Lift, Lower};
+use witan_admission::{Development, Gate};
 use witan_capability::{CallContext, CallError, CallState, Capability, Kernel};
 use witan_engine::{Engine, Invocation, Reply, Service, Settings};
 use witan_loader::{Loader, Running};
@@ -32,6 +33,7 @@ impl Host {
         capabilities.push(Arc::new(Tools::new(engine.clone())));
         let loader = Loader {
             engine: engine.clone(),
+            gate: Arc::new(Gate::local(state.path(), Development::at(&Development::folder()?)?.public()?)),
             kernel: Kernel::new(policy),
             capabilities,
             cache: None,

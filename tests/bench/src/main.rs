@@ -25,10 +25,6 @@ use witan_build::Checkout;
 
 use crate::table::{Row, Table};
 
-/// That of the product.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "witan-bench")]
 struct Arguments {

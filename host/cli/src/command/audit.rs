@@ -1,15 +1,23 @@
 //! `witan audit sbom`: whether what a component is made of has known vulnerabilities, without asking anybody.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, str::FromStr as _};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use rustsec::{Collection, Database, database::Query, package};
 use serde::Serialize;
 use witan_registry_sign::{Dependency, Embedded, Sbom};
 use witan_registry_types::json;
 
-use crate::{Global, command::inspect, output};
+use crate::{
+    Global,
+    advisories::{Advisories, Finding},
+    command::inspect,
+    output,
+};
 
 /// Advisories that are older than this are said to be.
 const OLD_DAYS: i64 = 30;
@@ -67,29 +75,14 @@ struct FileReport {
     findings: Vec<Finding>,
 }
 
-#[derive(Serialize)]
-struct Finding {
-    dependency: String,
-    advisory: String,
-    title: String,
-    /// What it is where it is no vulnerability, such as that nobody maintains it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    informational: Option<String>,
-    patched: Vec<String>,
-}
-
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let Command::Sbom(arguments) = &arguments.command;
     let folder = &arguments.advisories;
-    let unreadable =
-        || format!("`{}` is no folder of advisories, such as a clone of rustsec/advisory-db", folder.display());
-    let database = Database::open(folder).with_context(unreadable)?;
-    let newest = database.iter().map(|advisory| advisory.date().as_str().to_owned()).max();
-    // An empty folder finds nothing in anything.
-    let newest = newest.with_context(|| format!("`{}` has no advisories", folder.display()))?;
+    let database = Advisories::open(folder)?;
+    let newest = database.newest().unwrap_or_default();
     let report = Report {
         advisories_age: age(&newest)?,
-        advisories: database.iter().count(),
+        advisories: database.count(),
         advisories_of: newest,
         files: arguments.files.iter().map(|file| examine(&database, file)).collect::<anyhow::Result<_>>()?,
     };
@@ -107,34 +100,20 @@ fn age(date: &str) -> anyhow::Result<i64> {
     Ok(i64::from(date.until(today)?.get_days()))
 }
 
-fn examine(database: &Database, file: &PathBuf) -> anyhow::Result<FileReport> {
+fn examine(database: &Advisories, file: &Path) -> anyhow::Result<FileReport> {
     let dependencies = dependencies(file)?;
     let (mut findings, mut not_covered) = (Vec::new(), 0);
     for dependency in &dependencies {
-        let url = dependency.as_str();
-        let named = url.strip_prefix("pkg:cargo/").and_then(|rest| rest.split_once('@'));
-        let parsed = named.and_then(|(name, version)| {
-            Some((package::Name::from_str(name).ok()?, version.replace("%2B", "+").parse().ok()?))
-        });
-        let Some((name, version)) = parsed else {
-            not_covered += 1;
-            continue;
-        };
-        let query =
-            Query::new().collection(Collection::Crates).package_name(name).package_version(version).withdrawn(false);
-        findings.extend(database.query(&query).into_iter().map(|advisory| Finding {
-            dependency: url.to_owned(),
-            advisory: advisory.id().to_string(),
-            title: advisory.title().to_owned(),
-            informational: advisory.metadata.informational.as_ref().map(|kind| kind.as_str().to_owned()),
-            patched: advisory.versions.patched().iter().map(ToString::to_string).collect(),
-        }));
+        match database.of(dependency) {
+            Some(found) => findings.extend(found),
+            None => not_covered += 1,
+        }
     }
-    Ok(FileReport { file: file.clone(), dependencies: dependencies.len(), not_covered, findings })
+    Ok(FileReport { file: file.to_owned(), dependencies: dependencies.len(), not_covered, findings })
 }
 
 /// What is in a component's bytes, or what a document names.
-fn dependencies(file: &PathBuf) -> anyhow::Result<BTreeSet<Dependency>> {
+fn dependencies(file: &Path) -> anyhow::Result<BTreeSet<Dependency>> {
     let bytes = inspect::read(file)?;
     let what = || format!("cannot audit `{}`", file.display());
     if bytes.starts_with(b"\0asm") {

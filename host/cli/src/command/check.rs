@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
         return Ok(ExitCode::SUCCESS);
     }
     let file = system.origin.file().to_owned();
-    let host = host::Host::new(&system, host::Mode::Enforce)?;
+    let host = host::Host::new(&system, host::Mode::Enforce)?.held_to_lock(global.locked);
     let running = host.prepare(system)?;
     let explanations: Vec<_> = running.components().keys().filter_map(|name| running.system.explain(name)).collect();
     if global.json {

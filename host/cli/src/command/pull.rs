@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
-use witan_registry_types::{Artifact, Package};
+use witan_system::System;
 
 use crate::{
     Global, output,
-    registry::{Bar, RegistryArgument, StoreArgument, Wanted, yanked},
+    registry::{RegistryArgument, StoreArgument, Wanted, yanked},
+    source, supply,
 };
 
 #[derive(Args)]
@@ -31,36 +32,41 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     let client = arguments.registry.client().await?;
     let package = arguments.package.resolve(&client).await?;
     let digest = client.resolve(&package).await?;
-    let bar = Bar::new();
-    let artifact = client.fetch(&package, &digest, &|at| bar.at(at.received, at.total)).await?;
-    drop(bar);
     if let Some(reason) = yanked(&client, &package.name).await?.get(&package.version) {
         output::note(&format!("`{package}` was yanked: {reason}"));
     }
-    arguments.store.open()?.put(&package, &digest, &artifact)?;
+    let artifact = supply::fetch(&client, &arguments.store.open()?, &package, &digest).await?;
+    // Without a system, the rules for all systems of this user.
+    let system = source::find(global).ok().map(|file| System::load(&file)).transpose()?.unwrap_or_default();
+    let verified = supply::verify(&system, &package, &digest, &artifact);
+    let verdict = verified.as_ref().map(|verified| supply::signers(&verified.signed));
     if let Some(out) = &arguments.out {
-        let component = admit(&artifact, &package)?;
-        std::fs::write(out, component).with_context(|| format!("cannot write `{}`", out.display()))?;
+        if let Err(error) = &verified {
+            bail!("`{package}` was fetched and kept, and not written out: {error:#}");
+        }
+        std::fs::write(out, &artifact.layer).with_context(|| format!("cannot write `{}`", out.display()))?;
     }
-    let signatures = artifact.bundles.len();
+    let size = artifact.layer.len() as u64;
     if global.json {
         output::json(&serde_json::json!({
             "package": package.to_string(),
             "digest": digest.to_string(),
-            "bytes": artifact.layer.len(),
-            "signatures": signatures,
-            "verified": arguments.out.is_some(),
+            "bytes": size,
+            "signatures": artifact.bundles.len(),
+            "verified": verdict.is_ok(),
+            "signers": verdict.as_ref().ok(),
+            "refused": verdict.as_ref().err().map(|error| format!("{error:#}")),
         }));
-    } else {
-        let size = witan_system::format_bytes(artifact.layer.len() as u64);
-        output::line(&format!("fetched {package}, {digest}: {size}, {signatures} signatures"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let signatures = artifact.bundles.len();
+    output::line(&format!(
+        "fetched {package}, {digest}: {}, {signatures} signatures",
+        witan_system::format_bytes(size)
+    ));
+    match verdict {
+        Ok(signers) => output::line(&format!("verified: signed by {}", signers.join(" and "))),
+        Err(error) => output::note(&format!("it would not be let in here: {error:#}")),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The component's bytes, if they may leave the store: nothing unverified does.
-fn admit<'a>(_artifact: &'a Artifact, package: &Package) -> anyhow::Result<&'a [u8]> {
-    anyhow::bail!(
-        "`{package}` is fetched and kept, and not written out: this build of witan cannot verify its signatures"
-    )
 }

@@ -133,7 +133,7 @@ async fn here(
 ) -> anyhow::Result<(host::Host, Running, Arc<Envelope>)> {
     let system = source::load(global)?;
     let limits = system.limits.clone();
-    let host = host::Host::new(&system, mode)?;
+    let host = host::Host::new(&system, mode)?.held_to_lock(global.locked);
     let running = host.load(system).await?;
     let engine = host.engine.clone();
     let tasks = Tasks::new(

@@ -28,6 +28,7 @@ use crate::{
     Global,
     host::{self, Host, Mode},
     mount, output, source,
+    watchman::Watchman,
 };
 
 #[derive(Args)]
@@ -79,7 +80,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let logs = logs(&arguments, global)?;
     let listener = witan_api::bind(arguments.listen).await?;
     let system = source::load(global)?;
-    let host = Arc::new(Host::new(&system, Mode::Enforce)?);
+    let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then_some(changed), watcher: None };
@@ -94,8 +95,12 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     announce(&announced.url, &up, global);
     let reloads = tokio::spawn(up.clone().reload_on_change(watch, changes));
+    let watchman =
+        Watchman { current: up.current.clone(), policy: up.host.policy.clone(), state: up.host.state().to_owned() };
+    let watchman = tokio::spawn(watchman.run());
     let served = witan_api::serve(listener, up.api.clone(), super::stopped()).await;
     reloads.abort();
+    watchman.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
@@ -178,6 +183,19 @@ impl witan_api::Host for Status {
         let open = running.components().iter().filter(|(_, loaded)| loaded.service.stats().breaker_open);
         let why = "it trapped too often, and its breaker is open for a while";
         open.map(|(name, _)| NotReady { what: name.to_string(), why: why.to_owned() }).collect()
+    }
+
+    fn warnings(&self) -> Vec<NotReady> {
+        let running = self.0.read().clone();
+        let warning = |what: &str, why: String| NotReady { what: what.to_owned(), why };
+        let unsigned =
+            running.unsigned().map(|name| warning(name.as_str(), "UNSIGNED: nobody vouches for it".to_owned()));
+        let held =
+            running.held().iter().map(|held| warning(&held.component, format!("in quarantine: {}", held.reason)));
+        let stopped = running.components().iter().filter(|(_, loaded)| loaded.service.is_stopped());
+        let stopped =
+            stopped.map(|(name, _)| warning(name.as_str(), "in quarantine: it takes no more calls".to_owned()));
+        unsigned.chain(held).chain(stopped).collect()
     }
 }
 
@@ -297,7 +315,9 @@ impl Watch {
 fn watch_files(system: &System, changed: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut files: Vec<PathBuf> = vec![absolute(system.origin.file())];
-    files.extend(system.components.values().map(|component| absolute(&component.source)));
+    let components = system.components.values().filter_map(|component| component.source.file()).map(absolute);
+    // A component that was built anew is signed after it is written.
+    files.extend(components.flat_map(|wasm| [witan_admission::bundle_path(&wasm), wasm]));
     let watched = files.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };

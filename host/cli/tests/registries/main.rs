@@ -6,6 +6,7 @@ mod audit;
 mod keys;
 mod publish;
 mod sign;
+mod supply;
 
 use std::{
     fs,
@@ -83,7 +84,17 @@ impl Home {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(WITAN);
         command.args(arguments).current_dir(self.folder.path()).env("HOME", self.folder.path());
-        for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "WITAN_KEYS", "WITAN_PASSPHRASE", "WITAN_REGISTRY"] {
+        for name in [
+            "XDG_CONFIG_HOME",
+            "XDG_DATA_HOME",
+            "XDG_STATE_HOME",
+            "WITAN_STORE",
+            "WITAN_SYSTEM",
+            "WITAN_DEVELOPMENT",
+            "WITAN_KEYS",
+            "WITAN_PASSPHRASE",
+            "WITAN_REGISTRY",
+        ] {
             command.env_remove(name);
         }
         command.env_remove("WITAN_REGISTRY_TOKEN").env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());

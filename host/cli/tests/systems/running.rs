@@ -14,7 +14,7 @@ use crate::{
     up::{Up, built},
 };
 
-const SYSTEM: &str = "schema = 1\n[components.site]\nsource = \"site.wasm\"\n[[mounts]]\npath = \"/site\"\n\
+const SYSTEM: &str = "schema = 1\n[components.site]\nsource = \"site.wasm\"\nallow-unsigned = true\n[[mounts]]\npath = \"/site\"\n\
                       component = \"site\"\n";
 
 fn up() -> Up {

@@ -23,6 +23,7 @@ tell = "site"
 
 [components.site]
 source = "site.wasm"
+allow-unsigned = true
 
 [[mounts]]
 path = "/site"

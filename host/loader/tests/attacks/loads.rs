@@ -217,7 +217,7 @@ async fn a_source_that_is_no_file_or_too_large_is_refused_without_being_read() {
     let system = "[components.guest]\nsource = \"guest.wasm\"";
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     let problem = host.problem(system).await;
-    assert!(matches!(&problem, LoadProblem::Read { .. }), "{problem}");
+    assert!(matches!(&problem, LoadProblem::Refused { .. }), "{problem}");
     std::fs::remove_file(&path).unwrap();
     std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
     let problem = host.problem(system).await;

@@ -28,7 +28,7 @@ async fn what_the_log_witnessed_verifies_with_the_root_that_it_gave() {
     let pin = client.log().introduce().await.unwrap();
     assert_eq!(pin.host, "registry.test");
     let root = pin.trusted_root();
-    assert_eq!(LogPin::of_trusted_root(&root).unwrap(), [pin.clone()]);
+    assert_eq!(LogPin::of_trusted_root(&root).unwrap(), std::slice::from_ref(&pin));
     let now = std::time::SystemTime::now();
     let root = TrustRoot::parse(&root, now).unwrap();
     let rule = Rule {

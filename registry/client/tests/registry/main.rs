@@ -24,7 +24,7 @@ async fn what_is_published_is_fetched_byte_for_byte() {
     assert!(!published.was_there);
     assert_eq!(published.repository.as_str(), "components/acme/sums");
     assert_eq!(client.resolve(&package).await.unwrap(), published.digest);
-    assert_eq!(client.versions(&package.name).await.unwrap(), [package.version.clone()]);
+    assert_eq!(client.versions(&package.name).await.unwrap(), std::slice::from_ref(&package.version));
     let seen = Mutex::new(Vec::new());
     let fetched = client.fetch(&package, &published.digest, &|at| seen.lock().unwrap().push(at)).await.unwrap();
     assert_eq!(

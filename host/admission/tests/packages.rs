@@ -1,0 +1,431 @@
+//! A package that was published and fetched, and what becomes of it when one thing is not as it was signed. Each test first
+//! lets the same package in without the attack, and asks for the one cause of the refusal.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use witan_admission::{Admitted, By, Cause, Gate, Held, Lock, Locked, Packages, Refused, Trust};
+use witan_authority::{Authority, noon};
+use witan_registry_component::Component as Types;
+use witan_registry_sign::{
+    Attestation, Embedded, LocalBuild, Provenance, Reason, Refusal, Release, Rule, Sbom, Signed, SigningKey, Statement,
+    TrustPolicy, TrustRoot, TrustedKey,
+};
+use witan_registry_types::{Artifact, ComponentConfig, ComponentInterfaces, ComponentManifest, Digest, Package};
+use witan_system::{Ceiling, Component, ComponentName, Limits, Source, System};
+
+const SUMS: &str = r#"(component
+    (import "wasi:config/store@0.2.0-rc.1" (instance))
+    (core module $m (func (export "f")))
+    (core instance $i (instantiate $m))
+    (func $f (canon lift (core func $i "f")))
+    (instance $e (export "add" (func $f)))
+    (export "acme:sums/add@1.0.0" (instance $e)))"#;
+
+fn package(version: &str) -> Package {
+    format!("acme:sums@{version}").parse().unwrap()
+}
+
+/// What a registry served, by digest: a test puts there what it likes.
+#[derive(Default)]
+struct Served(Mutex<BTreeMap<Digest, Artifact>>);
+
+impl Packages for Served {
+    fn get(&self, _: &Package, digest: &Digest) -> Result<Artifact, String> {
+        self.0.lock().get(digest).cloned().ok_or_else(|| "it was not fetched".to_owned())
+    }
+}
+
+/// An author, a registry, and a host whose operator trusts the author.
+struct World {
+    authority: Authority,
+    key: SigningKey,
+    served: Arc<Served>,
+    gate: Gate,
+    state: TempDir,
+    component: Component,
+}
+
+/// What an author publishes; a test changes one thing.
+struct Version {
+    package: Package,
+    wasm: Vec<u8>,
+    config: ComponentConfig,
+    release: Release,
+    sbom: Value,
+}
+
+impl Version {
+    fn new(version: &str) -> Self {
+        let (package, wasm) = (package(version), wat::parse_str(SUMS).unwrap());
+        let types = Types::read(&wasm).unwrap();
+        let ceiling: Ceiling = serde_json::from_value(json!({ "config": ["unit"] })).unwrap();
+        Self {
+            // Each version has a manifest of its own.
+            config: ComponentConfig::new(
+                format!("2025-01-01T00:00:00Z {version}"),
+                Digest::of(&wasm),
+                types.interfaces(),
+            ),
+            release: Release::new(ceiling, types.wit_digest()),
+            sbom: Sbom::of_embedded(&package, &Embedded::default()).unwrap().to_predicate(),
+            package,
+            wasm,
+        }
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let (authority, key, served) = (Authority::new(), SigningKey::generate().unwrap(), Arc::new(Served::default()));
+        let mut gate = Gate::local(state.path(), None);
+        gate.packages = served.clone();
+        let now = SystemTime::now();
+        let root = TrustRoot::parse(&authority.trusted_root(), now).unwrap();
+        gate.trust = Trust { policy: policy(&[&key], 1), root: Some(root) };
+        let mut component = Component::new("unused.wasm", &Limits::default());
+        component.source = Source::Registry(package("1.0.0"));
+        Self { authority, key, served, gate, state, component }
+    }
+
+    fn bundle(&self, package: &Package, digest: &Digest, attestation: Attestation, predicate: Value) -> Vec<u8> {
+        let statement = Statement { package: package.clone(), digest: *digest, attestation, predicate };
+        let signed = Signed::with_key(&statement, &self.key).unwrap();
+        futures::executor::block_on(signed.witnessed(&self.authority.log)).unwrap()
+    }
+
+    /// Signs and serves `version`, and pins it.
+    fn publish(&mut self, version: &Version) -> Digest {
+        let config = version.config.to_json();
+        let manifest = ComponentManifest::new(&config, &version.wasm).to_json();
+        let digest = Digest::of(&manifest);
+        let provenance = Provenance::local(&LocalBuild {
+            command: "witan build".to_owned(),
+            tools: vec!["rustc 1.95.0".to_owned()],
+            source: None,
+            started: noon() - Duration::from_secs(60),
+            finished: noon() - Duration::from_secs(30),
+        });
+        let bundles = [
+            (Attestation::Release, version.release.to_predicate()),
+            (Attestation::Provenance, provenance.to_predicate()),
+            (Attestation::Sbom, version.sbom.clone()),
+        ];
+        let bundles = bundles.map(|(kind, predicate)| self.bundle(&version.package, &digest, kind, predicate));
+        let artifact = Artifact { manifest, config, layer: version.wasm.clone(), bundles: bundles.to_vec() };
+        self.served.0.lock().insert(digest, artifact);
+        self.gate.pins.insert(version.package.clone(), digest);
+        digest
+    }
+
+    fn admit(&self) -> Result<Admitted, Refused> {
+        let needs = |import: &str| import.starts_with("wasi:config/").then_some("config");
+        self.gate.admit(&self.component, 1 << 20, &needs)
+    }
+
+    /// Changes what is served under `digest`, and gives the refusal; without the change it is let in.
+    fn attacked(&self, digest: &Digest, change: impl FnOnce(&mut Artifact)) -> Refused {
+        self.admit().unwrap();
+        change(self.served.0.lock().get_mut(digest).unwrap());
+        self.admit().unwrap_err()
+    }
+}
+
+fn policy(keys: &[&SigningKey], threshold: usize) -> TrustPolicy {
+    let keys = keys.iter().map(|key| TrustedKey { key: key.public().clone(), not_after: None });
+    let rule = Rule {
+        packages: "acme:*".parse().unwrap(),
+        keys: keys.collect(),
+        identities: Vec::new(),
+        threshold,
+        require: Attestation::ALL.into(),
+        allow_unlogged: false,
+    };
+    TrustPolicy::new(vec![rule], TrustPolicy::MAX_AGE).unwrap()
+}
+
+#[test]
+fn what_its_author_signed_is_let_in() {
+    let mut world = World::new();
+    let version = Version::new("1.0.0");
+    let digest = world.publish(&version);
+    let admitted = world.admit().unwrap();
+    assert_eq!((&*admitted.bytes, admitted.manifest), (&*version.wasm, Some(digest)));
+    assert_eq!(admitted.by, By::Signers([format!("the key {}", world.key.id())].into()));
+    assert_eq!(admitted.wit, Some(version.release.wit));
+    assert_eq!(admitted.checkpoints.len(), 3);
+}
+
+#[test]
+fn a_digest_comes_from_the_lock_and_never_from_a_tag() {
+    let mut world = World::new();
+    let digest = world.publish(&Version::new("1.0.0"));
+    // The registry shows other bytes under the same version, signed by the same author.
+    let mut other = Version::new("1.0.0");
+    other.release.ceiling = Ceiling::default();
+    other.config.created = "2025-06-01T00:00:00Z".to_owned();
+    let moved = world.publish(&other);
+    world.gate.pins.insert(package("1.0.0"), digest);
+    assert_eq!(world.admit().unwrap().manifest, Some(digest));
+    let refused = world.attacked(&digest, |served| served.manifest.push(b' '));
+    assert!(matches!(refused, Refused::Digest { part: "manifest", .. }), "{refused}");
+    world.gate.pins.clear();
+    assert!(matches!(world.admit().unwrap_err(), Refused::Unresolved(_)));
+    assert_ne!(moved, digest);
+}
+
+#[test]
+fn bytes_that_were_changed_on_the_way_are_refused() {
+    let mut world = World::new();
+    let version = Version::new("1.0.0");
+    let digest = world.publish(&version);
+    let refused = world.attacked(&digest, |served| served.layer.push(0));
+    assert!(matches!(refused, Refused::Digest { part: "layer", .. }), "{refused}");
+    world.publish(&version);
+    let refused = world.attacked(&digest, |served| served.config.push(b'\n'));
+    assert!(matches!(refused, Refused::Digest { part: "config", .. }), "{refused}");
+}
+
+#[test]
+fn a_manifest_that_lies_about_sizes_or_has_another_form_is_refused() {
+    let mut world = World::new();
+    let version = Version::new("1.0.0");
+    world.publish(&version);
+    world.admit().unwrap();
+    let honest = ComponentManifest::new(&version.config.to_json(), &version.wasm);
+    let text = String::from_utf8(honest.to_json()).unwrap();
+    let size = format!("\"size\":{}", version.wasm.len());
+    for (from, to, form) in [
+        (size.as_str(), "\"size\":1", "bytes, and the manifest says 1"),
+        ("\"layers\":[", "\"manifests\":[],\"layers\":[", "manifest"),
+        ("application/wasm", "application/vnd.oci.image.layer.v1.tar+gzip", "media type"),
+    ] {
+        assert!(text.contains(from), "{from} in {text}");
+        let manifest = text.replacen(from, to, 1).into_bytes();
+        let digest = Digest::of(&manifest);
+        let release = world.bundle(&version.package, &digest, Attestation::Release, version.release.to_predicate());
+        let mut artifact = world.served.0.lock().values().next().unwrap().clone();
+        artifact.bundles = vec![release];
+        for attestation in [Attestation::Provenance, Attestation::Sbom] {
+            let predicate = match attestation {
+                Attestation::Sbom => version.sbom.clone(),
+                _ => Provenance::local(&LocalBuild {
+                    command: String::new(),
+                    tools: Vec::new(),
+                    source: None,
+                    started: noon(),
+                    finished: noon(),
+                })
+                .to_predicate(),
+            };
+            artifact.bundles.push(world.bundle(&version.package, &digest, attestation, predicate));
+        }
+        artifact.manifest = manifest;
+        world.served.0.lock().insert(digest, artifact);
+        world.gate.pins.insert(version.package.clone(), digest);
+        let refused = world.admit().unwrap_err();
+        assert!(matches!(&refused, Refused::Form { message, .. } if message.contains(form)), "{to}: {refused}");
+    }
+}
+
+#[test]
+fn without_its_signatures_or_a_root_it_is_refused() {
+    let mut world = World::new();
+    let digest = world.publish(&Version::new("1.0.0"));
+    let refused = world.attacked(&digest, |served| served.bundles.clear());
+    assert!(matches!(&refused, Refused::Signature(refusal) if matches!(**refusal, Refusal::Unsigned(_))), "{refused}");
+    world.publish(&Version::new("1.0.0"));
+    let refused = world.attacked(&digest, |served| drop(served.bundles.pop()));
+    assert!(matches!(
+        &refused,
+        Refused::Signature(refusal) if matches!(**refusal, Refusal::Missing { attestation: Attestation::Sbom, .. })
+    ));
+    world.publish(&Version::new("1.0.0"));
+    world.admit().unwrap();
+    world.gate.trust.root = None;
+    assert!(matches!(world.admit().unwrap_err(), Refused::NoRoot));
+}
+
+#[test]
+fn metadata_that_was_held_back_is_refused_when_it_is_too_old() {
+    let mut world = World::new();
+    world.publish(&Version::new("1.0.0"));
+    world.admit().unwrap();
+    let then = SystemTime::now() - TrustPolicy::MAX_AGE - Duration::from_secs(60);
+    world.gate.trust.root = Some(TrustRoot::parse(&world.authority.trusted_root(), then).unwrap());
+    let refused = world.admit().unwrap_err();
+    assert!(matches!(&refused, Refused::Signature(refusal) if matches!(**refusal, Refusal::TrustTooOld { .. })));
+}
+
+#[test]
+fn signatures_of_another_package_or_version_do_not_count() {
+    let mut world = World::new();
+    let digest = world.publish(&Version::new("1.0.0"));
+    let elsewhere: Package = "acme:tax@1.0.0".parse().unwrap();
+    let bundle = world.bundle(&elsewhere, &digest, Attestation::Release, Version::new("1.0.0").release.to_predicate());
+    let refused = world.attacked(&digest, |served| served.bundles[0] = bundle);
+    let Refused::Signature(refusal) = &refused else { panic!("{refused}") };
+    let reason = &refusal.rejected().first().unwrap().reason;
+    assert!(matches!(reason, Reason::Package(found) if *found == elsewhere), "{reason}");
+}
+
+#[test]
+fn a_removed_key_and_a_threshold_that_is_not_met_are_refusals() {
+    let mut world = World::new();
+    world.publish(&Version::new("1.0.0"));
+    world.admit().unwrap();
+    let other = SigningKey::generate().unwrap();
+    world.gate.trust.policy = policy(&[&world.key, &other], 2);
+    let refused = world.admit().unwrap_err();
+    assert!(matches!(
+        &refused,
+        Refused::Signature(refusal) if matches!(**refusal, Refusal::Threshold { found: 1, needed: 2, .. })
+    ));
+    world.gate.trust.policy = policy(&[&other], 1);
+    let refused = world.admit().unwrap_err();
+    let Refused::Signature(refusal) = &refused else { panic!("{refused}") };
+    assert!(matches!(refusal.rejected()[0].reason, Reason::UnknownKey(_)), "{refused}");
+}
+
+#[test]
+fn a_config_that_says_something_else_than_the_bytes_is_refused() {
+    let mut world = World::new();
+    let mut version = Version::new("1.0.0");
+    world.publish(&version);
+    world.admit().unwrap();
+    version.config.component = ComponentInterfaces { imports: Vec::new(), ..version.config.component };
+    world.publish(&version);
+    assert!(matches!(world.admit().unwrap_err(), Refused::Config { what: "imports", .. }));
+}
+
+#[test]
+fn a_wit_that_is_not_the_signed_one_is_refused() {
+    let mut world = World::new();
+    let mut version = Version::new("1.0.0");
+    world.publish(&version);
+    world.admit().unwrap();
+    version.release.wit = Digest::of(b"another interface");
+    world.publish(&version);
+    assert!(matches!(world.admit().unwrap_err(), Refused::Wit { .. }));
+}
+
+#[test]
+fn imports_and_grants_stay_within_the_ceiling() {
+    let mut world = World::new();
+    let mut version = Version::new("1.0.0");
+    world.publish(&version);
+    world.component.grants.config.insert("unit".to_owned(), "mm".to_owned());
+    world.admit().unwrap();
+    world.component.grants.config.insert("secret".to_owned(), "x".to_owned());
+    let refused = world.admit().unwrap_err();
+    assert!(matches!(&refused, Refused::GrantsBeyondCeiling(excess) if excess.len() == 1), "{refused}");
+    world.component.grants.config.clear();
+    version.release.ceiling = Ceiling::default();
+    world.publish(&version);
+    let refused = world.admit().unwrap_err();
+    assert!(matches!(refused, Refused::ImportBeyondCeiling { capability: "config", .. }), "{refused}");
+}
+
+#[test]
+fn an_sbom_that_leaves_out_a_dependency_is_refused() {
+    let mut world = World::new();
+    let mut version = Version::new("1.0.0");
+    let list = br#"{"packages":[{"name":"sums","version":"1.0.0","source":"local","root":true,"dependencies":[1]},
+        {"name":"leftpad","version":"0.1.0","source":"crates.io"}]}"#;
+    let list = miniz_oxide::deflate::compress_to_vec_zlib(list, 6);
+    let mut section = wasm_encoder::Component::new();
+    section.section(&wasm_encoder::CustomSection { name: ".dep-v0".into(), data: list.into() });
+    version.wasm.extend_from_slice(&section.finish()[8..]);
+    version.config.layer_digests = [Digest::of(&version.wasm)];
+    let embedded = Embedded::read(&version.wasm).unwrap();
+    version.sbom = Sbom::of_embedded(&version.package, &embedded).unwrap().to_predicate();
+    world.publish(&version);
+    world.admit().unwrap();
+    version.sbom = Sbom::of_embedded(&version.package, &Embedded::default()).unwrap().to_predicate();
+    world.publish(&version);
+    let refused = world.admit().unwrap_err();
+    assert!(matches!(&refused, Refused::SbomOmits(what) if what.contains("leftpad@0.1.0")), "{refused}");
+}
+
+#[test]
+fn an_older_version_does_not_take_the_place_of_a_newer() {
+    let mut world = World::new();
+    world.publish(&Version::new("1.0.0"));
+    world.publish(&Version::new("1.1.0"));
+    world.admit().unwrap();
+    world.component.source = Source::Registry(package("1.1.0"));
+    let newer = world.admit().unwrap();
+    world.gate.loaded([(&world.component.source, &newer)]).unwrap();
+    world.component.source = Source::Registry(package("1.0.0"));
+    assert!(matches!(world.admit().unwrap_err(), Refused::Rollback { .. }));
+    world.gate.marks.lower(&package("1.0.0").name, &package("1.0.0").version).unwrap();
+    world.admit().unwrap();
+}
+
+#[test]
+fn a_log_that_shows_another_history_is_refused() {
+    let mut world = World::new();
+    let digest = world.publish(&Version::new("1.0.0"));
+    let admitted = world.admit().unwrap();
+    world.gate.loaded([(&world.component.source, &admitted)]).unwrap();
+    // The same log key, another tree of the same size: what a registry shows to one host and not to others.
+    world.authority.log.forget();
+    assert_eq!(world.publish(&Version::new("1.0.0")), digest);
+    assert!(matches!(world.admit().unwrap_err(), Refused::Fork { size: 3, .. }));
+}
+
+#[test]
+fn what_is_in_quarantine_stays_there_until_it_is_let_go() {
+    let mut world = World::new();
+    let digest = world.publish(&Version::new("1.0.0"));
+    world.admit().unwrap();
+    let (name, source): (ComponentName, _) = ("sums".parse().unwrap(), world.component.source.clone());
+    world.gate.quarantine.add(Held::new(&name, &source, Cause::Yanked, "a hole").of(digest)).unwrap();
+    let refused = world.admit().unwrap_err();
+    assert!(matches!(&refused, Refused::Quarantined(reason) if reason == "a hole"), "{refused}");
+    world.gate.quarantine.release("sums").unwrap();
+    world.admit().unwrap();
+    std::fs::write(world.state.path().join("quarantine.json"), "[").unwrap();
+    assert!(matches!(world.admit().unwrap_err(), Refused::File(_)), "a damaged quarantine lets nothing in");
+}
+
+#[test]
+fn a_lock_says_in_what_a_system_differs() {
+    let mut world = World::new();
+    world.publish(&Version::new("1.0.0"));
+    let name: ComponentName = "sums".parse().unwrap();
+    let folder = world.state.path();
+    let found = |world: &World| {
+        let locked = Locked::of(&name, &world.component, &world.admit().unwrap(), folder);
+        BTreeMap::from([("sums".to_owned(), locked)])
+    };
+    let lock = Lock::of(found(&world));
+    let path = folder.join("witan.lock");
+    lock.save(&path).unwrap();
+    let lock = Lock::load(&path).unwrap().unwrap();
+    assert_eq!(lock.differences(&found(&world)), []);
+    let system = System { components: [(name.clone(), world.component.clone())].into(), ..System::default() };
+    assert_eq!(lock.pins(&system), world.gate.pins);
+
+    let mut changed = World { state: tempfile::tempdir().unwrap(), ..World::new() };
+    changed.key = SigningKey::generate().unwrap();
+    changed.gate.trust.policy = policy(&[&changed.key], 1);
+    changed.publish(&Version {
+        release: Release::new(
+            Ceiling { config: witan_system::Names::Any, ..Ceiling::default() },
+            Version::new("1.0.0").release.wit,
+        ),
+        ..Version::new("1.0.0")
+    });
+    changed.component.grants.config.insert("unit".to_owned(), "mm".to_owned());
+    let differing: Vec<_> = lock.differences(&found(&changed)).into_iter().map(|difference| difference.what).collect();
+    assert_eq!(differing, ["signers", "ceiling", "grants"]);
+    assert_eq!(lock.differences(&BTreeMap::new())[0].what, "source");
+}

@@ -1,0 +1,298 @@
+//! The supply of components: the gate that they pass, made from what the operator says, and the lock that says what ran.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, bail};
+use witan_admission::{
+    Development, Gate, Lock, LockError, Locked, Marks, Packages, Quarantine, Trust, VerifiedPackage,
+};
+use witan_loader::Running;
+use witan_registry_client::{Client, LogPin, Store};
+use witan_registry_sign::{Dependency, TrustPolicy, TrustRoot, Verified};
+use witan_registry_types::{Artifact, Digest, Package, PackageName};
+use witan_system::{Key, Source, System, TrustFile};
+
+use crate::{advisories::Advisories, registry::Bar};
+
+/// The largest file of trust.
+const LARGEST: u64 = 4 << 20;
+
+/// What was fetched, as the gate sees it.
+struct Fetched(Store);
+
+impl Packages for Fetched {
+    fn get(&self, package: &Package, digest: &Digest) -> Result<Artifact, String> {
+        match self.0.get(package, digest) {
+            Ok(Some(artifact)) => Ok(artifact),
+            Ok(None) => Err("it was not fetched".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// The quarantine of a host that keeps its data in `state`.
+pub(crate) fn quarantine(state: &Path) -> Quarantine {
+    Quarantine::at(state.join("quarantine.json"))
+}
+
+/// What a host that keeps its data in `state` has seen.
+pub(crate) fn marks(state: &Path) -> Marks {
+    Marks::at(state.join("marks.json"))
+}
+
+/// When the registries of a host were last heard.
+pub(crate) fn heard(state: &Path) -> PathBuf {
+    state.join("heard")
+}
+
+/// Where a package of `system` comes from.
+pub(crate) async fn client(system: &System, package: &PackageName) -> anyhow::Result<Client> {
+    let registry = system.registries.of(package);
+    let registry = registry.with_context(|| {
+        format!("no registry is named for `{package}`; add its namespace under [registries] in system.toml")
+    })?;
+    crate::registry::client(&registry.clone().into()).await
+}
+
+/// Fetches `package` into `store` unless it is there. What was fetched is not verified yet.
+pub(crate) async fn fetch(
+    client: &Client,
+    store: &Store,
+    package: &Package,
+    digest: &Digest,
+) -> anyhow::Result<Artifact> {
+    if let Ok(Some(artifact)) = store.get(package, digest) {
+        return Ok(artifact);
+    }
+    let bar = Bar::new();
+    let artifact = client.fetch(package, digest, &|at| bar.at(at.received, at.total)).await?;
+    store.put(package, digest, &artifact)?;
+    Ok(artifact)
+}
+
+/// Fetches the packages of `system` that are not there, and gives the digest of each: the locked one, else, where
+/// nothing is held to the lock, the one that the registry names for a version that was not yanked.
+pub(crate) async fn fetch_all(
+    system: &System,
+    store: &Store,
+    lock: Option<&Lock>,
+    locked: bool,
+) -> anyhow::Result<BTreeMap<Package, Digest>> {
+    let mut pins = lock.map(|lock| lock.pins(system)).unwrap_or_default();
+    for package in system.components.values().filter_map(|component| component.source.package()) {
+        let known = pins.get(package).copied();
+        if let Some(digest) = &known
+            && matches!(store.get(package, digest), Ok(Some(_)))
+        {
+            continue;
+        }
+        if locked && known.is_none() {
+            bail!("`{package}` is not in the lock, and `--locked` fetches nothing else; run once without `--locked`");
+        }
+        let client = client(system, &package.name).await?;
+        let digest = match known {
+            Some(digest) => digest,
+            None => {
+                if let Some(reason) = crate::registry::yanked(&client, &package.name).await?.get(&package.version) {
+                    bail!("`{package}` was yanked: {reason}; choose another version");
+                }
+                client.resolve(package).await?
+            }
+        };
+        fetch(&client, store, package, &digest).await?;
+        pins.insert(package.clone(), digest);
+    }
+    Ok(pins)
+}
+
+/// The gate for the components of `system`, whose packages have the digests `pins`.
+pub(crate) fn gate(
+    system: &System,
+    state: &Path,
+    store: &Store,
+    pins: BTreeMap<Package, Digest>,
+) -> anyhow::Result<Gate> {
+    let mut gate = Gate::local(state, Development::at(&Development::folder()?)?.public()?);
+    gate.quarantine = quarantine(state);
+    gate.marks = marks(state);
+    gate.packages = Arc::new(Fetched(store.clone()));
+    gate.pins = pins;
+    gate.trust = trust(system, state)?;
+    if let Some(folder) = &system.trust.advisories {
+        let advisories = Advisories::open(folder)?;
+        gate.advisories = Some(Arc::new(move |dependency: &Dependency| advisories.vulnerability(dependency)));
+    }
+    Ok(gate)
+}
+
+/// Whom to trust: the rules of the system and those for all systems of this user, and the root that one of them names.
+pub(crate) fn trust(system: &System, state: &Path) -> anyhow::Result<Trust> {
+    let mut rules = system.trust.rules.clone();
+    rules.rules.extend(global()?.map(|(_, file)| file.rules).unwrap_or_default());
+    let policy = TrustPolicy::try_from(&rules).map_err(|error| {
+        let problem = system.origin.problem(&Key::root().child("trust"), in_full(&error), "correct the rules");
+        anyhow::anyhow!("{problem}")
+    })?;
+    let root = match root_path(system)? {
+        None => None,
+        Some(path) => Some(root(&path, state)?),
+    };
+    Ok(Trust { policy, root })
+}
+
+fn in_full(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", in_full(source)))
+}
+
+/// The rules for all systems of this user, with the folder of their file.
+fn global() -> anyhow::Result<Option<(PathBuf, TrustFile)>> {
+    let Ok(folder) = crate::registry::config_folder() else { return Ok(None) };
+    let path = folder.join("trust.toml");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let file = toml::from_str(&text).with_context(|| format!("`{}` cannot be read", path.display()))?;
+            Ok(Some((folder, file)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+/// The trusted root in `path`, as old as the last time that it was written or that the registries were heard.
+fn root(path: &Path, state: &Path) -> anyhow::Result<TrustRoot> {
+    let failed = || format!("cannot read the trusted root `{}`", path.display());
+    let about = std::fs::metadata(path).with_context(failed)?;
+    if about.len() > LARGEST {
+        bail!("the trusted root `{}` is larger than {LARGEST} bytes", path.display());
+    }
+    let written = about.modified().with_context(failed)?;
+    let heard = std::fs::metadata(heard(state)).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let bytes = std::fs::read(path).with_context(failed)?;
+    TrustRoot::parse(&bytes, written.max(heard)).with_context(failed)
+}
+
+/// Verifies what was fetched of `package`, by the rules of `system` and of this user.
+pub(crate) fn verify(
+    system: &System,
+    package: &Package,
+    digest: &Digest,
+    artifact: &Artifact,
+) -> anyhow::Result<VerifiedPackage> {
+    let trust = trust(system, &system.host.state)?;
+    witan_admission::verify(&trust, package, digest, artifact, SystemTime::now()).map_err(|refused| {
+        let help = refused.help(&Source::Registry(package.clone()));
+        anyhow::anyhow!("{refused}; {help}")
+    })
+}
+
+/// Who signed a version, in words.
+pub(crate) fn signers(signed: &Verified) -> Vec<String> {
+    signed.signers.iter().map(ToString::to_string).collect()
+}
+
+/// Where the lock of a system lies: `witan.lock` beside `system.toml`, and `NAME.witan.lock` beside another file. None for
+/// a system that no file describes.
+pub(crate) fn lock_path(system: &System) -> Option<PathBuf> {
+    let file = system.origin.file();
+    let stem = file.file_stem()?.to_str()?;
+    let name = if stem == "system" { "witan.lock".to_owned() } else { format!("{stem}.witan.lock") };
+    Some(file.with_file_name(name))
+}
+
+/// What is locked for `system`.
+pub(crate) fn lock(system: &System) -> anyhow::Result<Option<Lock>> {
+    Ok(lock_path(system).map(|path| Lock::load(&path)).transpose()?.flatten())
+}
+
+/// What is to be locked of a system that stands.
+pub(crate) fn to_lock(running: &Running) -> BTreeMap<String, Locked> {
+    let folder = running.system.folder();
+    let components = running.components().iter().filter_map(|(name, loaded)| {
+        let component = running.system.components.get(name)?;
+        Some((name.to_string(), Locked::of(name, component, &loaded.admitted, folder)))
+    });
+    components.collect()
+}
+
+/// Whether a system may start by what is locked; nothing of it has run yet.
+pub(crate) fn hold_to_lock(running: &Running) -> anyhow::Result<()> {
+    let Some(path) = lock_path(&running.system) else { return Ok(()) };
+    let file = path.display().to_string();
+    let lock = Lock::load(&path)?.ok_or_else(|| LockError::Missing(file.clone()))?;
+    let differences = lock.differences(&to_lock(running));
+    if differences.is_empty() { Ok(()) } else { Err(LockError::Differs { file, differences }.into()) }
+}
+
+/// Writes down what runs, where that is something else than before.
+pub(crate) fn keep_lock(running: &Running) {
+    let Some(path) = lock_path(&running.system) else { return };
+    let kept = || -> anyhow::Result<()> {
+        let old = Lock::load(&path)?.unwrap_or_default();
+        let components = to_lock(running);
+        if old.components == components {
+            return Ok(());
+        }
+        let mut lock = old.clone();
+        lock.components = components;
+        lock.previous.retain(|name, _| lock.components.contains_key(name));
+        for (name, before) in &old.components {
+            let changed = lock.components.get(name).is_some_and(|now| now.package != before.package);
+            if changed && before.package.is_some() {
+                lock.previous.insert(name.clone(), before.clone());
+            }
+        }
+        for difference in old.differences(&lock.components) {
+            tracing::debug!(lock = %path.display(), "{difference}");
+        }
+        Ok(lock.save(&path)?)
+    };
+    if let Err(error) = kept() {
+        tracing::warn!(error = format!("{error:#}"), "the lock was not written");
+    }
+}
+
+/// The trusted root that a system names, or else that of all systems of this user.
+pub(crate) fn root_path(system: &System) -> anyhow::Result<Option<PathBuf>> {
+    let of_all = global()?.and_then(|(folder, file)| Some(folder.join(file.root?)));
+    Ok(system.trust.root.clone().or(of_all))
+}
+
+/// Sees that the logs of the registries that `system` uses go on from where they were seen last, and keeps where they are.
+pub(crate) async fn follow_logs(system: &System, state: &Path) -> anyhow::Result<()> {
+    let Some(path) = root_path(system)? else { return Ok(()) };
+    let pins = LogPin::of_trusted_root(&std::fs::read(&path)?)?;
+    let marks = marks(state);
+    for package in system.components.values().filter_map(|component| component.source.package()) {
+        let client = client(system, &package.name).await?;
+        // Signatures may be in the log of another than the registry; that one is not asked.
+        for pin in pins.iter().filter(|pin| pin.host == client.host().as_str()) {
+            let kept = marks.log(&pin.origin())?;
+            let found = client.log().checkpoint(pin, kept.as_ref()).await?;
+            marks.raise_log(&found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes that the registries were heard just now.
+pub(crate) fn hear(state: &Path) {
+    let path = heard(state);
+    if let Err(error) = std::fs::write(&path, b"") {
+        tracing::warn!(file = %path.display(), %error, "cannot note that the registries were heard");
+    }
+}
+
+/// Why `package` was yanked, if it was.
+pub(crate) async fn yanked(system: &System, package: &Package) -> anyhow::Result<Option<String>> {
+    match client(system, &package.name).await?.yanked(&package.name).await {
+        Ok(mut yanked) => Ok(yanked.remove(&package.version)),
+        // A registry that is not ours does not know of yanking.
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

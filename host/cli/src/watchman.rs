@@ -1,0 +1,149 @@
+//! What a running host does about components that it should no longer run: yanked, revoked, put aside by an operator.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::RwLock;
+use witan_admission::{Cause, Held, Refused};
+use witan_loader::{Loaded, Running};
+use witan_policy::GrantPolicy;
+use witan_system::{Component, ComponentName, Source, System};
+
+use crate::{host, registry::StoreArgument, supply};
+
+/// How often the quarantine is looked at: an operator who stops a component wants it stopped.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Stops what should no longer run.
+pub(crate) struct Watchman {
+    pub(crate) current: Arc<RwLock<Arc<Running>>>,
+    pub(crate) policy: Arc<GrantPolicy>,
+    pub(crate) state: PathBuf,
+}
+
+impl Watchman {
+    /// Looks at the quarantine all the time, and asks registries and rules anew each refresh period.
+    pub(crate) async fn run(self) {
+        let mut looked = None;
+        let mut asked = tokio::time::Instant::now();
+        loop {
+            let changed = modified(supply::quarantine(&self.state).path());
+            if changed != looked {
+                looked = changed;
+                self.look();
+            }
+            let system = self.running().system.clone();
+            if asked.elapsed() >= system.trust.refresh {
+                self.ask(&system).await;
+                asked = tokio::time::Instant::now();
+            }
+            tokio::time::sleep(LOOK.min(system.trust.refresh)).await;
+        }
+    }
+
+    fn running(&self) -> Arc<Running> {
+        self.current.read().clone()
+    }
+
+    /// Stops what is in quarantine.
+    fn look(&self) {
+        let running = self.running();
+        let quarantine = supply::quarantine(&self.state);
+        for (name, loaded, component) in parts(&running) {
+            match quarantine.holds(&component.source, digest(loaded)) {
+                Ok(Some(held)) => self.stop(name, loaded, &held),
+                Ok(None) => {}
+                // A file that cannot be read says nothing of what runs; the next load refuses everything.
+                Err(error) => tracing::error!(%error, "cannot look into the quarantine"),
+            }
+        }
+    }
+
+    fn stop(&self, name: &ComponentName, loaded: &Loaded, held: &Held) {
+        if loaded.service.is_stopped() {
+            return;
+        }
+        let reason = format!("it is in quarantine ({}): {}", held.cause, held.reason);
+        tracing::error!(component = %name, cause = %held.cause, reason = held.reason, "component.quarantined");
+        self.policy.log().record_load(name.as_str(), &held.source, false, Some(reason.clone()));
+        loaded.service.stop(reason);
+    }
+
+    /// Asks whether what runs was yanked, whether it would still be let in, and whether the logs go on as they were.
+    async fn ask(&self, system: &System) {
+        let running = self.running();
+        let mut found = Vec::new();
+        let mut heard = true;
+        for (name, loaded, component) in parts(&running) {
+            let Source::Registry(package) = &component.source else { continue };
+            match supply::yanked(system, package).await {
+                Ok(Some(reason)) => found.push((name, loaded, component, Cause::Yanked, reason)),
+                Ok(None) => {}
+                Err(error) => {
+                    heard = false;
+                    tracing::warn!(component = %name, error = format!("{error:#}"), "cannot ask whether it was yanked");
+                }
+            }
+            if let Some(reason) = self.revoked(system, component, loaded) {
+                found.push((name, loaded, component, Cause::Revoked, reason));
+            }
+        }
+        for (name, loaded, component, cause, reason) in found {
+            let held = Held::new(name, &component.source, cause, reason);
+            let held = match digest(loaded) {
+                Some(digest) => held.of(*digest),
+                None => held,
+            };
+            if let Err(error) = supply::quarantine(&self.state).add(held.clone()) {
+                tracing::error!(component = %name, %error, "cannot write the quarantine");
+            }
+            self.stop(name, loaded, &held);
+        }
+        match supply::follow_logs(system, &self.state).await {
+            Ok(()) if heard => supply::hear(&self.state),
+            Ok(()) => {}
+            Err(error) => tracing::error!(error = format!("{error:#}"), "a log does not go on as it was"),
+        }
+    }
+
+    /// Why a package that runs would not be let in today.
+    fn revoked(&self, system: &System, component: &Component, loaded: &Loaded) -> Option<String> {
+        // Rules of the system's file are read anew, as those of all systems are.
+        let system = System::load(system.origin.file()).unwrap_or_else(|_| system.clone());
+        let again = || -> anyhow::Result<Option<Refused>> {
+            let store = StoreArgument::usual().open()?;
+            let (package, manifest) = (component.source.package(), loaded.admitted.manifest);
+            let pins: BTreeMap<_, _> = package.cloned().zip(manifest).into_iter().collect();
+            let gate = supply::gate(&system, &self.state, &store, pins)?;
+            let needs = host::needs(&self.state)?;
+            Ok(gate.admit(component, system.host.compile.size, &needs).err())
+        };
+        match again() {
+            // An older trusted root is no word against what it let in; it keeps new loads out.
+            Ok(Some(Refused::Signature(refusal))) if !refusal.is_of_age() => Some(refusal.to_string()),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "cannot verify again what runs");
+                None
+            }
+        }
+    }
+}
+
+/// The components of a system that run, with what the system says of each.
+fn parts(running: &Running) -> impl Iterator<Item = (&ComponentName, &Loaded, &Component)> {
+    running.components().iter().filter_map(|(name, loaded)| Some((name, loaded, running.system.components.get(name)?)))
+}
+
+/// The digest by which the quarantine knows the bytes of a component.
+fn digest(loaded: &Loaded) -> Option<&witan_registry_types::Digest> {
+    Some(loaded.admitted.manifest.as_ref().unwrap_or(&loaded.admitted.layer))
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|about| about.modified()).ok()
+}
