@@ -18,7 +18,9 @@ use hyper_util::{
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Settings, front::Front, stall::Stall};
+use witan_stall::Stall;
+
+use crate::{Settings, front::Front};
 
 /// Streams of one HTTP/2 connection at once.
 const STREAMS: u32 = 128;

@@ -17,7 +17,6 @@ mod platform;
 mod running;
 mod serve;
 mod settings;
-mod stall;
 mod tasks;
 
 pub use answer::error_response;

@@ -27,7 +27,6 @@ mod registry;
 mod routes;
 mod serve;
 mod settings;
-mod stall;
 mod tokens;
 mod transparency;
 mod uploads;

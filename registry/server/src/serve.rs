@@ -15,7 +15,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::{Limits, OpenError, Registry, Settings, oci::Peer, stall::Stall, web};
+use witan_stall::Stall;
+
+use crate::{Limits, OpenError, Registry, Settings, oci::Peer, web};
 
 /// Streams of one HTTP/2 connection at once.
 const STREAMS: u32 = 128;

@@ -16,14 +16,15 @@ use tokio::{
 };
 
 /// A connection that breaks when nothing of what it sends is taken for a while.
-pub(crate) struct Stall<T> {
+pub struct Stall<T> {
     inner: T,
     patience: Duration,
     until: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Stall<T> {
-    pub(crate) fn new(inner: T, patience: Duration) -> Self {
+    /// `inner`, which breaks when a client takes nothing for as long as `patience`.
+    pub fn new(inner: T, patience: Duration) -> Self {
         Self { inner, patience, until: None }
     }
 
