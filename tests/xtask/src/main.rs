@@ -9,6 +9,7 @@ mod test;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use witan_build::{Checkout, Progress, Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tasks of the project")]
@@ -42,6 +43,15 @@ fn main() -> anyhow::Result<()> {
         Task::Policy => policy::run(),
         Task::Soak(arguments) => soak::run(&arguments),
     }
+}
+
+/// The checkout that this program was built in, with all its guests built.
+fn with_guests() -> anyhow::Result<Checkout> {
+    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask` inside one")?;
+    for workspace in [Workspace::Components, Workspace::Programs] {
+        checkout.build(workspace, &Progress::stderr())?;
+    }
+    Ok(checkout)
 }
 
 /// Runs `command`, which is to succeed.

@@ -12,8 +12,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use witan_build::{Checkout, Progress, Workspace};
 use witan_rounds::{REPORT, SECONDS};
+
+use crate::with_guests;
 
 /// How long to go on.
 #[derive(clap::Args)]
@@ -62,10 +63,7 @@ const PARTS: [Part; 3] = [
 
 /// Runs each part for its share of the time, and prints what was run how often.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask` inside one")?;
-    for workspace in [Workspace::Components, Workspace::Programs] {
-        checkout.build(workspace, &Progress::stderr())?;
-    }
+    let checkout = with_guests()?;
     for part in &PARTS {
         let built = part.command(checkout.root()).arg("--no-run").status().context("cannot run `cargo`")?;
         anyhow::ensure!(built.success(), "the tests of {} do not build: {built}", part.name);

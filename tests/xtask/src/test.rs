@@ -2,10 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Context as _;
-use witan_build::{Checkout, Progress, Workspace};
-
-use crate::succeed;
+use crate::{succeed, with_guests};
 
 /// Which tests to run.
 #[derive(clap::Args)]
@@ -17,10 +14,7 @@ pub struct Arguments {
 
 /// Builds the guests, then runs the tests of the host and those of the guests.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let checkout = Checkout::find().context("this is no checkout of the project; run `cargo xtask` inside one")?;
-    for workspace in [Workspace::Components, Workspace::Programs] {
-        checkout.build(workspace, &Progress::stderr())?;
-    }
+    let checkout = with_guests()?;
     let root = checkout.root();
     succeed(Command::new("cargo").arg("test").arg("--workspace").args(&arguments.arguments).current_dir(root))?;
     if arguments.arguments.is_empty() {
