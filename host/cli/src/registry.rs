@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use witan_registry_client::{Client, Credentials, DiscoverError, Settings, Store};
 use witan_registry_sign::{KeyError, KeyFolder, KeysError, SigningKey};
-use witan_registry_types::{Host, Mapping, Name, Package, PackageName, Version};
+use witan_registry_types::{Host, Mapping, Name, Package, PackageName, ReferenceError, Registry, Version};
 
 use crate::output;
 
@@ -43,39 +43,14 @@ pub(crate) fn config_folder() -> anyhow::Result<PathBuf> {
 #[derive(Args, Clone)]
 pub(crate) struct RegistryArgument {
     /// The registry: a host, with the path before its namespaces if that is not the one the host names itself.
-    #[arg(long, value_name = "HOST[/PREFIX]", env = "WITAN_REGISTRY")]
-    registry: Place,
+    #[arg(long, value_name = "HOST[/PREFIX]", env = "WITAN_REGISTRY", value_parser = place)]
+    registry: Registry,
 }
 
-/// A registry, and where packages lie in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) host: Host,
-    prefix: Option<String>,
-}
-
-impl FromStr for Place {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        // People copy what stands in the browser.
-        let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-        let text = text.strip_suffix('/').unwrap_or(text);
-        let (host, prefix) = text.split_once('/').map_or((text, None), |(host, prefix)| (host, Some(prefix)));
-        if let Some(prefix) = prefix {
-            Mapping::with_prefix(prefix).map_err(|error| error.to_string())?;
-        }
-        let host = host.parse().map_err(|error: witan_registry_types::ReferenceError| error.to_string())?;
-        Ok(Self { host, prefix: prefix.map(str::to_owned) })
-    }
-}
-
-impl From<witan_registry_types::Registry> for Place {
-    /// A registry without a path of its own is asked for it.
-    fn from(registry: witan_registry_types::Registry) -> Self {
-        let prefix = registry.mapping.prefix().unwrap_or_default().to_owned();
-        let usual = registry.mapping == Mapping::default();
-        Self { host: registry.host, prefix: (!usual).then_some(prefix) }
-    }
+/// A registry as people write it: they copy what stands in the browser.
+pub(crate) fn place(text: &str) -> Result<Registry, ReferenceError> {
+    let copied = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    copied.map_or(text, |text| text.strip_suffix('/').unwrap_or(text)).parse()
 }
 
 impl RegistryArgument {
@@ -87,10 +62,10 @@ impl RegistryArgument {
 
 /// A client of the registry at `place`. Where it names no path, the registry's own file says which; where it has none
 /// either, packages lie where they do by default.
-pub(crate) async fn client(place: &Place) -> anyhow::Result<Client> {
+pub(crate) async fn client(place: &Registry) -> anyhow::Result<Client> {
     let settings = settings(&place.host)?;
-    let mapping = match &place.prefix {
-        Some(prefix) => Mapping::with_prefix(prefix)?,
+    let mapping = match &place.mapping {
+        Some(mapping) => mapping.clone(),
         None => match Client::discover(place.host.clone(), settings.clone()).await {
             Ok(client) => return Ok(client),
             Err(DiscoverError::Request(error)) if error.is_not_found() => Mapping::default(),
@@ -369,13 +344,12 @@ mod tests {
 
     #[test]
     fn a_registry_is_a_host_with_a_path_or_without() {
-        let place = |text: &str| text.parse::<Place>().unwrap();
-        assert_eq!(place("registry.example").prefix, None);
-        assert_eq!(place("https://registry.example/"), place("registry.example"));
-        let with = place("127.0.0.1:5000/some/where");
-        assert_eq!((with.host.as_str(), with.prefix.as_deref()), ("127.0.0.1:5000", Some("some/where")));
+        assert_eq!(place("registry.example").unwrap().mapping, None);
+        assert_eq!(place("https://registry.example/").unwrap(), place("registry.example").unwrap());
+        let with = place("127.0.0.1:5000/some/where").unwrap();
+        assert_eq!((with.host.as_str(), with.mapping), ("127.0.0.1:5000", Mapping::with_prefix("some/where").ok()));
         for bad in ["", "/x", "Registry.example", "registry.example/../x", "user@registry.example", "a b"] {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
+            assert!(place(bad).is_err(), "{bad}");
         }
     }
 

@@ -253,11 +253,6 @@ impl Mapping {
         Ok(Self { prefix: Some(path.parse()?) })
     }
 
-    /// The path below which packages lie, if they do.
-    pub fn prefix(&self) -> Option<&str> {
-        self.prefix.as_ref().map(Repository::as_str)
-    }
-
     /// The repository of `package`.
     pub fn repository(&self, package: &PackageName) -> Repository {
         let PackageName { namespace, name } = package;
@@ -279,30 +274,22 @@ impl Mapping {
     }
 }
 
-/// A registry, and where packages lie in it: `host`, `host:port` or `host/prefix`. Without a prefix they lie below
-/// `components/`; `host/` is for a registry without one.
+/// A registry, and where packages lie in it: `host`, `host:port` or `host/prefix`; `host/` says that they lie below no path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Registry {
     /// Its host.
     pub host: Host,
-    /// Where packages lie in it.
-    pub mapping: Mapping,
-}
-
-impl Registry {
-    /// Where `package` lies.
-    pub fn repository(&self, package: &PackageName) -> Reference {
-        Reference { host: self.host.clone(), repository: self.mapping.repository(package), target: None }
-    }
+    /// Where packages lie in it; none where the registry itself is to be asked.
+    pub mapping: Option<Mapping>,
 }
 
 impl FromStr for Registry {
     type Err = ReferenceError;
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         match text.split_once('/') {
-            None => Ok(Self { host: text.parse()?, mapping: Mapping::default() }),
-            Some((host, prefix)) => Ok(Self { host: host.parse()?, mapping: Mapping::with_prefix(prefix)? }),
+            None => Ok(Self { host: text.parse()?, mapping: None }),
+            Some((host, prefix)) => Ok(Self { host: host.parse()?, mapping: Some(Mapping::with_prefix(prefix)?) }),
         }
     }
 }
@@ -322,10 +309,10 @@ impl From<Registry> for String {
 
 impl fmt::Display for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.mapping.prefix {
-            _ if self.mapping == Mapping::default() => self.host.as_str().fmt(f),
-            Some(prefix) => write!(f, "{}/{}", self.host.as_str(), prefix.as_str()),
-            None => write!(f, "{}/", self.host.as_str()),
+        f.write_str(self.host.as_str())?;
+        match self.mapping.as_ref().map(|mapping| &mapping.prefix) {
+            None => Ok(()),
+            Some(prefix) => write!(f, "/{}", prefix.as_ref().map_or("", Repository::as_str)),
         }
     }
 }
@@ -341,13 +328,12 @@ mod tests {
     #[test]
     fn a_registry_has_a_host_and_a_prefix() {
         let sums = "acme:sums".parse().unwrap();
-        for (text, repository) in [
-            ("r.example:5000", "components/acme/sums"),
-            ("r.example/a/b", "a/b/acme/sums"),
-            ("r.example/", "acme/sums"),
-        ] {
+        for (text, repository) in
+            [("r.example:5000", None), ("r.example/a/b", Some("a/b/acme/sums")), ("r.example/", Some("acme/sums"))]
+        {
             let registry: Registry = text.parse().unwrap();
-            assert_eq!(registry.repository(&sums).repository.as_str(), repository);
+            let found = registry.mapping.as_ref().map(|mapping| mapping.repository(&sums).to_string());
+            assert_eq!(found.as_deref(), repository);
             assert_eq!(registry.to_string(), text);
         }
         for text in ["", "/", "/a", "R.example", "r.example/../a", "https://r.example"] {

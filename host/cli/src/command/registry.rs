@@ -18,9 +18,11 @@ use witan_system::parse_bytes;
 use witan_telemetry::LogSettings;
 
 use self::settings::{At, Serve};
+use witan_registry_types::Registry as Place;
+
 use crate::{
     Global, output,
-    registry::{Place, client, keep_token, secret},
+    registry::{client, keep_token, place, secret},
 };
 
 #[derive(Args)]
@@ -71,6 +73,7 @@ docs/running-a-registry.md has the settings; a flag holds before the file.")]
   witan registry login registry.example.org < token")]
     Login {
         /// The registry.
+        #[arg(value_parser = place)]
         registry: Place,
         /// The user, where the registry has users.
         #[arg(long)]
@@ -82,6 +85,7 @@ docs/running-a-registry.md has the settings; a flag holds before the file.")]
   witan registry trust registry.example.org --out trusted_root.json")]
     Trust {
         /// The registry.
+        #[arg(value_parser = place)]
         registry: Place,
         /// Write it to this file, which must not be there yet.
         #[arg(long, value_name = "FILE")]

@@ -23,7 +23,7 @@ use witan_registry_component::Component;
 use witan_registry_sign::{
     Attestation, Embedded, LocalBuild, Log, Provenance, Release, Sbom, Signed, SigningKey, Source, Statement,
 };
-use witan_registry_types::{Artifact, ComponentConfig, ComponentManifest, Digest, Name, Package};
+use witan_registry_types::{Artifact, ComponentConfig, ComponentManifest, Digest, Name, Package, Registry};
 use witan_system::{Ceiling, Grants};
 use witan_tools::Tools;
 
@@ -31,7 +31,7 @@ use crate::{
     Global,
     command::inspect,
     host, lock, output,
-    registry::{KeysArgument, Place, client},
+    registry::{KeysArgument, client, place},
 };
 
 /// The largest ceiling or SBOM that is read.
@@ -86,8 +86,8 @@ pub(crate) struct What {
 #[derive(Args)]
 pub(crate) struct LogArgument {
     /// The registry whose log witnesses the signatures; `publish` takes the one that it publishes to.
-    #[arg(long, value_name = "HOST", conflicts_with = "unlogged")]
-    pub(crate) log: Option<Place>,
+    #[arg(long, value_name = "HOST", conflicts_with = "unlogged", value_parser = place)]
+    pub(crate) log: Option<Registry>,
     /// Have no log witness them. They count only where an operator's policy allows that.
     #[arg(long)]
     pub(crate) unlogged: bool,

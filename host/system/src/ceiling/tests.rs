@@ -1,3 +1,5 @@
+//! What a ceiling covers, and how it is written.
+
 use std::path::Path;
 
 use proptest::prelude::*;
