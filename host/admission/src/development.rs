@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use witan_registry_component::{Component, ComponentError};
 use witan_registry_sign::{
-    Attestation, KeyFolder, KeysError, PackagePattern, PublicKey, Release, Rule, SignError, Signed, SigningKey,
+    Attestation, KeyFolder, KeyId, KeysError, PackagePattern, PublicKey, Release, Rule, SignError, Signed, SigningKey,
     Statement, TrustPolicy, TrustRoot, TrustedKey, evaluate, trusted_root,
 };
-use witan_registry_types::{Digest, Name, Package};
+use witan_registry_types::{Digest, Name, NameError, Package};
 use witan_system::Ceiling;
 
 use crate::refused::in_full;
@@ -38,6 +38,9 @@ pub enum DevelopmentError {
     /// It cannot sign.
     #[error("cannot sign")]
     Sign(#[from] SignError),
+    /// A name of ours is none; a fault of this program.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -67,9 +70,17 @@ impl Development {
 
     /// Its public half, if it has been made.
     pub fn public(&self) -> Result<Option<PublicKey>, DevelopmentError> {
-        let name = name();
-        let found = self.keys.list()?.into_iter().find(|info| Some(&info.name) == name.as_ref());
+        let name = name()?;
+        let found = self.keys.list()?.into_iter().find(|info| info.name == name);
         Ok(found.map(|info| info.public))
+    }
+
+    /// The key's name for others, such as a stamp of what it signed; made with the key on first use.
+    pub fn id(&self) -> Result<KeyId, DevelopmentError> {
+        match self.public()? {
+            Some(key) => Ok(key.id()),
+            None => Ok(self.key()?.id()),
+        }
     }
 
     /// Signs the component in `wasm`, whose bytes are `bytes` and which has just been built, and puts the signature beside
@@ -86,13 +97,13 @@ impl Development {
             return Ok(());
         }
         let predicate = release.to_predicate();
-        let statement = Statement { package: package(), digest, attestation: Attestation::Release, predicate };
+        let statement = Statement { package: package()?, digest, attestation: Attestation::Release, predicate };
         let bundle = Signed::with_key(&statement, &key)?.unlogged()?;
         Ok(file::replace(&path, &String::from_utf8_lossy(&bundle))?)
     }
 
     fn key(&self) -> Result<SigningKey, DevelopmentError> {
-        let Some(name) = name() else { return Err(DevelopmentError::NoFolder) };
+        let name = name()?;
         match self.keys.load(&name, None) {
             Err(KeysError::Missing(_)) => match self.keys.generate(&name, None) {
                 // Another process was quicker.
@@ -124,7 +135,8 @@ pub(crate) fn verify(key: &PublicKey, digest: &Digest, bundle: &[u8]) -> Result<
     let now = SystemTime::now();
     let policy = TrustPolicy::new(vec![rule], TrustPolicy::MAX_AGE).map_err(|error| error.to_string())?;
     let root = TrustRoot::parse(&trusted_root(&[]), now).map_err(|error| error.to_string())?;
-    match evaluate(&policy, &root, &package(), digest, &[bundle.to_vec()], now) {
+    let package = package().map_err(|error| error.to_string())?;
+    match evaluate(&policy, &root, &package, digest, &[bundle.to_vec()], now) {
         Ok(verified) => Ok(verified.release),
         Err(refusal) => Err(match refusal.rejected().first() {
             Some(rejected) => in_full(&rejected.reason),
@@ -134,15 +146,13 @@ pub(crate) fn verify(key: &PublicKey, digest: &Digest, bundle: &[u8]) -> Result<
 }
 
 /// What local components are called in their statements: a file has no name that a signature could bind.
-fn package() -> Package {
-    // Both are within the grammar of names, as a test shows.
-    #[allow(clippy::expect_used, reason = "a constant that a test parses")]
-    let package = "local:component@0.0.0".parse().expect("a package");
-    package
+fn package() -> Result<Package, NameError> {
+    "local:component@0.0.0".parse()
 }
 
-fn name() -> Option<Name> {
-    "development".parse().ok()
+/// What the key is called in its folder.
+fn name() -> Result<Name, NameError> {
+    "development".parse()
 }
 
 #[cfg(test)]

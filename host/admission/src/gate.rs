@@ -19,23 +19,13 @@ use crate::marks::Marks;
 use crate::package::{Trust, verify};
 use crate::quarantine::Quarantine;
 
-/// Where fetched packages lie. What comes from there is not trusted.
-pub trait Packages: Send + Sync {
-    /// What was fetched of `package` under the manifest digest `digest`.
-    ///
-    /// # Errors
-    /// When it was not fetched, or cannot be read.
-    fn get(&self, package: &Package, digest: &Digest) -> Result<Artifact, String>;
-}
-
-/// No packages at all: for hosts that run files alone.
-#[derive(Debug, Clone, Copy)]
-pub struct Unfetched;
-
-impl Packages for Unfetched {
-    fn get(&self, _: &Package, _: &Digest) -> Result<Artifact, String> {
-        Err("this host keeps no packages".to_owned())
-    }
+/// A package as it was fetched. Nothing of it is trusted but the digest.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The digest of its manifest: from the lock, or from whoever fetched it for the first time.
+    pub digest: Digest,
+    /// What was fetched under it.
+    pub artifact: Artifact,
 }
 
 /// Which capability an import needs granted, by its name in `system.toml`; none for what needs no grant.
@@ -47,10 +37,8 @@ pub struct Gate {
     pub trust: Trust,
     /// The key of this machine, for files that were built here.
     pub development: Option<PublicKey>,
-    /// The digests of packages: from the lock, or from whoever fetched them for the first time.
-    pub pins: BTreeMap<Package, Digest>,
     /// What was fetched.
-    pub packages: Arc<dyn Packages>,
+    pub packages: BTreeMap<Package, Fetched>,
     /// What must not run.
     pub quarantine: Quarantine,
     /// What was seen before.
@@ -106,6 +94,13 @@ pub struct Admitted {
     pub checkpoints: BTreeSet<Checkpoint>,
 }
 
+impl Admitted {
+    /// The digest by which the quarantine knows the bytes: that of the manifest, or of a file.
+    pub fn digest(&self) -> &Digest {
+        self.manifest.as_ref().unwrap_or(&self.layer)
+    }
+}
+
 impl Gate {
     /// A gate through which only files pass that this machine built, or that an operator lets through unsigned. Its
     /// files lie in `state`.
@@ -113,8 +108,7 @@ impl Gate {
         Self {
             trust: Trust { policy: witan_registry_sign::TrustPolicy::nobody(), root: None },
             development,
-            pins: BTreeMap::new(),
-            packages: Arc::new(Unfetched),
+            packages: BTreeMap::new(),
             quarantine: Quarantine::at(state.join("quarantine.json")),
             marks: Marks::at(state.join("marks.json")),
             advisories: None,
@@ -133,7 +127,7 @@ impl Gate {
             Source::Registry(package) => self.package(package, most)?,
             Source::File(path) => self.file(path, component.allow_unsigned, most)?,
         };
-        self.not_held(source, Some(admitted.manifest.as_ref().unwrap_or(&admitted.layer)))?;
+        self.not_held(source, Some(admitted.digest()))?;
         if let (Some(ceiling), Some(types)) = (&admitted.ceiling, &types) {
             within(ceiling, types, component, needs)?;
         }
@@ -149,14 +143,13 @@ impl Gate {
     }
 
     fn package(&self, package: &Package, most: u64) -> Result<(Admitted, Option<Types>), Refused> {
-        let digest = self.pins.get(package).ok_or_else(|| Refused::Unresolved(package.clone()))?;
-        let unfetched = |message| Refused::Unfetched { package: package.clone(), message };
-        let artifact = self.packages.get(package, digest).map_err(unfetched)?;
+        let fetched = self.packages.get(package).ok_or_else(|| Refused::Unfetched(package.clone()))?;
+        let Fetched { digest, artifact } = fetched;
         let found = artifact.layer.len() as u64;
         if found > most {
             return Err(Refused::TooLarge { found, most });
         }
-        let verified = verify(&self.trust, package, digest, &artifact, SystemTime::now())?;
+        let verified = verify(&self.trust, package, digest, artifact, SystemTime::now())?;
         if let (Some(advisories), Some(sbom)) = (&self.advisories, &verified.signed.sbom)
             && let Some(found) = sbom.dependencies().iter().find_map(|dependency| advisories(dependency))
         {
@@ -165,7 +158,7 @@ impl Gate {
         self.marks.check(package, &verified.signed.checkpoints)?;
         let admitted = Admitted {
             blake3: Blake3::of(&artifact.layer),
-            bytes: artifact.layer.into(),
+            bytes: artifact.layer.as_slice().into(),
             manifest: Some(*digest),
             layer: verified.layer,
             by: By::Signers(verified.signed.signers.iter().map(ToString::to_string).collect()),

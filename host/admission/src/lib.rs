@@ -18,7 +18,7 @@ mod refused;
 
 pub use development::{BUNDLE_SUFFIX, Development, DevelopmentError, bundle_path};
 pub use file::FileError;
-pub use gate::{Admitted, Advisories, By, Gate, Needs, Packages, Unfetched};
+pub use gate::{Admitted, Advisories, By, Fetched, Gate, Needs};
 pub use lock::{Difference, Lock, LockError, Locked};
 pub use marks::{MarkError, Marks};
 pub use package::{Trust, VerifiedPackage, verify};

@@ -3,6 +3,7 @@
 //! Two kinds of entries lie here. What failed its checks is listed as long as it fails them: each load checks anew. What an
 //! operator put aside, or was yanked or revoked while it ran, stays until an operator lets it go.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -139,9 +140,9 @@ impl Quarantine {
         })
     }
 
-    /// Forgets what was said of a component's checks, since it passed them.
-    pub fn passed(&self, component: &ComponentName) -> Result<(), FileError> {
-        let listed = |held: &Held| held.cause == Cause::Verification && held.component == component.as_str();
+    /// Forgets what was said of the checks of components, since they passed them.
+    pub fn passed(&self, components: &BTreeSet<&str>) -> Result<(), FileError> {
+        let listed = |held: &Held| held.cause == Cause::Verification && components.contains(held.component.as_str());
         if !self.list()?.iter().any(listed) {
             return Ok(());
         }
@@ -180,11 +181,11 @@ mod tests {
 
         quarantine.add(Held::new(&name, &source, Cause::Verification, "unsigned")).unwrap();
         assert_eq!(quarantine.holds(&source, None).unwrap(), None, "each load checks anew");
-        quarantine.passed(&name).unwrap();
+        quarantine.passed(&["sums"].into()).unwrap();
         assert_eq!(quarantine.list().unwrap(), []);
 
         quarantine.add(Held::new(&name, &source, Cause::Yanked, "a hole").of(digest)).unwrap();
-        quarantine.passed(&name).unwrap();
+        quarantine.passed(&["sums"].into()).unwrap();
         assert_eq!(quarantine.holds(&source, Some(&digest)).unwrap().unwrap().reason, "a hole");
         assert_eq!(quarantine.holds(&source, Some(&Digest::of(b"other"))).unwrap(), None);
         assert_eq!(quarantine.holds(&other, Some(&digest)).unwrap(), None);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use witan_registry_component::ComponentError;
 use witan_registry_sign::{EmbeddedError, Reason, Refusal};
-use witan_registry_types::{Digest, Package, Version};
+use witan_registry_types::{Digest, Package};
 use witan_system::{Excess, Source, format_bytes};
 
 use crate::development::BUNDLE_SUFFIX;
@@ -44,17 +44,9 @@ pub enum Refused {
         /// Why not.
         reason: String,
     },
-    /// Which digest the version has is not known.
-    #[error("the digest of `{0}` is not locked")]
-    Unresolved(Package),
-    /// It was never fetched, or what was fetched is damaged.
-    #[error("cannot use what was fetched of `{package}`: {message}")]
-    Unfetched {
-        /// The package.
-        package: Package,
-        /// Why not.
-        message: String,
-    },
+    /// It was not fetched.
+    #[error("`{0}` was not fetched")]
+    Unfetched(Package),
     /// A part of it is not what its manifest, or whoever names it, says.
     #[error("the {part} of `{package}` is {found}, and must be {expected}")]
     Digest {
@@ -124,22 +116,9 @@ pub enum Refused {
     /// Something that it is made of is known to be vulnerable.
     #[error("it is known to be vulnerable: {0}")]
     Advisory(String),
-    /// It is older than what ran here before.
-    #[error("version {found} is older than {mark}, which ran here before")]
-    Rollback {
-        /// Its version.
-        found: Version,
-        /// The highest that ran.
-        mark: Version,
-    },
-    /// The log that has its signatures shows another history than before.
-    #[error("the log `{origin}` shows another history than before, at {size} entries")]
-    Fork {
-        /// Which log.
-        origin: String,
-        /// Entries of the tree in question.
-        size: u64,
-    },
+    /// It is behind what this host has seen.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     /// A file of the host that the verdict needs cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -147,16 +126,6 @@ pub enum Refused {
 
 fn excesses(excesses: &[Excess]) -> String {
     excesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-impl From<MarkError> for Refused {
-    fn from(error: MarkError) -> Self {
-        match error {
-            MarkError::Rollback { found, mark } => Self::Rollback { found, mark },
-            MarkError::Fork { origin, size } => Self::Fork { origin, size },
-            MarkError::File(error) => Self::File(error),
-        }
-    }
 }
 
 impl Refused {
@@ -176,8 +145,7 @@ impl Refused {
             Self::LocalSignature { .. } => {
                 "build it again with `witan build`, and let nobody change the file".to_owned()
             }
-            Self::Unresolved(package) => format!("run `witan pull {package}`"),
-            Self::Unfetched { package, .. } => format!("run `witan pull {package}`"),
+            Self::Unfetched(package) => format!("run `witan pull {package}`"),
             Self::Digest { .. } | Self::Form { .. } | Self::Config { .. } | Self::Component(_) | Self::Embedded(_) => {
                 "pull it again; if it stays so, do not run it, and tell whoever publishes it".to_owned()
             }
@@ -197,21 +165,20 @@ impl Refused {
                 Source::Registry(_) => "grant less: its author says that it needs no more".to_owned(),
             },
             Self::Advisory(_) => "use a version without it; `trust.advisories` is the folder that says so".to_owned(),
-            Self::Rollback { mark, .. } => {
+            Self::Mark(MarkError::Rollback { mark, .. }) => {
                 format!("use version {mark} or a later one; `witan rollback --below-mark` allows an older one")
             }
-            Self::Fork { .. } => {
+            Self::Mark(MarkError::Fork { .. }) => {
                 "do not run it; keep the checkpoint in `marks.json`, it shows that the log was forked".to_owned()
             }
-            Self::File(_) => "restore the file".to_owned(),
+            Self::Mark(MarkError::File(_)) | Self::File(_) => "restore the file".to_owned(),
         }
     }
 
     /// Whether it says that the bytes are not to be trusted, rather than that they are not there.
     pub fn is_distrust(&self) -> bool {
-        let not_there =
-            matches!(self, Self::Read { .. } | Self::TooLarge { .. } | Self::Unresolved(_) | Self::Unfetched { .. });
-        !not_there && !matches!(self, Self::File(_))
+        let not_there = matches!(self, Self::Read { .. } | Self::TooLarge { .. } | Self::Unfetched(_));
+        !not_there && !matches!(self, Self::File(_) | Self::Mark(MarkError::File(_)))
     }
 }
 

@@ -4,13 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use witan_admission::{Admitted, By, Cause, Gate, Held, Lock, Locked, Packages, Refused, Trust};
+use witan_admission::{Admitted, By, Cause, Fetched, Gate, Held, Lock, Locked, MarkError, Refused, Trust};
 use witan_authority::{Authority, noon};
 use witan_registry_component::Component as Types;
 use witan_registry_sign::{
@@ -32,21 +30,10 @@ fn package(version: &str) -> Package {
     format!("acme:sums@{version}").parse().unwrap()
 }
 
-/// What a registry served, by digest: a test puts there what it likes.
-#[derive(Default)]
-struct Served(Mutex<BTreeMap<Digest, Artifact>>);
-
-impl Packages for Served {
-    fn get(&self, _: &Package, digest: &Digest) -> Result<Artifact, String> {
-        self.0.lock().get(digest).cloned().ok_or_else(|| "it was not fetched".to_owned())
-    }
-}
-
 /// An author, a registry, and a host whose operator trusts the author.
 struct World {
     authority: Authority,
     key: SigningKey,
-    served: Arc<Served>,
     gate: Gate,
     state: TempDir,
     component: Component,
@@ -84,15 +71,14 @@ impl Version {
 impl World {
     fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
-        let (authority, key, served) = (Authority::new(), SigningKey::generate().unwrap(), Arc::new(Served::default()));
+        let (authority, key) = (Authority::new(), SigningKey::generate().unwrap());
         let mut gate = Gate::local(state.path(), None);
-        gate.packages = served.clone();
         let now = SystemTime::now();
         let root = TrustRoot::parse(&authority.trusted_root(), now).unwrap();
         gate.trust = Trust { policy: policy(&[&key], 1), root: Some(root) };
         let mut component = Component::new("unused.wasm", &Limits::default());
         component.source = Source::Registry(package("1.0.0"));
-        Self { authority, key, served, gate, state, component }
+        Self { authority, key, gate, state, component }
     }
 
     fn bundle(&self, package: &Package, digest: &Digest, attestation: Attestation, predicate: Value) -> Vec<u8> {
@@ -101,7 +87,7 @@ impl World {
         futures::executor::block_on(signed.witnessed(&self.authority.log)).unwrap()
     }
 
-    /// Signs and serves `version`, and pins it.
+    /// Signs `version`, which is then what was fetched.
     fn publish(&mut self, version: &Version) -> Digest {
         let config = version.config.to_json();
         let manifest = ComponentManifest::new(&config, &version.wasm).to_json();
@@ -120,8 +106,7 @@ impl World {
         ];
         let bundles = bundles.map(|(kind, predicate)| self.bundle(&version.package, &digest, kind, predicate));
         let artifact = Artifact { manifest, config, layer: version.wasm.clone(), bundles: bundles.to_vec() };
-        self.served.0.lock().insert(digest, artifact);
-        self.gate.pins.insert(version.package.clone(), digest);
+        self.gate.packages.insert(version.package.clone(), Fetched { digest, artifact });
         digest
     }
 
@@ -130,10 +115,10 @@ impl World {
         self.gate.admit(&self.component, 1 << 20, &needs)
     }
 
-    /// Changes what is served under `digest`, and gives the refusal; without the change it is let in.
-    fn attacked(&self, digest: &Digest, change: impl FnOnce(&mut Artifact)) -> Refused {
+    /// Changes what was fetched, and gives the refusal; without the change it is let in.
+    fn attacked(&mut self, change: impl FnOnce(&mut Artifact)) -> Refused {
         self.admit().unwrap();
-        change(self.served.0.lock().get_mut(digest).unwrap());
+        change(&mut self.gate.packages.get_mut(&package("1.0.0")).unwrap().artifact);
         self.admit().unwrap_err()
     }
 }
@@ -167,29 +152,31 @@ fn what_its_author_signed_is_let_in() {
 fn a_digest_comes_from_the_lock_and_never_from_a_tag() {
     let mut world = World::new();
     let digest = world.publish(&Version::new("1.0.0"));
+    assert_eq!(world.admit().unwrap().manifest, Some(digest));
     // The registry shows other bytes under the same version, signed by the same author.
     let mut other = Version::new("1.0.0");
-    other.release.ceiling = Ceiling::default();
     other.config.created = "2025-06-01T00:00:00Z".to_owned();
     let moved = world.publish(&other);
-    world.gate.pins.insert(package("1.0.0"), digest);
-    assert_eq!(world.admit().unwrap().manifest, Some(digest));
-    let refused = world.attacked(&digest, |served| served.manifest.push(b' '));
-    assert!(matches!(refused, Refused::Digest { part: "manifest", .. }), "{refused}");
-    world.gate.pins.clear();
-    assert!(matches!(world.admit().unwrap_err(), Refused::Unresolved(_)));
     assert_ne!(moved, digest);
+    world.gate.packages.get_mut(&package("1.0.0")).unwrap().digest = digest;
+    let refused = world.admit().unwrap_err();
+    assert!(matches!(refused, Refused::Digest { part: "manifest", .. }), "{refused}");
+    world.publish(&Version::new("1.0.0"));
+    let refused = world.attacked(|served| served.manifest.push(b' '));
+    assert!(matches!(refused, Refused::Digest { part: "manifest", .. }), "{refused}");
+    world.gate.packages.clear();
+    assert!(matches!(world.admit().unwrap_err(), Refused::Unfetched(_)));
 }
 
 #[test]
 fn bytes_that_were_changed_on_the_way_are_refused() {
     let mut world = World::new();
     let version = Version::new("1.0.0");
-    let digest = world.publish(&version);
-    let refused = world.attacked(&digest, |served| served.layer.push(0));
+    world.publish(&version);
+    let refused = world.attacked(|served| served.layer.push(0));
     assert!(matches!(refused, Refused::Digest { part: "layer", .. }), "{refused}");
     world.publish(&version);
-    let refused = world.attacked(&digest, |served| served.config.push(b'\n'));
+    let refused = world.attacked(|served| served.config.push(b'\n'));
     assert!(matches!(refused, Refused::Digest { part: "config", .. }), "{refused}");
 }
 
@@ -211,7 +198,7 @@ fn a_manifest_that_lies_about_sizes_or_has_another_form_is_refused() {
         let manifest = text.replacen(from, to, 1).into_bytes();
         let digest = Digest::of(&manifest);
         let release = world.bundle(&version.package, &digest, Attestation::Release, version.release.to_predicate());
-        let mut artifact = world.served.0.lock().values().next().unwrap().clone();
+        let mut artifact = world.gate.packages[&version.package].artifact.clone();
         artifact.bundles = vec![release];
         for attestation in [Attestation::Provenance, Attestation::Sbom] {
             let predicate = match attestation {
@@ -228,8 +215,7 @@ fn a_manifest_that_lies_about_sizes_or_has_another_form_is_refused() {
             artifact.bundles.push(world.bundle(&version.package, &digest, attestation, predicate));
         }
         artifact.manifest = manifest;
-        world.served.0.lock().insert(digest, artifact);
-        world.gate.pins.insert(version.package.clone(), digest);
+        world.gate.packages.insert(version.package.clone(), Fetched { digest, artifact });
         let refused = world.admit().unwrap_err();
         assert!(matches!(&refused, Refused::Form { message, .. } if message.contains(form)), "{to}: {refused}");
     }
@@ -238,11 +224,11 @@ fn a_manifest_that_lies_about_sizes_or_has_another_form_is_refused() {
 #[test]
 fn without_its_signatures_or_a_root_it_is_refused() {
     let mut world = World::new();
-    let digest = world.publish(&Version::new("1.0.0"));
-    let refused = world.attacked(&digest, |served| served.bundles.clear());
+    world.publish(&Version::new("1.0.0"));
+    let refused = world.attacked(|served| served.bundles.clear());
     assert!(matches!(&refused, Refused::Signature(refusal) if matches!(**refusal, Refusal::Unsigned(_))), "{refused}");
     world.publish(&Version::new("1.0.0"));
-    let refused = world.attacked(&digest, |served| drop(served.bundles.pop()));
+    let refused = world.attacked(|served| drop(served.bundles.pop()));
     assert!(matches!(
         &refused,
         Refused::Signature(refusal) if matches!(**refusal, Refusal::Missing { attestation: Attestation::Sbom, .. })
@@ -270,7 +256,7 @@ fn signatures_of_another_package_or_version_do_not_count() {
     let digest = world.publish(&Version::new("1.0.0"));
     let elsewhere: Package = "acme:tax@1.0.0".parse().unwrap();
     let bundle = world.bundle(&elsewhere, &digest, Attestation::Release, Version::new("1.0.0").release.to_predicate());
-    let refused = world.attacked(&digest, |served| served.bundles[0] = bundle);
+    let refused = world.attacked(|served| served.bundles[0] = bundle);
     let Refused::Signature(refusal) = &refused else { panic!("{refused}") };
     let reason = &refusal.rejected().first().unwrap().reason;
     assert!(matches!(reason, Reason::Package(found) if *found == elsewhere), "{reason}");
@@ -364,7 +350,7 @@ fn an_older_version_does_not_take_the_place_of_a_newer() {
     let newer = world.admit().unwrap();
     world.gate.loaded([(&world.component.source, &newer)]).unwrap();
     world.component.source = Source::Registry(package("1.0.0"));
-    assert!(matches!(world.admit().unwrap_err(), Refused::Rollback { .. }));
+    assert!(matches!(world.admit().unwrap_err(), Refused::Mark(MarkError::Rollback { .. })));
     world.gate.marks.lower(&package("1.0.0").name, &package("1.0.0").version).unwrap();
     world.admit().unwrap();
 }
@@ -378,7 +364,7 @@ fn a_log_that_shows_another_history_is_refused() {
     // The same log key, another tree of the same size: what a registry shows to one host and not to others.
     world.authority.log.forget();
     assert_eq!(world.publish(&Version::new("1.0.0")), digest);
-    assert!(matches!(world.admit().unwrap_err(), Refused::Fork { size: 3, .. }));
+    assert!(matches!(world.admit().unwrap_err(), Refused::Mark(MarkError::Fork { size: 3, .. })));
 }
 
 #[test]
@@ -412,7 +398,8 @@ fn a_lock_says_in_what_a_system_differs() {
     let lock = Lock::load(&path).unwrap().unwrap();
     assert_eq!(lock.differences(&found(&world)), []);
     let system = System { components: [(name.clone(), world.component.clone())].into(), ..System::default() };
-    assert_eq!(lock.pins(&system), world.gate.pins);
+    let digest = world.gate.packages[&package("1.0.0")].digest;
+    assert_eq!(lock.pins(&system), BTreeMap::from([(package("1.0.0"), digest)]));
 
     let mut changed = World { state: tempfile::tempdir().unwrap(), ..World::new() };
     changed.key = SigningKey::generate().unwrap();

@@ -17,9 +17,6 @@ use crate::{BuildError, Progress};
 /// Says what the components in a build folder were made from.
 const STAMP: &str = ".fingerprint";
 
-/// Stands in a stamp where nothing was ever signed.
-const NO_KEY: &str = "no-key";
-
 /// What a folder must hold, relative to it, to be a checkout of this project.
 const LANDMARKS: [&str; 4] = ["Cargo.toml", "host/build/src/checkout.rs", "components/Cargo.toml", "wit"];
 
@@ -127,8 +124,6 @@ impl Checkout {
         let output = self.build_folder(workspace);
         let built = build_in(&folder, &output, &target_folder, progress)?;
         remove_others(&output, &built)?;
-        // Signing may have made the key, which the stamp names.
-        let sources = if sources.ends_with(NO_KEY) { self.fingerprint(workspace)? } else { sources };
         self.stamp(workspace, &sources, &built)?;
         Ok(built)
     }
@@ -147,8 +142,7 @@ impl Checkout {
         let roots =
             [workspace.folder(), "wit", "sdk", "host/build", "rust-toolchain.toml"].map(|root| self.root.join(root));
         let digest = fingerprint(roots.iter().map(PathBuf::as_path)).map_err(BuildError::file(&self.root))?;
-        let key = development()?.public()?.map_or(NO_KEY.to_owned(), |key| key.id().to_string());
-        Ok(format!("{digest} {key}"))
+        Ok(format!("{digest} {}", development()?.id()?))
     }
 
     /// What the last build of `workspace` made, if it was made from `sources` and is all there. The stamp's first

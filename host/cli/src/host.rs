@@ -74,8 +74,8 @@ impl Host {
     pub(crate) async fn load(&self, system: System) -> anyhow::Result<Running> {
         let tools = Tools::new(self.engine.clone());
         let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
-        let pins = supply::fetch_all(&system, &store, lock.as_ref(), self.locked).await?;
-        let loader = self.loader(supply::gate(&system, &self.state, &store, pins)?, tools.clone())?;
+        let packages = supply::fetch_all(&system, &store, lock.as_ref(), self.locked).await?;
+        let loader = self.loader(supply::gate(&system, &self.state, packages)?, tools.clone())?;
         let running = self.stand(&loader, system)?;
         if self.locked {
             supply::hold_to_lock(&running)?;
@@ -94,8 +94,8 @@ impl Host {
     /// As [`Self::load`], without running code of the components, and without fetching any.
     pub(crate) fn prepare(&self, system: System) -> anyhow::Result<Running> {
         let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
-        let pins = lock.map(|lock| lock.pins(&system)).unwrap_or_default();
-        let gate = supply::gate(&system, &self.state, &store, pins)?;
+        let packages = supply::fetched(&system, &store, lock.as_ref())?;
+        let gate = supply::gate(&system, &self.state, packages)?;
         let loader = self.loader(gate, Tools::new(self.engine.clone()))?;
         let running = self.stand(&loader, system)?;
         if self.locked {

@@ -8,9 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use witan_admission::{
-    Development, Gate, Lock, LockError, Locked, Marks, Packages, Quarantine, Trust, VerifiedPackage,
-};
+use witan_admission::{Development, Fetched, Gate, Lock, LockError, Locked, Marks, Quarantine, Trust, VerifiedPackage};
 use witan_loader::Running;
 use witan_registry_client::{Client, LogPin, Store};
 use witan_registry_sign::{Dependency, TrustPolicy, TrustRoot, Verified};
@@ -19,21 +17,11 @@ use witan_system::{Key, Source, System, TrustFile};
 
 use crate::{advisories::Advisories, registry::Bar};
 
+/// What was fetched of each package.
+pub(crate) type Packages = BTreeMap<Package, Fetched>;
+
 /// The largest file of trust.
 const LARGEST: u64 = 4 << 20;
-
-/// What was fetched, as the gate sees it.
-struct Fetched(Store);
-
-impl Packages for Fetched {
-    fn get(&self, package: &Package, digest: &Digest) -> Result<Artifact, String> {
-        match self.0.get(package, digest) {
-            Ok(Some(artifact)) => Ok(artifact),
-            Ok(None) => Err("it was not fetched".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-}
 
 /// The quarantine of a host that keeps its data in `state`.
 pub(crate) fn quarantine(state: &Path) -> Quarantine {
@@ -56,7 +44,7 @@ pub(crate) async fn client(system: &System, package: &PackageName) -> anyhow::Re
     let registry = registry.with_context(|| {
         format!("no registry is named for `{package}`; add its namespace under [registries] in system.toml")
     })?;
-    crate::registry::client(&registry.clone().into()).await
+    crate::registry::client(registry).await
 }
 
 /// Fetches `package` into `store` unless it is there. What was fetched is not verified yet.
@@ -75,20 +63,33 @@ pub(crate) async fn fetch(
     Ok(artifact)
 }
 
-/// Fetches the packages of `system` that are not there, and gives the digest of each: the locked one, else, where
-/// nothing is held to the lock, the one that the registry names for a version that was not yanked.
+/// What is in `store` of the packages of `system`, by the digests that are locked.
+pub(crate) fn fetched(system: &System, store: &Store, lock: Option<&Lock>) -> anyhow::Result<Packages> {
+    let mut packages = Packages::new();
+    for (package, digest) in lock.map(|lock| lock.pins(system)).unwrap_or_default() {
+        if let Some(artifact) = store.get(&package, &digest)? {
+            packages.insert(package, Fetched { digest, artifact });
+        }
+    }
+    Ok(packages)
+}
+
+/// Fetches the packages of `system` that are not there, each by the digest that is locked, else, where nothing is held to
+/// the lock, by the one that the registry names for a version that was not yanked.
 pub(crate) async fn fetch_all(
     system: &System,
     store: &Store,
     lock: Option<&Lock>,
     locked: bool,
-) -> anyhow::Result<BTreeMap<Package, Digest>> {
-    let mut pins = lock.map(|lock| lock.pins(system)).unwrap_or_default();
+) -> anyhow::Result<Packages> {
+    let pins = lock.map(|lock| lock.pins(system)).unwrap_or_default();
+    let mut packages = Packages::new();
     for package in system.components.values().filter_map(|component| component.source.package()) {
         let known = pins.get(package).copied();
-        if let Some(digest) = &known
-            && matches!(store.get(package, digest), Ok(Some(_)))
+        if let Some(digest) = known
+            && let Ok(Some(artifact)) = store.get(package, &digest)
         {
+            packages.insert(package.clone(), Fetched { digest, artifact });
             continue;
         }
         if locked && known.is_none() {
@@ -104,24 +105,18 @@ pub(crate) async fn fetch_all(
                 client.resolve(package).await?
             }
         };
-        fetch(&client, store, package, &digest).await?;
-        pins.insert(package.clone(), digest);
+        let artifact = fetch(&client, store, package, &digest).await?;
+        packages.insert(package.clone(), Fetched { digest, artifact });
     }
-    Ok(pins)
+    Ok(packages)
 }
 
-/// The gate for the components of `system`, whose packages have the digests `pins`.
-pub(crate) fn gate(
-    system: &System,
-    state: &Path,
-    store: &Store,
-    pins: BTreeMap<Package, Digest>,
-) -> anyhow::Result<Gate> {
+/// The gate for the components of `system`, of which `packages` were fetched.
+pub(crate) fn gate(system: &System, state: &Path, packages: Packages) -> anyhow::Result<Gate> {
     let mut gate = Gate::local(state, Development::at(&Development::folder()?)?.public()?);
     gate.quarantine = quarantine(state);
     gate.marks = marks(state);
-    gate.packages = Arc::new(Fetched(store.clone()));
-    gate.pins = pins;
+    gate.packages = packages;
     gate.trust = trust(system, state)?;
     if let Some(folder) = &system.trust.advisories {
         let advisories = Advisories::open(folder)?;
@@ -267,7 +262,11 @@ pub(crate) async fn follow_logs(system: &System, state: &Path) -> anyhow::Result
     let Some(path) = root_path(system)? else { return Ok(()) };
     let pins = LogPin::of_trusted_root(&std::fs::read(&path)?)?;
     let marks = marks(state);
-    for package in system.components.values().filter_map(|component| component.source.package()) {
+    let packages = system.components.values().filter_map(|component| component.source.package());
+    // One package of each registry is enough to ask it.
+    let by_registry: BTreeMap<String, &Package> =
+        packages.filter_map(|package| Some((system.registries.of(&package.name)?.to_string(), package))).collect();
+    for package in by_registry.into_values() {
         let client = client(system, &package.name).await?;
         // Signatures may be in the log of another than the registry; that one is not asked.
         for pin in pins.iter().filter(|pin| pin.host == client.host().as_str()) {

@@ -1,7 +1,6 @@
 //! What a running host does about components that it should no longer run: yanked, revoked, put aside by an operator.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -11,9 +10,10 @@ use parking_lot::RwLock;
 use witan_admission::{Cause, Held, Refused};
 use witan_loader::{Loaded, Running};
 use witan_policy::GrantPolicy;
+use witan_registry_types::Package;
 use witan_system::{Component, ComponentName, Source, System};
 
-use crate::{host, registry::StoreArgument, supply};
+use crate::{registry::StoreArgument, supply};
 
 /// How often the quarantine is looked at: an operator who stops a component wants it stopped.
 const LOOK: Duration = Duration::from_millis(500);
@@ -54,7 +54,7 @@ impl Watchman {
         let running = self.running();
         let quarantine = supply::quarantine(&self.state);
         for (name, loaded, component) in parts(&running) {
-            match quarantine.holds(&component.source, digest(loaded)) {
+            match quarantine.holds(&component.source, Some(loaded.admitted.digest())) {
                 Ok(Some(held)) => self.stop(name, loaded, &held),
                 Ok(None) => {}
                 // A file that cannot be read says nothing of what runs; the next load refuses everything.
@@ -88,16 +88,12 @@ impl Watchman {
                     tracing::warn!(component = %name, error = format!("{error:#}"), "cannot ask whether it was yanked");
                 }
             }
-            if let Some(reason) = self.revoked(system, component, loaded) {
+            if let Some(reason) = self.revoked(system, package, loaded) {
                 found.push((name, loaded, component, Cause::Revoked, reason));
             }
         }
         for (name, loaded, component, cause, reason) in found {
-            let held = Held::new(name, &component.source, cause, reason);
-            let held = match digest(loaded) {
-                Some(digest) => held.of(*digest),
-                None => held,
-            };
+            let held = Held::new(name, &component.source, cause, reason).of(*loaded.admitted.digest());
             if let Err(error) = supply::quarantine(&self.state).add(held.clone()) {
                 tracing::error!(component = %name, %error, "cannot write the quarantine");
             }
@@ -110,17 +106,15 @@ impl Watchman {
         }
     }
 
-    /// Why a package that runs would not be let in today.
-    fn revoked(&self, system: &System, component: &Component, loaded: &Loaded) -> Option<String> {
+    /// Why the signatures of a package that runs would not suffice today.
+    fn revoked(&self, system: &System, package: &Package, loaded: &Loaded) -> Option<String> {
         // Rules of the system's file are read anew, as those of all systems are.
         let system = System::load(system.origin.file()).unwrap_or_else(|_| system.clone());
         let again = || -> anyhow::Result<Option<Refused>> {
-            let store = StoreArgument::usual().open()?;
-            let (package, manifest) = (component.source.package(), loaded.admitted.manifest);
-            let pins: BTreeMap<_, _> = package.cloned().zip(manifest).into_iter().collect();
-            let gate = supply::gate(&system, &self.state, &store, pins)?;
-            let needs = host::needs(&self.state)?;
-            Ok(gate.admit(component, system.host.compile.size, &needs).err())
+            let digest = loaded.admitted.digest();
+            let Some(artifact) = StoreArgument::usual().open()?.get(package, digest)? else { return Ok(None) };
+            let trust = supply::trust(&system, &self.state)?;
+            Ok(witan_admission::verify(&trust, package, digest, &artifact, SystemTime::now()).err())
         };
         match again() {
             // An older trusted root is no word against what it let in; it keeps new loads out.
@@ -137,11 +131,6 @@ impl Watchman {
 /// The components of a system that run, with what the system says of each.
 fn parts(running: &Running) -> impl Iterator<Item = (&ComponentName, &Loaded, &Component)> {
     running.components().iter().filter_map(|(name, loaded)| Some((name, loaded, running.system.components.get(name)?)))
-}
-
-/// The digest by which the quarantine knows the bytes of a component.
-fn digest(loaded: &Loaded) -> Option<&witan_registry_types::Digest> {
-    Some(loaded.admitted.manifest.as_ref().unwrap_or(&loaded.admitted.layer))
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -108,7 +108,7 @@ impl Loader {
             let sources =
                 all.filter_map(|(name, loaded)| Some((&running.system.components.get(name)?.source, &loaded.admitted)));
             self.gate.loaded(sources)?;
-            Ok(running.components().keys().try_for_each(|name| self.gate.quarantine.passed(name))?)
+            Ok(self.gate.quarantine.passed(&running.components().keys().map(ComponentName::as_str).collect())?)
         };
         kept().map_err(|refused| LoadProblem::Kept { message: refused.to_string() }.into())
     }

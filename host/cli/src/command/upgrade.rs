@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
-use witan_admission::{Lock, Locked, VerifiedPackage};
+use witan_admission::{Fetched, Lock, Locked, VerifiedPackage};
 use witan_registry_types::{Digest, Package, Version};
 use witan_system::{Ceiling, ComponentName, Source, System};
 
@@ -233,10 +233,12 @@ async fn step(system: &System, name: &ComponentName, from: &Package, to: &Packag
 /// What is to be locked of `package` in the place of the component `name`: everything that keeps it from running is found
 /// out here.
 fn lock_of(system: &System, name: &ComponentName, package: &Package, digest: Digest) -> anyhow::Result<Locked> {
+    let artifact = StoreArgument::usual().open()?.get(package, &digest)?;
+    let artifact = artifact.with_context(|| format!("`{package}` was not kept; upgrade again"))?;
     let mut component = system.components.get(name).cloned().with_context(|| format!("there is no `{name}`"))?;
     component.source = Source::Registry(package.clone());
-    let pins = [(package.clone(), digest)].into();
-    let gate = supply::gate(system, &system.host.state, &StoreArgument::usual().open()?, pins)?;
+    let packages = [(package.clone(), Fetched { digest, artifact })].into();
+    let gate = supply::gate(system, &system.host.state, packages)?;
     let needs = host::needs(&system.host.state)?;
     let admitted = gate.admit(&component, system.host.compile.size, &needs);
     let admitted = admitted.map_err(|refused| anyhow::anyhow!("{refused}; {}", refused.help(&component.source)))?;

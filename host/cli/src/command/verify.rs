@@ -37,8 +37,8 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
     let mut only = system.clone();
     only.components = [("verified".parse()?, component.clone())].into();
-    let pins = supply::fetch_all(&only, &store, lock.as_ref(), false).await?;
-    let gate = supply::gate(&system, &system.host.state, &store, pins)?;
+    let packages = supply::fetch_all(&only, &store, lock.as_ref(), false).await?;
+    let gate = supply::gate(&system, &system.host.state, packages)?;
     let needs = host::needs(&system.host.state)?;
     let admitted = match gate.admit(&component, system.host.compile.size, &needs) {
         Ok(admitted) => admitted,

@@ -236,6 +236,22 @@ fn a_version_that_is_yanked_while_it_runs_is_stopped() {
 }
 
 #[test]
+fn a_component_whose_signer_is_no_longer_trusted_is_stopped() {
+    let world = World::new();
+    let up = Up::start(&world.home);
+    let other = Home::new();
+    other.key("release");
+    let key = other.run(&["keys", "export", "release"]).well().out;
+    let own = world.home.run(&["keys", "export", "release"]).well().out;
+    let text = fs::read_to_string(world.home.path("system.toml")).unwrap();
+    world.home.file("system.toml", text.replace(own.trim(), key.trim()));
+    assert!(up.warned().contains("takes no more calls"));
+    let held = world.home.run(&["quarantine", "show", "sums", "--json"]).well().json();
+    assert_eq!(held[0]["cause"], "revoked");
+    assert!(held[0]["reason"].as_str().unwrap().contains("is not trusted"), "{held}");
+}
+
+#[test]
 fn an_operator_stops_a_component_that_runs() {
     let world = World::new();
     let up = Up::start(&world.home);
