@@ -1,7 +1,5 @@
 //! The transparency log over HTTP: what is witnessed is proven, and what is no signature is not witnessed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

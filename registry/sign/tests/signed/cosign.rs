@@ -2,11 +2,7 @@
 //! `cosign attest-blob --statement release.json --key cosign.key --bundle release.sigstore.json`, with a signing
 //! configuration that names no services.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
-mod common;
-
-use common::*;
+use super::common::*;
 
 const BUNDLE: &[u8] = include_bytes!("cosign/release.sigstore.json");
 

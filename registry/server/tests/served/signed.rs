@@ -1,7 +1,5 @@
 //! A signature from its signer through the log to whoever verifies it, and to the page that shows it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
 use std::{
     collections::BTreeSet,
     time::{Duration, SystemTime},

@@ -1,12 +1,8 @@
 //! Signatures by identities: a short certificate, and a log that says when it was used; verified without a network.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
-mod common;
-
 use std::time::{Duration, SystemTime};
 
-use common::*;
+use super::common::*;
 
 const ISSUER: &str = "https://accounts.example";
 

@@ -1,7 +1,5 @@
 //! The same registry over PostgreSQL: a server of its own, on a socket in a temporary folder.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,

@@ -1,7 +1,5 @@
 //! What people already use: pushing and pulling with the crate that Rust's registry clients are made with.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
 use oci_client::{
     Client, Reference,
     client::{ClientConfig, ClientProtocol, Config, ImageLayer},

@@ -1,7 +1,6 @@
 //! A publisher whose version is trusted, to change one thing at a time.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+#![allow(unused_imports, reason = "each scenario uses its part")]
 
 use std::time::{Duration, SystemTime};
 

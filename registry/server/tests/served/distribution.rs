@@ -1,7 +1,5 @@
 //! The OCI distribution specification, and every refusal in it, each beside the same flow without its cause.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};

@@ -1,10 +1,6 @@
 //! Policies as they are written.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
-mod common;
-
-use common::*;
+use super::common::*;
 use witan_registry_types::PackageName;
 use witan_system::TrustFile;
 

@@ -1,7 +1,5 @@
 //! What people and tools read of the packages: pages, search, yanking.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};

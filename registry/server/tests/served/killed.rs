@@ -1,7 +1,5 @@
 //! A registry that is killed at any moment loses nothing that it acknowledged, and serves nothing that is not whole.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},

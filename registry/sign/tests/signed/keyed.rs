@@ -1,13 +1,9 @@
 //! Signatures by keys: from a new key to the verdict, and every way in which that must fail. Each attack changes one thing
 //! in a flow that succeeds without it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use super::common::*;
 use witan_registry_types::json as strict;
 
 /// Whether a reason is the right one.
@@ -42,7 +38,7 @@ fn a_version_without_signatures_is_refused() {
     let publisher = Publisher::new();
     assert!(publisher.evaluate(&publisher.bundles()).is_ok());
     let refusal = publisher.evaluate(&[]).unwrap_err();
-    assert!(matches!(&refusal, Refusal::Unsigned(package) if *package == common::package()));
+    assert!(matches!(&refusal, Refusal::Unsigned(package) if *package == package()));
     assert_eq!(refusal.to_string(), "`acme:tool@1.2.3` has no signature");
     assert!(refusal.help().contains("acme:tool"));
 }
@@ -124,7 +120,7 @@ fn a_bundle_counts_for_its_own_name_and_version() {
     assert!(evaluate("acme:tool@1.2.3", &digest()).is_ok());
     for package in ["acme:tool@1.2.4", "acme:other@1.2.3"] {
         let refusal = evaluate(package, &digest()).unwrap_err();
-        let expected = |reason: &Reason| matches!(reason, Reason::Package(found) if *found == common::package());
+        let expected = |reason: &Reason| matches!(reason, Reason::Package(found) if *found == package());
         assert!(refusal.rejected().iter().all(|rejected| expected(&rejected.reason)), "{refusal}");
         assert_eq!(refusal.rejected().len(), 3);
     }
