@@ -38,7 +38,7 @@ fn a_version_without_signatures_is_refused() {
     let publisher = Publisher::new();
     assert!(publisher.evaluate(&publisher.bundles()).is_ok());
     let refusal = publisher.evaluate(&[]).unwrap_err();
-    assert!(matches!(&refusal, Refusal::Unsigned(package) if *package == package()));
+    assert!(matches!(&refusal, Refusal::Unsigned(package) if *package == super::common::package()));
     assert_eq!(refusal.to_string(), "`acme:tool@1.2.3` has no signature");
     assert!(refusal.help().contains("acme:tool"));
 }
@@ -120,7 +120,7 @@ fn a_bundle_counts_for_its_own_name_and_version() {
     assert!(evaluate("acme:tool@1.2.3", &digest()).is_ok());
     for package in ["acme:tool@1.2.4", "acme:other@1.2.3"] {
         let refusal = evaluate(package, &digest()).unwrap_err();
-        let expected = |reason: &Reason| matches!(reason, Reason::Package(found) if *found == package());
+        let expected = |reason: &Reason| matches!(reason, Reason::Package(found) if *found == super::common::package());
         assert!(refusal.rejected().iter().all(|rejected| expected(&rejected.reason)), "{refusal}");
         assert_eq!(refusal.rejected().len(), 3);
     }
