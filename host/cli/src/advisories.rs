@@ -1,6 +1,6 @@
 //! Advisories about crates, in a folder of the RustSec form; nobody is asked.
 
-use std::{path::Path, str::FromStr as _};
+use std::{fmt, path::Path, str::FromStr as _};
 
 use anyhow::Context as _;
 use rustsec::{Collection, Database, database::Query, package};
@@ -20,6 +20,12 @@ pub(crate) struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) informational: Option<String>,
     pub(crate) patched: Vec<String>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` has {}: {}", self.dependency, self.advisory, self.title)
+    }
 }
 
 impl Advisories {
@@ -62,6 +68,6 @@ impl Advisories {
     /// The vulnerability of `dependency` in words, if one is known.
     pub(crate) fn vulnerability(&self, dependency: &Dependency) -> Option<String> {
         let found = self.of(dependency)?.into_iter().find(|finding| finding.informational.is_none())?;
-        Some(format!("`{}` has {}: {}", found.dependency, found.advisory, found.title))
+        Some(found.to_string())
     }
 }

@@ -131,6 +131,8 @@ impl Host {
                 }
             }
         }
+        // Who was let in is on the disk before any of it runs.
+        log.flush();
         Ok(running?)
     }
 

@@ -68,9 +68,11 @@ impl Watchman {
             return;
         }
         let reason = format!("it is in quarantine ({}): {}", held.cause, held.reason);
-        tracing::error!(component = %name, cause = %held.cause, reason = held.reason, "component.quarantined");
         self.policy.log().record_load(name.as_str(), &held.source, false, Some(reason.clone()));
         loaded.service.stop(reason);
+        // Whoever hears of it finds it in the log.
+        self.policy.log().flush();
+        tracing::error!(component = %name, cause = %held.cause, reason = held.reason, "component.quarantined");
     }
 
     /// Asks whether what runs was yanked, whether it would still be let in, and whether the logs go on as they were.

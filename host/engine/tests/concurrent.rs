@@ -35,22 +35,32 @@ impl Invocation for Run {
 
 /// A component whose `run` counts its calls, does `then`, and gives the count.
 fn counting(then: &str) -> String {
+    lingering(then, "")
+}
+
+/// As [`counting`], with something left to do after the count is given.
+fn lingering(then: &str, rest: &str) -> String {
     format!(
         r#"(component
             (import "park" (func $park async))
+            (import "turn" (func $turn async))
             (core func $park (canon lower (func $park)))
+            (core func $turn (canon lower (func $turn)))
             (core func $return (canon task.return (result u32)))
             (core module $m
                 (import "" "park" (func $park))
+                (import "" "turn" (func $turn))
                 (import "" "return" (func $return (param i32)))
                 (global $n (mut i32) (i32.const 0))
                 (func (export "run") (local $n i32)
                     (global.set $n (i32.add (global.get $n) (i32.const 1)))
                     (local.set $n (global.get $n))
                     {then}
-                    (call $return (local.get $n))))
+                    (call $return (local.get $n))
+                    {rest}))
             (core instance $i (instantiate $m
-                (with "" (instance (export "park" (func $park)) (export "return" (func $return))))))
+                (with "" (instance
+                    (export "park" (func $park)) (export "turn" (func $turn)) (export "return" (func $return))))))
             (func (export "run") async (result u32) (canon lift (core func $i "run") async)))"#
     )
 }
@@ -70,6 +80,11 @@ fn version(engine: &Arc<Engine>, text: &str, instances: Instances) -> Arc<Versio
         .root()
         .func_wrap_concurrent("park", |_, ()| Box::pin(std::future::pending::<wasmtime::Result<()>>()))
         .unwrap();
+    let turn = async || {
+        tokio::task::yield_now().await;
+        Ok(())
+    };
+    linker.root().func_wrap_concurrent("turn", move |_, ()| Box::pin(turn())).unwrap();
     let pre = linker.instantiate_pre(&code).unwrap();
     let component = Arc::new(Component { name: "guest".into(), digest: [0; 32], grants: Arc::default() });
     Version::new(engine.clone(), component, pre, instances)
@@ -197,4 +212,28 @@ async fn a_replaced_version_finishes_its_calls_and_is_gone() {
     while gone.strong_count() > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_linger_give_their_places_back() {
+    const CALLERS: usize = 24;
+    const CALLS: usize = 200;
+    let turns = "(call $turn) (call $turn)";
+    let host = Arc::new(Host::new(&lingering("(call $turn)", turns), concurrent()));
+    let callers = (0..CALLERS).map(|_| {
+        let host = host.clone();
+        tokio::spawn(async move {
+            for _ in 0..CALLS {
+                host.call().await.unwrap();
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    // Ends only when every place was given back.
+    host.service.current().drained().await;
+    let stats = host.service.stats();
+    assert_eq!((stats.active, stats.waiting), (0, 0));
+    assert_eq!(stats.completed, (CALLERS * CALLS) as u64);
 }

@@ -124,6 +124,41 @@ async fn call(store: &mut Store<()>, invoke: Invoke) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// The agent in wasmtime alone, with a host that gives its arguments back after one turn of the executor: what a guest's own
+/// asynchronous import costs before anybody is called.
+struct BareAgent(InstancePre<()>);
+
+impl BareAgent {
+    fn new(engine: &wasmtime::Engine, bytes: &[u8]) -> wasmtime::Result<Self> {
+        let code = Component::new(engine, bytes)?;
+        let mut linker = Linker::new(engine);
+        linker.define_unknown_imports_as_traps(&code)?;
+        linker.allow_shadowing(true);
+        linker.instance(tool::NAME)?.func_wrap_concurrent("invoke", |_, (_, arguments): (String, String)| {
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                Ok((Ok::<_, Error>(vec![Content::Text(arguments)]),))
+            })
+        })?;
+        Ok(Self(linker.instantiate_pre(&code)?))
+    }
+
+    async fn calls(&self) -> wasmtime::Result<Duration> {
+        let mut store = Store::new(self.0.engine(), ());
+        store.set_epoch_deadline(u64::MAX / 2);
+        let instance = self.0.instantiate_async(&mut store).await?;
+        let interface = instance.get_export_index(&mut store, None, AGENT);
+        let index = instance
+            .get_export_index(&mut store, interface.as_ref(), "call")
+            .ok_or_else(|| wasmtime::format_err!("the agent has no `call`"))?;
+        let calls = instance.get_typed_func::<(u32, String), (u64,)>(&mut store, index)?;
+        let started = Instant::now();
+        let arguments = (CALLS, ARGUMENTS.to_owned());
+        store.run_concurrent(async |accessor| calls.call_concurrent(accessor, arguments).await).await??;
+        Ok(started.elapsed() / CALLS)
+    }
+}
+
 impl Host {
     /// A call of the tool by an agent, over a link.
     async fn by_agent(&self, agent: &str) -> anyhow::Result<Duration> {
@@ -154,6 +189,7 @@ const AGENT: &str = "test:bench/agent@1.0.0";
 async fn isolated(host: Arc<Host>, programs: Programs) -> anyhow::Result<Vec<Row>> {
     let bytes = programs.read("bench-tool")?;
     let bare = Bare::new(host.engine.wasmtime(), &bytes)?;
+    let agent = BareAgent::new(host.engine.wasmtime(), &programs.read("bench-agent")?)?;
     let mut best = Best::new();
     for _ in 0..ROUNDS {
         best.note([
@@ -164,9 +200,10 @@ async fn isolated(host: Arc<Host>, programs: Programs) -> anyhow::Result<Vec<Row
             bare.instantiated().await?,
             host.by_host("tool").await?,
             host.by_host("kept-tool").await?,
+            agent.calls().await?,
         ]);
     }
-    let [bare_fresh, fresh, bare_warm, reused, instantiated, from_host, reused_from_host] = best.all();
+    let [bare_fresh, fresh, bare_warm, reused, instantiated, from_host, reused_from_host, own_import] = best.all();
     let size = bytes.len() / 1024;
     let row = |measure: String, value: Duration, floor: Duration, what: &str, bar: f64, aim: f64| Row {
         measure,
@@ -208,6 +245,10 @@ async fn isolated(host: Arc<Host>, programs: Programs) -> anyhow::Result<Vec<Row
             2.0,
         ),
         part("when the host calls", reused_from_host),
+        part(
+            "what wasmtime alone takes for the calling guest's own import, with a host that answers at once",
+            own_import,
+        ),
     ])
 }
 

@@ -13,8 +13,10 @@ mod http;
 mod machine;
 mod many;
 mod process;
+mod registry;
 mod rounds;
 mod table;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -30,7 +32,7 @@ use crate::table::{Row, Table};
 struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Measure these alone: calls, decide, process, http, many. The saved results then stay as they are.
+    /// Measure these alone: calls, decide, many, process, verify, registry, http. The saved results then stay as they are.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// The `witan` program to measure.
@@ -47,6 +49,12 @@ enum Part {
     /// Serves a greeting without any component: the floor.
     #[command(hide = true)]
     Native,
+    /// Serves the files of a folder with nothing around them: the floor of a registry.
+    #[command(hide = true)]
+    Files {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Asks for `/` on 32 connections, and prints how many answers came in a second.
     #[command(hide = true)]
     Load {
@@ -61,6 +69,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.part {
         Some(Part::Native) => runtime()?.block_on(http::native()),
+        Some(Part::Files { folder }) => runtime()?.block_on(registry::files(&folder)),
         Some(Part::Load { address, seconds }) => http::load(address, seconds),
         None => measure(&arguments),
     }
@@ -69,11 +78,13 @@ fn main() -> anyhow::Result<()> {
 type Measure = fn(&Setting) -> anyhow::Result<Vec<Row>>;
 
 /// In the order of the table. What needs a quiet machine comes first.
-const MEASURES: [(&str, Measure); 5] = [
+const MEASURES: [(&str, Measure); 7] = [
     ("calls", calls::measure),
     ("decide", decide::measure),
     ("many", many::measure),
     ("process", process::measure),
+    ("verify", verify::measure),
+    ("registry", registry::measure),
     ("http", http::measure),
 ];
 

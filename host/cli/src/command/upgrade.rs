@@ -15,7 +15,9 @@ use witan_registry_types::{Digest, Package, Version};
 use witan_system::{Ceiling, ComponentName, Source, System};
 
 use crate::{
-    Global, host, output,
+    Global,
+    advisories::Advisories,
+    host, output,
     registry::{self, StoreArgument},
     source, supply,
 };
@@ -23,7 +25,7 @@ use crate::{
 #[derive(Args)]
 #[command(
     after_help = "Says in what the new version differs before anything is changed: signers, imports, what it may ever need,
-grants that it may no longer have, dependencies. What it may need beyond the old one must be accepted, by an
+grants that it may no longer have, dependencies, and what is known against those. What it may need beyond the old one must be accepted, by an
 answer or by `--accept`; accepting grants nothing. Then `system.toml` names the new version, and a running
 host takes it up when it loads again.
 
@@ -73,6 +75,8 @@ struct Step {
     signers: Change,
     imports: Change,
     dependencies: Change,
+    /// What is known against the dependencies, where the system names a folder of advisories.
+    advisories: Change,
     /// What it may need beyond the old one, by capability.
     may_need: Vec<(String, String)>,
     /// What it is granted and may no longer have.
@@ -104,6 +108,7 @@ impl Step {
         lines.extend(self.signers.lines("signers"));
         lines.extend(self.imports.lines("imports"));
         lines.extend(self.dependencies.lines("dependencies"));
+        lines.extend(self.advisories.lines("advisories"));
         lines.extend(self.may_need.iter().map(|(capability, what)| format!("  may need      + {capability}: {what}")));
         lines.extend(self.no_longer.iter().map(|grant| format!("  may no longer - {grant}")));
         if lines.len() == 1 {
@@ -214,6 +219,12 @@ async fn step(system: &System, name: &ComponentName, from: &Package, to: &Packag
         let sbom = verified.signed.sbom.as_ref();
         sbom.map(|sbom| sbom.dependencies().iter().map(ToString::to_string).collect()).unwrap_or_default()
     };
+    let known = system.trust.advisories.as_deref().map(Advisories::open).transpose()?;
+    let advisories = |verified: &VerifiedPackage| -> Vec<String> {
+        let (Some(known), Some(sbom)) = (&known, &verified.signed.sbom) else { return Vec::new() };
+        let found = sbom.dependencies().iter().filter_map(|dependency| known.of(dependency)).flatten();
+        found.map(|finding| finding.to_string()).collect()
+    };
     let between = |of: &dyn Fn(&VerifiedPackage) -> Vec<String>| {
         Change::between(old.as_ref().map(of).unwrap_or_default(), of(&new))
     };
@@ -225,6 +236,7 @@ async fn step(system: &System, name: &ComponentName, from: &Package, to: &Packag
         signers: between(&signers),
         imports: between(&imports),
         dependencies: between(&dependencies),
+        advisories: between(&advisories),
         may_need: more.map(|excess| (excess.capability.to_owned(), excess.wanted)).collect(),
         no_longer: ceiling(&new).excess_of_grants(&grants).into_iter().map(|excess| excess.to_string()).collect(),
     })

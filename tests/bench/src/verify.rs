@@ -1,0 +1,168 @@
+//! What it costs to know that a package is its author's.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
+
+use witan_admission::{Trust, verify};
+use witan_authority::{Authority, noon};
+use witan_build::{Checkout, Workspace};
+use witan_registry_component::Component;
+use witan_registry_sign::{
+    Attestation, Embedded, LocalBuild, Provenance, Release, Rule, Sbom, Signed, SigningKey, Statement, TrustPolicy,
+    TrustRoot, TrustedKey, evaluate,
+};
+use witan_registry_types::{Artifact, ComponentConfig, ComponentInterfaces, ComponentManifest, Digest, Package};
+
+use crate::{
+    Setting,
+    rounds::{Best, time},
+    table::{Figure, Row},
+};
+
+const ROUNDS: usize = 40;
+
+/// Entries of the log before ours, so that there is something to prove.
+const OTHERS: u32 = 1_000;
+
+pub(crate) fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for name in ["documents", "tool-files"] {
+        rows.extend(of_component(setting, name)?);
+    }
+    Ok(rows)
+}
+
+fn of_component(setting: &Setting, name: &str) -> anyhow::Result<Vec<Row>> {
+    let author = Author::new()?;
+    let wasm = component(&setting.root, name)?;
+    let signed = author.publish(&format!("witan:{name}@1.0.0").parse()?, &wasm)?;
+    let trust = author.trust()?;
+    let mut best = Best::new();
+    for _ in 0..ROUNDS {
+        let now = SystemTime::now();
+        let started = Instant::now();
+        let bundles = &signed.artifact.bundles;
+        evaluate(&trust.policy, author_root(&trust)?, &signed.package, &signed.digest, bundles, now)?;
+        let evaluated = started.elapsed();
+        let started = Instant::now();
+        verify(&trust, &signed.package, &signed.digest, &signed.artifact, now)?;
+        best.note([evaluated, started.elapsed()]);
+    }
+    let [evaluated, verified] = best.all();
+    let size = wasm.len() / 1024;
+    let attestations = signed.artifact.bundles.len();
+    Ok(vec![
+        Row {
+            measure: format!(
+                "a package verified, all {attestations} attestations, warm trust root: `{name}`, {size} KiB"
+            ),
+            value: time(verified),
+            floor: String::new(),
+            figure: at_most(verified, 5.0),
+        },
+        Row {
+            measure: "— of it: signatures, log and policy".to_owned(),
+            value: time(evaluated),
+            floor: String::new(),
+            figure: Figure::Report,
+        },
+    ])
+}
+
+fn at_most(value: Duration, bar: f64) -> Figure {
+    Figure::AtMost { value: value.as_secs_f64() * 1e3, bar, aim: None, unit: " ms" }
+}
+
+fn author_root(trust: &Trust) -> anyhow::Result<&TrustRoot> {
+    trust.root.as_ref().ok_or_else(|| anyhow::anyhow!("there is no trust root"))
+}
+
+/// The bytes of a component of ours.
+pub(crate) fn component(root: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
+    let checkout = Checkout::at(root).ok_or_else(|| anyhow::anyhow!("this is no checkout"))?;
+    Ok(fs::read(checkout.build_folder(Workspace::Components).join(name).with_extension("wasm"))?)
+}
+
+/// Somebody who signs, and a log that says so.
+pub(crate) struct Author {
+    authority: Authority,
+    key: SigningKey,
+}
+
+/// A package as it lies in a registry.
+pub(crate) struct Version {
+    pub(crate) package: Package,
+    pub(crate) digest: Digest,
+    pub(crate) artifact: Artifact,
+}
+
+impl Version {
+    /// Without signatures.
+    pub(crate) fn unsigned(package: &Package, layer: Vec<u8>, interfaces: ComponentInterfaces) -> Self {
+        let created = "2026-01-01T00:00:00Z".to_owned();
+        let config = ComponentConfig::new(created, Digest::of(&layer), interfaces).to_json();
+        let manifest = ComponentManifest::new(&config, &layer).to_json();
+        let digest = Digest::of(&manifest);
+        let artifact = Artifact { manifest, config, layer, bundles: Vec::new() };
+        Self { package: package.clone(), digest, artifact }
+    }
+}
+
+impl Author {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let authority = Authority::new();
+        for number in 0..OTHERS {
+            drop(authority.log.append(&number.to_be_bytes()));
+        }
+        Ok(Self { authority, key: SigningKey::generate()? })
+    }
+
+    /// A policy that asks this author for everything.
+    pub(crate) fn trust(&self) -> anyhow::Result<Trust> {
+        let rule = Rule {
+            packages: "witan:*".parse()?,
+            keys: vec![TrustedKey { key: self.key.public().clone(), not_after: None }],
+            identities: Vec::new(),
+            threshold: 1,
+            require: BTreeSet::from(Attestation::ALL),
+            allow_unlogged: false,
+        };
+        let root = TrustRoot::parse(&self.authority.trusted_root(), SystemTime::now())?;
+        Ok(Trust { policy: TrustPolicy::new(vec![rule], TrustPolicy::MAX_AGE)?, root: Some(root) })
+    }
+
+    /// What `witan publish` would send.
+    pub(crate) fn publish(&self, package: &Package, wasm: &[u8]) -> anyhow::Result<Version> {
+        let component = Component::read(wasm)?;
+        let mut version = Version::unsigned(package, wasm.to_vec(), component.interfaces());
+        let digest = version.digest;
+        let build = LocalBuild {
+            command: "witan build".to_owned(),
+            tools: vec!["rustc".to_owned()],
+            source: None,
+            started: noon(),
+            finished: noon(),
+        };
+        let sbom = Sbom::of_embedded(package, &Embedded::read(wasm)?)?;
+        let release = Release::new(Default::default(), component.wit_digest());
+        let bundles = [
+            (Attestation::Release, release.to_predicate()),
+            (Attestation::Provenance, Provenance::local(&build).to_predicate()),
+            (Attestation::Sbom, sbom.to_predicate()),
+        ];
+        let bundles = bundles.into_iter().map(|(attestation, predicate)| {
+            self.sign(&Statement { package: package.clone(), digest, attestation, predicate })
+        });
+        version.artifact.bundles = bundles.collect::<anyhow::Result<_>>()?;
+        Ok(version)
+    }
+
+    fn sign(&self, statement: &Statement) -> anyhow::Result<Vec<u8>> {
+        let signed = Signed::with_key(statement, &self.key)?;
+        Ok(signed.logged(&self.authority.log.append(&signed.entry_body()?))?)
+    }
+}
