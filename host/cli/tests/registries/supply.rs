@@ -16,13 +16,13 @@ use crate::{Home, LOCK, SUMS, Said, Served};
 const CONFIGURED: &str = "config = [\"unit\"]\n";
 
 /// An author who publishes to a registry, and an operator who trusts the author and nobody else.
-struct World {
-    served: Served,
-    home: Home,
+pub(crate) struct World {
+    pub(crate) served: Served,
+    pub(crate) home: Home,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = Home::new();
         let served = Served::start(&home);
         home.key("release");
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// What `sums` makes of 5 and 3.
-    fn call(&self, more: &[&str]) -> Said {
+    pub(crate) fn call(&self, more: &[&str]) -> Said {
         self.home.run(&[&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"], more].concat())
     }
 
