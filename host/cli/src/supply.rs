@@ -15,7 +15,7 @@ use witan_loader::Running;
 use witan_registry_client::{Client, LogPin, Store};
 use witan_registry_sign::{Dependency, TrustPolicy, TrustRoot, Verified};
 use witan_registry_tuf::{HoldError, Trusted, hold};
-use witan_registry_types::{Artifact, Digest, Host, Namespace, Package, PackageName, Registry};
+use witan_registry_types::{Artifact, Digest, Host, Namespace, Package, PackageName, Registry, Version};
 use witan_system::{Key, Source, System, TrustFile};
 
 use crate::{advisories::Advisories, output, registry::Bar};
@@ -390,13 +390,24 @@ pub(crate) fn hear(state: &Path) {
     }
 }
 
-/// Why `package` was yanked, if it was: by what was kept of its registry's TUF metadata, where those are pinned.
+/// The yanked versions of `package`, by what was kept of its registry's TUF metadata; none where those are not pinned.
+pub(crate) fn held_yanks(
+    system: &System,
+    state: &Path,
+    package: &PackageName,
+) -> anyhow::Result<Option<BTreeMap<Version, String>>> {
+    let registry = system.registries.of(package).map(|registry| &registry.host);
+    let Some(pin) = pins(system)?.into_iter().find(|pin| Some(&pin.registry.host) == registry) else {
+        return Ok(None);
+    };
+    let (trusted, _) = pin.kept(state)??;
+    Ok(Some(trusted.yanks.get(&package.namespace).map(|yanks| yanks.of(package)).unwrap_or_default()))
+}
+
+/// Why `package` was yanked, if it was.
 pub(crate) async fn yanked(system: &System, state: &Path, package: &Package) -> anyhow::Result<Option<String>> {
-    let registry = system.registries.of(&package.name).map(|registry| &registry.host);
-    if let Some(pin) = pins(system)?.into_iter().find(|pin| Some(&pin.registry.host) == registry) {
-        let (trusted, _) = pin.kept(state)??;
-        let yanks = trusted.yanks.get(&package.name.namespace);
-        return Ok(yanks.and_then(|yanks| yanks.reason(&package.name, &package.version)).map(str::to_owned));
+    if let Some(mut yanks) = held_yanks(system, state, &package.name)? {
+        return Ok(yanks.remove(&package.version));
     }
     match client(system, &package.name).await?.yanked(&package.name).await {
         Ok(mut yanked) => Ok(yanked.remove(&package.version)),

@@ -118,11 +118,10 @@ pub fn sign_metadata(data: &Path, signing: &Signing, now: SystemTime) -> Result<
     let keys: Vec<&SigningKey> = signing.keys.iter().collect();
     let expires = now.checked_add(signing.lifetime).ok_or(MakeError::Time)?;
     let due = now.checked_add(signing.lifetime / 2).ok_or(MakeError::Time)?;
-    let stays = previous.filter(|root| before.as_ref() == Some(&signers) && root.expires().is_some_and(|at| at > due));
-    let root_is_new = stays.is_none();
-    let root = match stays {
-        Some(root) => root,
-        None => sign_root(&signers, folder.newest("root")?.as_ref(), expires, &keys)?,
+    let lasts = previous.as_ref().and_then(Document::expires).is_some_and(|at| at > due);
+    let (root, root_is_new) = match previous {
+        Some(root) if lasts && before.as_ref() == Some(&signers) => (root, false),
+        previous => (sign_root(&signers, previous.as_ref(), expires, &keys)?, true),
     };
     let targets_version = folder.newest("targets")?.map_or(1, |targets| targets.version.saturating_add(1));
     let trusted = match &signing.trusted_root {

@@ -20,10 +20,9 @@ pub struct Yank {
 }
 
 impl Yanks {
-    /// Why `version` of `package` was yanked, if it was.
-    pub fn reason(&self, package: &PackageName, version: &Version) -> Option<&str> {
-        let versions = self.0.get(&package.to_string())?;
-        let same = |tag: &str| tag.parse::<Version>().is_ok_and(|found| found == *version);
-        versions.iter().find(|(tag, _)| same(tag)).map(|(_, yank)| yank.reason.as_str())
+    /// The versions of `package` that are yanked, each with the reason.
+    pub fn of(&self, package: &PackageName) -> BTreeMap<Version, String> {
+        let versions = self.0.get(&package.to_string()).into_iter().flatten();
+        versions.filter_map(|(tag, yank)| Some((tag.parse().ok()?, yank.reason.clone()))).collect()
     }
 }

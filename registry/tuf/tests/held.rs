@@ -159,7 +159,7 @@ fn believed(registry: &Registry, held: Option<&Held>) -> (Held, Trusted) {
 
 fn reason(trusted: &Trusted, version: &str) -> Option<String> {
     let package = "acme:sums".parse().unwrap();
-    trusted.yanks[&acme()[0]].reason(&package, &version.parse().unwrap()).map(str::to_owned)
+    trusted.yanks[&acme()[0]].of(&package).remove(&version.parse().unwrap())
 }
 
 /// A file of metadata that says something else, signed with `keys`. There is nothing in it that canonical JSON escapes.

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Home, Said, Served, supply::World};
+use crate::{
+    Home, Said, Served,
+    supply::{Up, World},
+};
 
 /// Signs as the operators of the registry in `data` do.
 fn sign(home: &Home, data: &Path, more: &[&str]) -> Said {
@@ -79,6 +82,22 @@ fn a_pinned_root_is_all_that_a_host_needs() {
     assert!(served.stop());
     home.run(&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3", "--locked"]).well();
     home.run(&["trust", "refresh"]).badly(&["cannot reach"]);
+}
+
+#[test]
+fn a_yank_reaches_a_host_that_runs_and_one_that_upgrades() {
+    let world = held();
+    let up = Up::start(&world.home);
+    yank(&world, &["--reason", "adds wrongly"]);
+    assert!(up.warned().contains("takes no more calls"));
+    let held = world.home.run(&["quarantine", "show", "sums", "--json"]).well().json();
+    assert_eq!((&held[0]["cause"], &held[0]["reason"]), (&Value::from("yanked"), &Value::from("adds wrongly")));
+    world.publish("1.1.0", "i32.sub", None);
+    let offered = || world.home.run(&["upgrade", "--dry-run", "--json"]).well().json();
+    assert_eq!(offered()[0]["to"], "acme:sums@1.1.0");
+    let newer = ["yank", "acme:sums@1.1.0", "--reason", "too", "--registry", &world.served.host];
+    world.home.run(&newer).well();
+    assert_eq!(offered(), Value::Array(Vec::new()));
 }
 
 #[test]
