@@ -129,14 +129,19 @@ pub(crate) fn gate(system: &System, state: &Path, packages: Packages) -> anyhow:
     Ok(gate)
 }
 
-/// Whom to trust: the rules of the system and those for all systems of this user, and the root that one of them names.
-pub(crate) fn trust(system: &System, state: &Path) -> anyhow::Result<Trust> {
+/// The rules of the system and those for all systems of this user.
+fn policy(system: &System) -> anyhow::Result<TrustPolicy> {
     let mut rules = system.trust.rules.clone();
     rules.rules.extend(global()?.map(|(_, file)| file.rules).unwrap_or_default());
-    let policy = TrustPolicy::try_from(&rules).map_err(|error| {
+    TrustPolicy::try_from(&rules).map_err(|error| {
         let problem = system.origin.problem(&Key::root().child("trust"), in_full(&error), "correct the rules");
         anyhow::anyhow!("{problem}")
-    })?;
+    })
+}
+
+/// Whom to trust: the rules, and the roots that the system or those for all systems of this user name.
+pub(crate) fn trust(system: &System, state: &Path) -> anyhow::Result<Trust> {
+    let policy = policy(system)?;
     let root = match root_path(system)? {
         None => None,
         Some(path) => Some(root(&path, state)?),
@@ -210,19 +215,22 @@ impl Pin {
     }
 }
 
-/// Asks the registries whose TUF roots are pinned for their metadata.
+/// Asks the registries whose TUF roots are pinned for their metadata: all of them, whichever fails.
 pub(crate) async fn refresh_metadata(system: &System, state: &Path) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
     for pin in pins(system)?.iter().filter(|pin| !pin.namespaces.is_empty()) {
-        pin.refresh(state).await?;
+        failures.extend(pin.refresh(state).await.err().map(|error| format!("{error:#}")));
     }
-    Ok(())
+    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
 }
 
-/// Asks the registries of whose metadata nothing was kept that holds now. Where that fails, what needs it is refused, and
-/// nothing else.
+/// Asks the registries of whose metadata nothing was kept that holds now, or nothing that is new enough. Where that fails,
+/// what needs it is refused, and nothing else.
 async fn have_metadata(system: &System, state: &Path) -> anyhow::Result<()> {
+    let max_age = policy(system)?.max_age();
     for pin in pins(system)?.iter().filter(|pin| !pin.namespaces.is_empty()) {
-        if pin.kept(state)?.is_err()
+        let too_old = |heard: SystemTime| heard.elapsed().is_ok_and(|age| age > max_age);
+        if pin.kept(state)?.map_or(true, |(_, heard)| too_old(heard))
             && let Err(error) = pin.refresh(state).await
         {
             output::note(&format!("{error:#}"));

@@ -191,7 +191,7 @@ impl Registry {
             return Err(Refusal::ManifestUnknown { repository: repository.clone(), reference: tag.to_string() });
         }
         writer.commit().await?;
-        self.keep_metadata(true).await;
+        self.yanks_changed().await;
         Ok(())
     }
 

@@ -56,7 +56,7 @@ impl Registry {
                         tracing::warn!(error = %crate::chain(&error), "downloads are not counted");
                     }
                 }
-                _ = metadata.tick() => self.keep_metadata(false).await,
+                _ = metadata.tick() => self.keep_metadata().await,
                 _ = collect.tick() => match self.collect().await {
                     Ok(collected) => tracing::info!(?collected, "collected what nothing needs"),
                     Err(error) => tracing::warn!(error = %crate::chain(&error), "what nothing needs is not collected"),

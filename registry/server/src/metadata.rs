@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -23,12 +24,12 @@ use sqlx::Row as _;
 use tokio::sync::Mutex;
 use witan_registry_sign::{KeyFolder, KeyId, KeysError, PublicKey, SigningKey, TrustedLog, trusted_root};
 use witan_registry_tuf::{
-    Document, MakeError, Signers, TRUSTED_ROOT, Yank, Yanks, sign_online, sign_root, sign_targets,
+    Document, MakeError, Signers, TRUSTED_ROOT, Yank, Yanks, check_previous, sign_online, sign_root, sign_targets,
 };
 
 use crate::names;
 use crate::{
-    Failure, Namespace, Refusal, Registry,
+    Digest, Failure, Namespace, Refusal, Registry,
     blobs::blocking,
     tokens::{Action, timestamp},
 };
@@ -39,12 +40,23 @@ const FOLDER: &str = "tuf";
 /// The registry's public key, for those who sign a root.
 const PUBLIC: &str = "registry.pub";
 
+/// How long before what operators signed ends they are told.
+const WARNED: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Why metadata are not signed.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
     /// The registry was never served, so that it has no key.
     #[error("`{}` is not there: serve the registry once, which makes its key, or copy its folder `tuf` here", .0.display())]
     NoRegistry(PathBuf),
+    /// What operators would sign is another than before, and nobody said that it should be.
+    #[error(
+        "{what} is another than was signed before: compare it with the registry's, and say `--replaced` if it was replaced"
+    )]
+    Replaced {
+        /// What: the registry's key, or the trusted root.
+        what: &'static str,
+    },
     /// A key that should go is not there.
     #[error("the root does not name the key {0}, so that it cannot be dropped")]
     NotNamed(KeyId),
@@ -72,6 +84,8 @@ pub struct Signing {
     pub keys: Vec<SigningKey>,
     /// Keys that the root no longer names.
     pub drop: BTreeSet<KeyId>,
+    /// Whether the registry's own key or its trusted root may be another than was signed before.
+    pub replaced: bool,
     /// How many keys have to sign; as before where there is none, and at first one.
     pub threshold: Option<usize>,
     /// How long root and targets hold.
@@ -93,6 +107,8 @@ pub struct SignedMetadata {
     pub targets_version: u64,
     /// Who may sign what.
     pub signers: Signers,
+    /// The trusted root that was signed.
+    pub trusted_root: Vec<u8>,
 }
 
 /// Signs the metadata of the registry in the folder `data`, as its operators do: a new root where it would say something
@@ -105,7 +121,10 @@ pub fn sign_metadata(data: &Path, signing: &Signing, now: SystemTime) -> Result<
     let path = folder.0.join(PUBLIC);
     let public = folder.read(PUBLIC)?.ok_or_else(|| MetadataError::NoRegistry(path))?;
     let registry: PublicKey = String::from_utf8_lossy(&public).parse().map_err(MakeError::Key)?;
-    let previous = folder.newest("root")?;
+    let keys: Vec<&SigningKey> = signing.keys.iter().collect();
+    let (mut roots, last_targets) = (folder.all("root")?, folder.newest("targets")?);
+    check_previous(&roots, last_targets.as_ref(), &keys)?;
+    let previous = roots.pop();
     let before = previous.as_ref().map(|root| Signers::of(&root.bytes)).transpose()?;
     let mut operators = before.as_ref().map(|before| before.operators.clone()).unwrap_or_default();
     operators.extend(signing.keys.iter().map(|key| key.public().clone()));
@@ -115,7 +134,9 @@ pub fn sign_metadata(data: &Path, signing: &Signing, now: SystemTime) -> Result<
     }
     let threshold = signing.threshold.or(before.as_ref().map(|before| before.threshold)).unwrap_or(1);
     let signers = Signers { operators, threshold, registry };
-    let keys: Vec<&SigningKey> = signing.keys.iter().collect();
+    if before.as_ref().is_some_and(|before| before.registry != signers.registry) && !signing.replaced {
+        return Err(MetadataError::Replaced { what: "the registry's own key" });
+    }
     let expires = now.checked_add(signing.lifetime).ok_or(MakeError::Time)?;
     let due = now.checked_add(signing.lifetime / 2).ok_or(MakeError::Time)?;
     let lasts = previous.as_ref().and_then(Document::expires).is_some_and(|at| at > due);
@@ -123,7 +144,7 @@ pub fn sign_metadata(data: &Path, signing: &Signing, now: SystemTime) -> Result<
         Some(root) if lasts && before.as_ref() == Some(&signers) => (root, false),
         previous => (sign_root(&signers, previous.as_ref(), expires, &keys)?, true),
     };
-    let targets_version = folder.newest("targets")?.map_or(1, |targets| targets.version.saturating_add(1));
+    let targets_version = last_targets.as_ref().map_or(1, |targets| targets.version.saturating_add(1));
     let trusted = match &signing.trusted_root {
         Some(bytes) => bytes.clone(),
         None => {
@@ -131,6 +152,10 @@ pub fn sign_metadata(data: &Path, signing: &Signing, now: SystemTime) -> Result<
             folder.read(TRUSTED_ROOT)?.ok_or_else(|| MetadataError::NoRegistry(path))?
         }
     };
+    let signed_before = last_targets.as_ref().and_then(Document::trusted_root);
+    if signed_before.is_some_and(|digest| digest != Digest::of(&trusted).hex()) && !signing.replaced {
+        return Err(MetadataError::Replaced { what: "the trusted root" });
+    }
     let (targets, trusted_path) = sign_targets(&root, targets_version, expires, &trusted, &keys)?;
     folder.write(&format!("targets/{trusted_path}"), &trusted)?;
     folder.write(&format!("{}.targets.json", targets.version), &targets.bytes)?;
@@ -144,6 +169,7 @@ pub fn sign_metadata(data: &Path, signing: &Signing, now: SystemTime) -> Result<
         root_is_new,
         targets_version,
         signers,
+        trusted_root: trusted,
     })
 }
 
@@ -199,6 +225,12 @@ impl Folder {
         Ok(versions)
     }
 
+    /// All metadata of a role that there are, the newest last.
+    fn all(&self, role: &str) -> Result<Vec<Document>, MetadataError> {
+        let read = |version| Ok(Document::read(self.read(&format!("{version}.{role}.json"))?.unwrap_or_default())?);
+        self.versions(role)?.into_iter().map(read).collect()
+    }
+
     /// The newest metadata of a role.
     fn newest(&self, role: &str) -> Result<Option<Document>, MetadataError> {
         let Some(version) = self.versions(role)?.pop_last() else { return Ok(None) };
@@ -228,6 +260,8 @@ pub(crate) struct Metadata {
     folder: Folder,
     key: SigningKey,
     last: Mutex<Option<Last>>,
+    /// Whether they no longer say what is yanked.
+    changed: AtomicBool,
     /// Why they could not be signed anew.
     failed: parking_lot::Mutex<Option<String>>,
 }
@@ -246,14 +280,20 @@ impl Metadata {
         let log = PublicKey::from_der(log_key).map_err(MakeError::Key)?;
         let log = TrustedLog { host: log_host.to_owned(), key: log, since: SystemTime::UNIX_EPOCH };
         folder.write_new(TRUSTED_ROOT, &trusted_root(&[log]))?;
-        Ok(Self { folder, key, last: Mutex::default(), failed: parking_lot::Mutex::default() })
+        Ok(Self {
+            folder,
+            key,
+            last: Mutex::default(),
+            changed: AtomicBool::default(),
+            failed: parking_lot::Mutex::default(),
+        })
     }
 }
 
 impl Registry {
-    /// Signs the registry's own metadata anew where that is due: when what they say has `changed`, when operators have
-    /// signed something, and when half of their time is over. Does nothing where operators have signed nothing yet.
-    pub(crate) async fn sign_metadata(&self, changed: bool) -> Result<(), MetadataError> {
+    /// Signs the registry's own metadata anew where that is due: when something else is yanked than they say, when operators
+    /// have signed something, and when half of their time is over. Does nothing where operators have signed nothing yet.
+    async fn sign_metadata(&self) -> Result<(), MetadataError> {
         let metadata = &self.0.metadata;
         let mut last = metadata.last.lock().await;
         let folder = metadata.folder.clone();
@@ -264,9 +304,32 @@ impl Registry {
             let new = (root.version, targets.version) != (last.root, last.targets);
             new || now.duration_since(last.at).map_or(true, |age| age >= lifetime / 2)
         });
+        // Taken before what is yanked is read: what comes after it is signed once more.
+        let changed = metadata.changed.swap(false, Ordering::SeqCst);
         if !due && !changed {
             return Ok(());
         }
+        for (what, file) in [("root", &root), ("targets", &targets)] {
+            if file.expires().is_some_and(|at| now.checked_add(WARNED).is_some_and(|soon| at < soon)) {
+                tracing::warn!(file = what, version = file.version, "ends soon: have operators sign it again");
+            }
+        }
+        let signed = self.sign_anew(&root, &targets, last.as_ref(), now).await;
+        if signed.is_err() && changed {
+            metadata.changed.store(true, Ordering::SeqCst);
+        }
+        *last = Some(signed?);
+        Ok(())
+    }
+
+    async fn sign_anew(
+        &self,
+        root: &Document,
+        targets: &Document,
+        last: Option<&Last>,
+        now: SystemTime,
+    ) -> Result<Last, MetadataError> {
+        let (metadata, lifetime) = (&self.0.metadata, self.0.settings.limits.metadata_lifetime);
         let yanks = self.all_yanks().await?;
         let folder = metadata.folder.clone();
         let before = folder.read("timestamp.json")?.map(Document::read).transpose()?.map_or(0, |last| last.version);
@@ -274,10 +337,9 @@ impl Registry {
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let version = before.saturating_add(1).max(seconds);
         let expires = now.checked_add(lifetime).ok_or(MakeError::Time)?;
-        let online = sign_online(&root, &targets, version, expires, &yanks, &metadata.key)?;
+        let online = sign_online(root, targets, version, expires, &yanks, &metadata.key)?;
         let files: BTreeSet<String> = online.targets.keys().map(|path| format!("targets/{path}")).collect();
-        let needed =
-            last.as_ref().map(|last| (last.version, last.files.union(&files).cloned().collect::<BTreeSet<_>>()));
+        let needed = last.map(|last| (last.version, last.files.union(&files).cloned().collect::<BTreeSet<_>>()));
         blocking(move || {
             for (path, bytes) in &online.targets {
                 folder.write_new(&format!("targets/{path}"), bytes)?;
@@ -290,15 +352,20 @@ impl Registry {
         })
         .await
         .map_err(|failure: Failure| failure)?;
-        *last = Some(Last { version, at: now, root: root.version, targets: targets.version, files });
-        Ok(())
+        Ok(Last { version, at: now, root: root.version, targets: targets.version, files })
     }
 }
 
 impl Registry {
-    /// The same, for when nobody waits for an answer.
-    pub(crate) async fn keep_metadata(&self, changed: bool) {
-        let failure = self.sign_metadata(changed).await.err().map(|error| crate::chain(&error));
+    /// Has the metadata say what is yanked now.
+    pub(crate) async fn yanks_changed(&self) {
+        self.0.metadata.changed.store(true, Ordering::SeqCst);
+        self.keep_metadata().await;
+    }
+
+    /// Signs the metadata anew where that is due.
+    pub(crate) async fn keep_metadata(&self) {
+        let failure = self.sign_metadata().await.err().map(|error| crate::chain(&error));
         let mut last = self.0.metadata.failed.lock();
         // It is tried again and again, and said once.
         if let Some(error) = failure.as_ref().filter(|_| failure != *last) {
@@ -395,7 +462,6 @@ async fn file(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Digest;
 
     #[test]
     fn nothing_but_metadata_is_served() {

@@ -14,7 +14,7 @@ use witan_registry_types::{Digest, Namespace};
 
 use crate::{
     LARGEST_ROOT, LARGEST_SNAPSHOT, LARGEST_TARGET, LARGEST_TARGETS, LARGEST_TIMESTAMP, TRUSTED_ROOT, YANKS, Yanks,
-    yanks_of,
+    shown, yanks_of,
 };
 
 /// Roots that follow the pinned one. Operators sign a new one when a key changes or a year is over.
@@ -101,12 +101,14 @@ impl From<sigstore_tuf::Error> for HoldError {
     fn from(error: sigstore_tuf::Error) -> Self {
         use sigstore_tuf::Error;
         match error {
-            Error::Expired { role, expires } => Self::Expired { role, at: expires.to_string() },
-            Error::Rollback { role, trusted, new } => Self::Rollback { role, seen: trusted, found: new },
-            Error::ThresholdNotMet { role, found, threshold } => Self::Signatures { role, found, needed: threshold },
+            Error::Expired { role, expires } => Self::Expired { role: shown(&role), at: expires.to_string() },
+            Error::Rollback { role, trusted, new } => Self::Rollback { role: shown(&role), seen: trusted, found: new },
+            Error::ThresholdNotMet { role, found, threshold } => {
+                Self::Signatures { role: shown(&role), found, needed: threshold }
+            }
             Error::BadRootVersion { trusted, new } => Self::Root { seen: trusted, found: new },
-            Error::Transport { message, .. } => Self::Fetch(message),
-            other => Self::Form(other.to_string()),
+            Error::Transport { message, .. } => Self::Fetch(shown(&message)),
+            other => Self::Form(shown(&other.to_string())),
         }
     }
 }
@@ -212,7 +214,7 @@ async fn follow(
     now: SystemTime,
 ) -> Result<(Held, Trusted), HoldError> {
     let now = jiff::Timestamp::try_from(now).map_err(|error| HoldError::Form(error.to_string()))?;
-    let updater = Updater::new(repository, pinned).map_err(|error| HoldError::Pin(error.to_string()))?;
+    let updater = Updater::new(repository, pinned).map_err(|error| HoldError::Pin(shown(&error.to_string())))?;
     let mut updater = updater.with_config(bounds()).with_store(files.clone());
     if kept.is_some_and(|kept| updater.trusted().root().version() < kept.versions.root) {
         return Err(HoldError::Kept("its roots do not follow the pinned one".to_owned()));
@@ -233,7 +235,7 @@ async fn follow(
             None => Yanks::default(),
             Some(_) => {
                 let bytes = updater.get_target(&name, now).await?;
-                serde_json::from_slice(&bytes).map_err(|error| HoldError::Form(format!("`{name}`: {error}")))?
+                serde_json::from_slice(&bytes).map_err(|error| HoldError::Form(shown(&format!("`{name}`: {error}"))))?
             }
         };
         yanks.insert(namespace.clone(), of_namespace);

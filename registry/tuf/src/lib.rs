@@ -18,7 +18,7 @@ mod make;
 mod yanks;
 
 pub use hold::{Held, HoldError, Source, Trusted, hold};
-pub use make::{Document, MakeError, Online, Signers, sign_online, sign_root, sign_targets};
+pub use make::{Document, MakeError, Online, Signers, check_previous, sign_online, sign_root, sign_targets};
 pub use yanks::{Yank, Yanks};
 
 /// The target that is a registry's `trusted_root.json`.
@@ -33,6 +33,12 @@ const LARGEST_TIMESTAMP: u64 = 16 << 10;
 const LARGEST_SNAPSHOT: u64 = 64 << 10;
 const LARGEST_TARGETS: u64 = 1 << 20;
 const LARGEST_TARGET: u64 = 4 << 20;
+
+/// Enough of a text that somebody else wrote, without what would move a terminal's cursor.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 400;
+    text.chars().take(LONGEST).map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
 
 /// The target that says which versions of a namespace's packages are yanked.
 fn yanks_of(namespace: &str) -> String {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use sigstore_tuf::{Key, Metadata, Root, Targets, TrustedMetadataSet, canonical_json};
+use sigstore_tuf::{Key, Metadata, Role, Root, Targets, TrustedMetadataSet, canonical_json};
 use witan_registry_sign::{KeyError, PublicKey, SigningKey};
 use witan_registry_types::Digest;
 
@@ -54,6 +54,9 @@ pub enum MakeError {
         /// The most that are read.
         most: u64,
     },
+    /// What is there follows from nothing that these keys signed, so that anybody can have put it there.
+    #[error("the {0} that is there follows from nothing that these keys signed: restore it from your own copy")]
+    Foreign(&'static str),
     /// A time is beyond what can be written.
     #[error("the time of expiry is none")]
     Time,
@@ -96,6 +99,12 @@ pub struct Online {
 }
 
 impl Document {
+    /// The digest of the trusted root that these targets name.
+    pub fn trusted_root(&self) -> Option<String> {
+        let file: Value = serde_json::from_slice(&self.bytes).ok()?;
+        file["signed"]["targets"][TRUSTED_ROOT]["hashes"]["sha256"].as_str().map(str::to_owned)
+    }
+
     /// The signed file in `bytes`, which is one of ours.
     pub fn read(bytes: Vec<u8>) -> Result<Self, MakeError> {
         let file: Value = serde_json::from_slice(&bytes).map_err(|error| MakeError::Refused(error.to_string()))?;
@@ -109,6 +118,46 @@ impl Document {
         let file: Value = serde_json::from_slice(&self.bytes).ok()?;
         file["signed"]["expires"].as_str()?.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
     }
+}
+
+/// Whether what is there is to be gone on from: the newest of `roots`, which are in the order of their versions, follows from
+/// one that one of `keys` signed, and `targets` were signed by them or by those whom such a root names. Whoever broke into a
+/// registry could otherwise have operators sign what goes on from something else.
+///
+/// # Errors
+/// When it is not.
+pub fn check_previous(roots: &[Document], targets: Option<&Document>, keys: &[&SigningKey]) -> Result<(), MakeError> {
+    let read = |root: &Document| Metadata::<Root>::from_slice(&root.bytes).map_err(refused);
+    let roots: Vec<(&Document, Metadata<Root>)> =
+        roots.iter().map(|root| Ok((root, read(root)?))).collect::<Result<_, MakeError>>()?;
+    let ours = roots.iter().position(|(_, root)| signed_by(root, keys));
+    let ours = ours.map_or(&[][..], |first| &roots[first..]);
+    if let Some(((first, _), later)) = ours.split_first() {
+        let mut trusted = TrustedMetadataSet::from_root(&first.bytes).map_err(refused)?;
+        later.iter().try_for_each(|(root, _)| trusted.update_root(&root.bytes)).map_err(refused)?;
+    } else if !roots.is_empty() {
+        return Err(MakeError::Foreign("root"));
+    }
+    let Some(targets) = targets else { return Ok(()) };
+    let targets = Metadata::<Targets>::from_slice(&targets.bytes).map_err(refused)?;
+    let by_root = |root: &Root| {
+        let role = root.role("targets");
+        role.is_some_and(|role| targets.verify_threshold(&root.keys, role, "targets").is_ok())
+    };
+    let known = signed_by(&targets, keys) || ours.iter().any(|(_, root)| by_root(root.signed()));
+    if known { Ok(()) } else { Err(MakeError::Foreign("list of targets")) }
+}
+
+fn signed_by<T: Role>(file: &Metadata<T>, keys: &[&SigningKey]) -> bool {
+    let by = |signer: &SigningKey| -> Result<(), MakeError> {
+        let (id, public) = key(signer.public())?;
+        let role = serde_json::from_value(json!({ "keyids": [id], "threshold": 1 }));
+        let public = serde_json::from_value(public);
+        let (role, public) =
+            role.and_then(|role| Ok((role, public?))).map_err(|e| MakeError::Refused(e.to_string()))?;
+        file.verify_threshold(&[(id, public)].into(), &role, T::TYPE).map_err(refused)
+    };
+    keys.iter().any(|signer| by(signer).is_ok())
 }
 
 fn refused(error: sigstore_tuf::Error) -> MakeError {
@@ -266,6 +315,19 @@ fn names(root: &Root, public: &PublicKey) -> bool {
     key(public).is_ok_and(|(id, _)| root.keys.contains_key(&id))
 }
 
+/// The yanks of a namespace, without the reasons where those make it too large. Where even so it is more than hosts read,
+/// those who use this namespace are refused, and nobody else.
+fn written(yanks: &Yanks) -> Result<Vec<u8>, MakeError> {
+    let write = |yanks: &Yanks| serde_json::to_vec(yanks).map_err(|error| MakeError::Refused(error.to_string()));
+    let bytes = write(yanks)?;
+    if bytes.len() as u64 <= LARGEST_TARGET {
+        return Ok(bytes);
+    }
+    let mut short = yanks.clone();
+    short.0.values_mut().flat_map(BTreeMap::values_mut).for_each(|yank| yank.reason.clear());
+    write(&short)
+}
+
 /// Signs, with the registry's own key, which versions are yanked in which namespace, and that it and `targets` are
 /// current until `expires`. All three have one version, which must be higher than the last.
 pub fn sign_online(
@@ -283,10 +345,9 @@ pub fn sign_online(
     let (mut listed, mut files) = (BTreeMap::new(), BTreeMap::new());
     for (namespace, yanks) in yanks {
         let name = yanks_of(namespace);
-        let bytes = serde_json::to_vec(yanks).map_err(|error| MakeError::Refused(error.to_string()))?;
-        let file = bounded(Document { version, bytes }, &name, LARGEST_TARGET)?;
-        listed.insert(name.clone(), target(&file.bytes));
-        files.insert(target_path(&name, &file.bytes), file.bytes);
+        let bytes = written(yanks)?;
+        listed.insert(name.clone(), target(&bytes));
+        files.insert(target_path(&name, &bytes), bytes);
     }
     let base = |kind: &str| json!({ "_type": kind, "spec_version": SPEC, "version": version, "expires": expires });
     let meta = |document: &Document| {

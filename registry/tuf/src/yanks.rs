@@ -23,6 +23,6 @@ impl Yanks {
     /// The versions of `package` that are yanked, each with the reason.
     pub fn of(&self, package: &PackageName) -> BTreeMap<Version, String> {
         let versions = self.0.get(&package.to_string()).into_iter().flatten();
-        versions.filter_map(|(tag, yank)| Some((tag.parse().ok()?, yank.reason.clone()))).collect()
+        versions.filter_map(|(tag, yank)| Some((tag.parse().ok()?, crate::shown(&yank.reason)))).collect()
     }
 }

@@ -490,6 +490,39 @@ fn a_registry_whose_own_key_was_stolen_recovers_with_a_new_root() {
 }
 
 #[test]
+fn a_namespace_that_has_too_much_to_say_spoils_no_other() {
+    let registry = Registry::new(1, 1);
+    let yanks = |versions: usize, reason: &str| {
+        let yank = || Yank { at: "2026-01-01T00:00:00Z".to_owned(), reason: reason.to_owned() };
+        let versions = (0..versions).map(|patch| (format!("1.0.{patch}"), yank())).collect();
+        Yanks([("acme:sums".to_owned(), versions)].into())
+    };
+    let sign = |version, of_acme| {
+        let yanks = BTreeMap::from([("acme".to_owned(), of_acme), ("other".to_owned(), yanks(1, "no"))]);
+        let online =
+            sign_online(registry.root(), &registry.targets, version, now() + DAY, &yanks, &registry.own).unwrap();
+        online.targets.iter().for_each(|(path, bytes)| registry.served.put(format!("targets/{path}"), bytes));
+        registry.served.put(format!("{version}.yanks.json"), &online.yanks.bytes);
+        registry.served.put(format!("{version}.snapshot.json"), &online.snapshot.bytes);
+        registry.served.put("timestamp.json", &online.timestamp.bytes);
+    };
+    // What moves a terminal's cursor is not shown.
+    sign(2, yanks(1, "no\x1b[2Jgood"));
+    let (_, trusted) = believed(&registry, None);
+    assert_eq!(reason(&trusted, "1.0.0").unwrap(), "no [2Jgood");
+    // Reasons go before versions do.
+    sign(3, yanks(5_000, &"x".repeat(1_000)));
+    let (_, trusted) = believed(&registry, None);
+    assert_eq!(reason(&trusted, "1.0.4999").unwrap(), "");
+    // What is more than that is refused in its own namespace alone.
+    sign(4, yanks(100_000, ""));
+    assert!(matches!(ask(&registry, None, &registry.served, now()), Err(HoldError::Form(_))));
+    let other = ["other".parse().unwrap()];
+    let (_, trusted) = block_on(hold(registry.pinned(), None, registry.served.clone(), &other, now())).unwrap();
+    assert_eq!(trusted.yanks[&other[0]], yanks(1, "no"));
+}
+
+#[test]
 fn what_has_no_end_is_not_read() {
     let registry = Registry::new(1, 1);
     registry.sign(2, now() + 3 * DAY, "1.0.0");

@@ -114,6 +114,6 @@ async fn refresh(system: &System, global: &Global) -> anyhow::Result<()> {
     for (component, package, reason) in &yanked {
         output::note(&format!("`{component}` is {package}, which was yanked: {reason}"));
     }
-    output::line("the metadata that are pinned hold, and the logs go on as they were");
+    output::line("what is pinned holds, and the logs go on as they were");
     Ok(())
 }

@@ -82,6 +82,15 @@ fn a_pinned_root_is_all_that_a_host_needs() {
     assert!(served.stop());
     home.run(&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3", "--locked"]).well();
     home.run(&["trust", "refresh"]).badly(&["cannot reach"]);
+    // And no longer than the operator of the host says.
+    let system = home.path("system.toml");
+    let text = fs::read_to_string(&system).unwrap();
+    fs::write(&system, text.replace("refresh = \"200ms\"", "refresh = \"200ms\"\nmax-age = \"1s\"")).unwrap();
+    let said = eventually(|| {
+        let said = home.run(&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"]);
+        (!said.success).then_some(said)
+    });
+    said.badly(&["cannot reach", "the trusted root"]);
 }
 
 #[test]
@@ -158,7 +167,7 @@ fn operators_replace_a_key_and_the_thief_of_the_old_one_gains_nothing() {
     world.call(&[]).well();
     world.home.key("new");
     let data = world.served.data();
-    sign(&world.home, data, &["--key", "new", "--drop", "ops"]).badly_in_json("signatures that count");
+    sign(&world.home, data, &["--key", "new", "--drop", "ops"]).badly_in_json("nothing that these keys signed");
     let signed = sign(&world.home, data, &["--key", "new", "--key", "ops", "--drop", "ops"]).well().json();
     assert_eq!((&signed["root_version"], &signed["keys"].as_array().unwrap().len()), (&Value::from(2), &1));
     eventually(|| world.home.run(&["trust", "refresh"]).success.then_some(()));

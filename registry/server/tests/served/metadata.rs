@@ -11,7 +11,7 @@ use std::{
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use witan_registry_server::{SignedMetadata, Signing, sign_metadata};
+use witan_registry_server::{MetadataError, SignedMetadata, Signing, sign_metadata};
 use witan_registry_sign::SigningKey;
 use witan_test_registry::{Running, refusal, start, start_in, start_with};
 
@@ -22,14 +22,19 @@ fn data(folder: &Arc<TempDir>) -> PathBuf {
 }
 
 fn sign(folder: &Arc<TempDir>, key: &SigningKey) -> SignedMetadata {
+    try_to_sign(folder, key, false).unwrap()
+}
+
+fn try_to_sign(folder: &Arc<TempDir>, key: &SigningKey, replaced: bool) -> Result<SignedMetadata, MetadataError> {
     let signing = Signing {
         keys: vec![SigningKey::from_pem(&key.to_pem(None).unwrap(), None).unwrap()],
         drop: BTreeSet::new(),
+        replaced,
         threshold: None,
         lifetime: Duration::from_secs(3600),
         trusted_root: None,
     };
-    sign_metadata(&data(folder), &signing, SystemTime::now()).unwrap()
+    sign_metadata(&data(folder), &signing, SystemTime::now())
 }
 
 /// The registry's timestamp, when it has signed one that is not of `before`.
@@ -132,10 +137,41 @@ async fn a_registry_goes_on_above_what_it_has_signed() {
     let folder = running.stop().await;
     std::fs::remove_dir_all(data(&folder).join("keys")).unwrap();
     let running = start_in(folder, |_| {}).await;
-    let signed = sign(&running.folder, &key);
+    let refused = try_to_sign(&running.folder, &key, false).unwrap_err();
+    assert!(matches!(refused, MetadataError::Replaced { what: "the registry's own key" }), "{refused}");
+    let signed = try_to_sign(&running.folder, &key, true).unwrap();
     assert!(signed.root_is_new && signed.root_version == 2);
     let fourth = timestamp(&running, version(&third)).await;
     assert!(version(&fourth) > version(&third));
+}
+
+#[tokio::test]
+async fn operators_do_not_sign_what_somebody_put_in_their_way() {
+    let running = start().await;
+    let (ours, thief) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+    let signed = sign(&running.folder, &ours);
+    let tuf = data(&running.folder).join("tuf");
+    // The log has another key, and nobody has said so.
+    let (path, log) = (tuf.join("trusted_root.json"), std::fs::read(tuf.join("trusted_root.json")).unwrap());
+    std::fs::write(&path, b"{\"tlogs\":[]}").unwrap();
+    let refused = try_to_sign(&running.folder, &ours, false).unwrap_err();
+    assert!(matches!(refused, MetadataError::Replaced { what: "the trusted root" }), "{refused}");
+    assert!(refused.to_string().contains("--replaced"));
+    assert_eq!(try_to_sign(&running.folder, &ours, true).unwrap().targets_version, 2);
+    std::fs::write(&path, log).unwrap();
+    // Root and targets that another signed lie in the place of ours.
+    let other = start().await;
+    sign(&other.folder, &thief);
+    for (name, what) in [("1.root.json", "root"), ("2.targets.json", "list of targets")] {
+        let kept = std::fs::read(tuf.join(name)).unwrap();
+        let planted = data(&other.folder).join("tuf").join(name.replace('2', "1"));
+        std::fs::copy(planted, tuf.join(name)).unwrap();
+        let refused = try_to_sign(&running.folder, &ours, true).unwrap_err();
+        assert!(refused.to_string().contains(&format!("the {what} that is there follows from nothing")), "{refused}");
+        std::fs::write(tuf.join(name), kept).unwrap();
+    }
+    let again = try_to_sign(&running.folder, &ours, true).unwrap();
+    assert_eq!((again.targets_version, again.root), (3, signed.root));
 }
 
 const STOCK: &str = "

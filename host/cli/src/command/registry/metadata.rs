@@ -1,13 +1,14 @@
 //! `witan registry metadata`: what the operators of a registry sign, and its root for those who pin it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use witan_registry_client::LogPin;
 use witan_registry_server::{Signing, sign_metadata};
 use witan_registry_sign::{KeyId, SigningKey};
 use witan_registry_tuf::{Signers, hold};
@@ -28,8 +29,8 @@ pub(super) enum Command {
   witan registry metadata sign --key a --key b --key c --threshold 2 --data registry
   witan registry metadata sign --key new --key old --drop old --data registry    replaces a key
 
-A key whose name is new is added to the root. To sign on another machine, copy the folder `tuf` of the registry into a
-folder there, sign, and copy it back: it holds no secret.")]
+A key that the root does not name yet is added to it. To sign on another machine, copy the folder `tuf` of the registry
+into a folder there, sign, and copy it back: it holds no secret. Compare the keys that are printed with the registry's.")]
     Sign(Sign),
 }
 
@@ -41,6 +42,9 @@ pub(super) struct Sign {
     /// A key that is not to count any more: its name, or its id.
     #[arg(long, value_name = "KEY")]
     drop: Vec<String>,
+    /// The registry's own key or its log was replaced since they were signed.
+    #[arg(long)]
+    replaced: bool,
     /// How many of the keys have to sign; as before without it, and at first one.
     #[arg(long, value_name = "NUMBER")]
     threshold: Option<usize>,
@@ -67,12 +71,18 @@ pub(super) fn run(command: Command, global: &Global) -> anyhow::Result<()> {
         .map(|path| std::fs::read(path).with_context(|| format!("cannot read the trusted root `{}`", path.display())));
     let signing = Signing {
         drop: dropped.collect::<anyhow::Result<BTreeSet<_>>>()?,
+        replaced: arguments.replaced,
         threshold: arguments.threshold,
         lifetime: arguments.lifetime,
         trusted_root: trusted_root.transpose()?,
         keys,
     };
     let signed = sign_metadata(&arguments.at.data()?, &signing, SystemTime::now())?;
+    let logs: BTreeMap<String, String> = LogPin::of_trusted_root(&signed.trusted_root)?
+        .iter()
+        .map(|pin| (pin.origin(), pin.key.id().to_string()))
+        .collect();
+    let registry = signed.signers.registry.id().to_string();
     if global.json {
         output::json(&serde_json::json!({
             "root": signed.root,
@@ -81,12 +91,18 @@ pub(super) fn run(command: Command, global: &Global) -> anyhow::Result<()> {
             "targets_version": signed.targets_version,
             "keys": ids(&signed.signers),
             "threshold": signed.signers.threshold,
+            "registry_key": registry,
+            "logs": logs,
         }));
         return Ok(());
     }
     let new = if signed.root_is_new { "signed" } else { "stays" };
     output::line(&format!("root {} {new}, targets {} signed", signed.root_version, signed.targets_version));
     say(&signed.signers);
+    output::line(&format!("the registry signs with {registry}"));
+    for (log, key) in &logs {
+        output::line(&format!("the log `{log}` has the key {key}"));
+    }
     output::line(&format!("publish `{}` for those who pin it", signed.root.display()));
     Ok(())
 }
