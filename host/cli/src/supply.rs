@@ -375,7 +375,8 @@ pub(crate) async fn follow_logs(system: &System, state: &Path) -> anyhow::Result
     for package in by_registry.into_values() {
         let client = client(system, &package.name).await?;
         let root = match held.get(client.host()) {
-            Some(trusted) => Some(trusted.as_ref().map_err(Clone::clone)?),
+            // Why there is none was said when the metadata were asked for.
+            Some(trusted) => trusted.as_ref().ok(),
             None => root.as_ref(),
         };
         let Some(root) = root else { continue };

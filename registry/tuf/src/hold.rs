@@ -130,8 +130,7 @@ pub struct Held {
     /// The pinned root, by its digest: another one begins anew.
     pinned: Digest,
     versions: Versions,
-    /// The newest root.
-    root: String,
+    /// Verified again each time that they are read.
     files: BTreeMap<String, String>,
 }
 
@@ -179,7 +178,7 @@ impl Held {
 
     /// The newest root that was believed: to be pinned by others.
     pub fn root(&self) -> &str {
-        &self.root
+        self.files.get("root.json").map_or("", String::as_str)
     }
 
     /// Whether this is of the same pinned root as `other`, and newer.
@@ -247,7 +246,6 @@ async fn follow(
     let held = Held {
         pinned: Digest::of(pinned),
         versions: Versions { root: trusted.root().version(), timestamp: timestamp.version() },
-        root: String::from_utf8_lossy(trusted.root_bytes()).into_owned(),
         files: files.needed(namespaces),
     };
     Ok((held, Trusted { trusted_root, yanks }))
@@ -283,7 +281,8 @@ impl Files {
         let targets: Vec<String> = namespaces.iter().map(|namespace| yanks_of(namespace.as_str())).collect();
         needed.retain(|name, _| match name.strip_prefix("targets/") {
             Some(target) => target == TRUSTED_ROOT || targets.iter().any(|other| other == target),
-            None => !name.starts_with(|first: char| first.is_ascii_digit()) || name.ends_with(".root.json"),
+            // A snapshot is there by its version as well.
+            None => !name.starts_with(|first: char| first.is_ascii_digit()),
         });
         needed
     }

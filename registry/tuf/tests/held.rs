@@ -523,6 +523,27 @@ fn a_namespace_that_has_too_much_to_say_spoils_no_other() {
 }
 
 #[test]
+fn what_is_damaged_is_refused_or_says_the_same() {
+    let registry = Registry::new(2, 2);
+    registry.sign(2, now() + 3 * DAY, "1.0.0");
+    let (_, whole) = believed(&registry, None);
+    let names: Vec<String> = registry.served.0.lock().unwrap().keys().cloned().collect();
+    for name in names {
+        let bytes = registry.served.get(&name);
+        // A few dozen places in each file, every bit in turn.
+        for (turn, at) in (0..bytes.len()).step_by(bytes.len() / 40 + 1).enumerate() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (turn % 8);
+            let served = registry.served.copy();
+            served.put(name.as_str(), &damaged);
+            if let Ok((_, trusted)) = ask(&registry, None, &served, now()) {
+                assert_eq!(trusted, whole, "`{name}` at {at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_has_no_end_is_not_read() {
     let registry = Registry::new(1, 1);
     registry.sign(2, now() + 3 * DAY, "1.0.0");
