@@ -106,7 +106,7 @@ impl Gate {
     /// files lie in `state`.
     pub fn local(state: &Path, development: Option<PublicKey>) -> Self {
         Self {
-            trust: Trust { policy: witan_registry_sign::TrustPolicy::nobody(), root: None },
+            trust: Trust::new(witan_registry_sign::TrustPolicy::nobody(), None),
             development,
             packages: BTreeMap::new(),
             quarantine: Quarantine::at(state.join("quarantine.json")),

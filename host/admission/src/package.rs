@@ -1,10 +1,13 @@
 //! A package of a registry: from what somebody served to bytes that their author signed.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use witan_registry_component::Component;
 use witan_registry_sign::{Embedded, Sbom, TrustPolicy, TrustRoot, Verified, evaluate};
-use witan_registry_types::{Artifact, ComponentConfig, ComponentManifest, Digest, Package, media};
+use witan_registry_tuf::HoldError;
+use witan_registry_types::{Artifact, ComponentConfig, ComponentManifest, Digest, Host, Package, PackageName, media};
+use witan_system::Registries;
 
 use crate::Refused;
 
@@ -13,8 +16,29 @@ use crate::Refused;
 pub struct Trust {
     /// The rules.
     pub policy: TrustPolicy,
-    /// Authorities and logs.
+    /// Authorities and logs, for packages of registries that are not held to TUF metadata.
     pub root: Option<TrustRoot>,
+    /// Which registry a package is from.
+    pub registries: Registries,
+    /// Authorities and logs of the registries that are held to TUF metadata, or why those do not hold.
+    pub held: BTreeMap<Host, Result<TrustRoot, HoldError>>,
+}
+
+impl Trust {
+    /// Trusts by `policy` and `root` what comes from any registry.
+    pub fn new(policy: TrustPolicy, root: Option<TrustRoot>) -> Self {
+        Self { policy, root, registries: Registries::default(), held: BTreeMap::new() }
+    }
+
+    /// The authorities and logs that count for `package`. Where its registry is held to metadata, no others do.
+    fn root_of(&self, package: &PackageName) -> Result<&TrustRoot, Refused> {
+        let registry = self.registries.of(package).map(|registry| &registry.host);
+        match registry.and_then(|host| self.held.get_key_value(host)) {
+            None => self.root.as_ref().ok_or(Refused::NoRoot),
+            Some((_, Ok(root))) => Ok(root),
+            Some((host, Err(error))) => Err(Refused::Metadata { registry: host.clone(), source: error.clone() }),
+        }
+    }
 }
 
 /// A package whose signatures count, and whose parts are the ones that were signed.
@@ -42,7 +66,7 @@ pub fn verify(
     let form = |part, message: String| Refused::Form { package: package.clone(), part, message };
     let manifest = ComponentManifest::parse(&artifact.manifest, media::MANIFEST)
         .map_err(|error| form("manifest", error.to_string()))?;
-    let root = trust.root.as_ref().ok_or(Refused::NoRoot)?;
+    let root = trust.root_of(&package.name)?;
     let signed = evaluate(&trust.policy, root, package, digest, &artifact.bundles, now).map_err(Box::new)?;
     same(package, "config", &manifest.config.digest, &Digest::of(&artifact.config))?;
     let layer = Digest::of(&artifact.layer);

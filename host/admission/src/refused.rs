@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use witan_registry_component::ComponentError;
 use witan_registry_sign::{EmbeddedError, Reason, Refusal};
-use witan_registry_types::{Digest, Package};
+use witan_registry_tuf::HoldError;
+use witan_registry_types::{Digest, Host, Package};
 use witan_system::{Excess, Source, format_bytes};
 
 use crate::development::BUNDLE_SUFFIX;
@@ -72,6 +73,14 @@ pub enum Refused {
     /// There is no trusted root, and the signatures need one.
     #[error("no trusted root is configured, and nothing from a registry is verified without one")]
     NoRoot,
+    /// The TUF metadata of its registry do not hold, so that it is not known whom to trust.
+    #[error("the TUF metadata of `{registry}` do not hold: {source}")]
+    Metadata {
+        /// The registry.
+        registry: Host,
+        /// Why.
+        source: HoldError,
+    },
     /// Its signatures do not suffice.
     #[error(transparent)]
     Signature(#[from] Box<Refusal>),
@@ -150,6 +159,7 @@ impl Refused {
                 "pull it again; if it stays so, do not run it, and tell whoever publishes it".to_owned()
             }
             Self::NoRoot => "pin one: `witan registry trust`, and name it as `root` under [trust]".to_owned(),
+            Self::Metadata { source, .. } => source.help().to_owned(),
             Self::Signature(refusal) => refusal.help(),
             Self::Wit { .. } | Self::SbomOmits(_) => "tell whoever publishes it; do not run it".to_owned(),
             Self::ImportBeyondCeiling { .. } => match source {

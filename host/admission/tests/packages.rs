@@ -75,7 +75,7 @@ impl World {
         let mut gate = Gate::local(state.path(), None);
         let now = SystemTime::now();
         let root = TrustRoot::parse(&authority.trusted_root(), now).unwrap();
-        gate.trust = Trust { policy: policy(&[&key], 1), root: Some(root) };
+        gate.trust = Trust::new(policy(&[&key], 1), Some(root));
         let mut component = Component::new("unused.wasm", &Limits::default());
         component.source = Source::Registry(package("1.0.0"));
         Self { authority, key, gate, state, component }

@@ -86,7 +86,7 @@ pub(crate) enum Command {
     Yank(Box<yank::Arguments>),
     /// Look for known vulnerabilities in what components are made of.
     Audit(audit::Arguments),
-    /// Run a registry, tend to its tokens, log in to one, and trust its log.
+    /// Run a registry, tend to its tokens, sign its metadata, log in to one, and trust it.
     Registry(Box<registry::Arguments>),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  witan completions bash > /etc/bash_completion.d/witan")]

@@ -1,21 +1,24 @@
 //! The supply of components: the gate that they pass, made from what the operator says, and the lock that says what ran.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
 use anyhow::{Context as _, bail};
-use witan_admission::{Development, Fetched, Gate, Lock, LockError, Locked, Marks, Quarantine, Trust, VerifiedPackage};
+use witan_admission::{
+    Development, Fetched, Gate, Lock, LockError, Locked, Marks, Metadata, Quarantine, Trust, VerifiedPackage,
+};
 use witan_loader::Running;
 use witan_registry_client::{Client, LogPin, Store};
 use witan_registry_sign::{Dependency, TrustPolicy, TrustRoot, Verified};
-use witan_registry_types::{Artifact, Digest, Package, PackageName};
+use witan_registry_tuf::{HoldError, Trusted, hold};
+use witan_registry_types::{Artifact, Digest, Host, Namespace, Package, PackageName, Registry, Version};
 use witan_system::{Key, Source, System, TrustFile};
 
-use crate::{advisories::Advisories, registry::Bar};
+use crate::{advisories::Advisories, output, registry::Bar};
 
 /// What was fetched of each package.
 pub(crate) type Packages = BTreeMap<Package, Fetched>;
@@ -82,6 +85,7 @@ pub(crate) async fn fetch_all(
     lock: Option<&Lock>,
     locked: bool,
 ) -> anyhow::Result<Packages> {
+    have_metadata(system, &system.host.state).await?;
     let pins = lock.map(|lock| lock.pins(system)).unwrap_or_default();
     let mut packages = Packages::new();
     for package in system.components.values().filter_map(|component| component.source.package()) {
@@ -99,7 +103,7 @@ pub(crate) async fn fetch_all(
         let digest = match known {
             Some(digest) => digest,
             None => {
-                if let Some(reason) = crate::registry::yanked(&client, &package.name).await?.get(&package.version) {
+                if let Some(reason) = yanked(system, &system.host.state, package).await? {
                     bail!("`{package}` was yanked: {reason}; choose another version");
                 }
                 client.resolve(package).await?
@@ -125,19 +129,114 @@ pub(crate) fn gate(system: &System, state: &Path, packages: Packages) -> anyhow:
     Ok(gate)
 }
 
-/// Whom to trust: the rules of the system and those for all systems of this user, and the root that one of them names.
-pub(crate) fn trust(system: &System, state: &Path) -> anyhow::Result<Trust> {
+/// The rules of the system and those for all systems of this user.
+fn policy(system: &System) -> anyhow::Result<TrustPolicy> {
     let mut rules = system.trust.rules.clone();
     rules.rules.extend(global()?.map(|(_, file)| file.rules).unwrap_or_default());
-    let policy = TrustPolicy::try_from(&rules).map_err(|error| {
+    TrustPolicy::try_from(&rules).map_err(|error| {
         let problem = system.origin.problem(&Key::root().child("trust"), in_full(&error), "correct the rules");
         anyhow::anyhow!("{problem}")
-    })?;
+    })
+}
+
+/// Whom to trust: the rules, and the roots that the system or those for all systems of this user name.
+pub(crate) fn trust(system: &System, state: &Path) -> anyhow::Result<Trust> {
+    let policy = policy(system)?;
     let root = match root_path(system)? {
         None => None,
         Some(path) => Some(root(&path, state)?),
     };
-    Ok(Trust { policy, root })
+    let mut held = BTreeMap::new();
+    for pin in pins(system)? {
+        held.insert(pin.registry.host.clone(), pin.trusted_root(state)?);
+    }
+    Ok(Trust { registries: system.registries.clone(), held, ..Trust::new(policy, root) })
+}
+
+/// A registry whose TUF root is pinned.
+struct Pin {
+    registry: Registry,
+    root: Vec<u8>,
+    /// The namespaces whose packages are used.
+    namespaces: Vec<Namespace>,
+}
+
+/// The registries of `system` whose TUF roots it pins, or those for all systems of this user.
+fn pins(system: &System) -> anyhow::Result<Vec<Pin>> {
+    let mut roots = BTreeMap::<Host, PathBuf>::new();
+    if let Some((folder, file)) = global()? {
+        for (host, path) in &file.tuf {
+            let host = host.parse().with_context(|| format!("`{host}` under `tuf` in `trust.toml` is no host"))?;
+            roots.insert(host, folder.join(path));
+        }
+    }
+    roots.extend(system.trust.tuf.clone());
+    let mut pins = Vec::new();
+    for (host, path) in &roots {
+        let Some(registry) = system.registries.at(host) else { continue };
+        let packages = system.components.values().filter_map(|component| component.source.package());
+        let of_host = packages.filter(|package| system.registries.of(&package.name).is_some_and(|at| at.host == *host));
+        let namespaces: BTreeSet<Namespace> = of_host.map(|package| package.name.namespace.clone()).collect();
+        let namespaces = namespaces.into_iter().collect();
+        pins.push(Pin { registry: registry.clone(), root: read_root(path)?, namespaces });
+    }
+    Ok(pins)
+}
+
+impl Pin {
+    fn metadata(&self, state: &Path) -> Metadata {
+        Metadata::of(state, &self.registry.host)
+    }
+
+    /// What the registry may be believed now by what was kept of its metadata, and when it was heard.
+    fn kept(&self, state: &Path) -> anyhow::Result<Result<(Trusted, SystemTime), HoldError>> {
+        let Some((held, heard)) = self.metadata(state).read()? else { return Ok(Err(HoldError::Never)) };
+        let trusted = held.trusted(&self.root, &self.namespaces, SystemTime::now());
+        Ok(trusted.map(|trusted| (trusted, heard)))
+    }
+
+    fn trusted_root(&self, state: &Path) -> anyhow::Result<Result<TrustRoot, HoldError>> {
+        Ok(self.kept(state)?.and_then(|(trusted, heard)| {
+            TrustRoot::parse(&trusted.trusted_root, heard).map_err(|error| HoldError::Form(error.to_string()))
+        }))
+    }
+
+    /// Asks the registry for its metadata, and keeps what may be believed.
+    async fn refresh(&self, state: &Path) -> anyhow::Result<()> {
+        let (host, metadata) = (&self.registry.host, self.metadata(state));
+        let kept = metadata.read()?.map(|(held, _)| held);
+        let client = crate::registry::client(&self.registry).await?;
+        let held = hold(&self.root, kept.as_ref(), client, &self.namespaces, SystemTime::now()).await;
+        let (held, _) = held.map_err(|error| {
+            let help = error.help();
+            anyhow::anyhow!("the TUF metadata of `{host}` do not hold: {error}; {help}")
+        })?;
+        Ok(metadata.keep(&held)?)
+    }
+}
+
+/// Asks the registries whose TUF roots are pinned for their metadata: all of them, whichever fails.
+pub(crate) async fn refresh_metadata(system: &System, state: &Path) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    for pin in pins(system)?.iter().filter(|pin| !pin.namespaces.is_empty()) {
+        failures.extend(pin.refresh(state).await.err().map(|error| format!("{error:#}")));
+    }
+    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
+}
+
+/// Asks the registries of whose metadata nothing was kept that holds now, or nothing that is new enough. Where that fails,
+/// what needs it is refused, and nothing else.
+async fn have_metadata(system: &System, state: &Path) -> anyhow::Result<()> {
+    let max_age = policy(system)?.max_age();
+    for pin in pins(system)?.iter().filter(|pin| !pin.namespaces.is_empty()) {
+        let too_old = |heard: SystemTime| heard.elapsed().is_ok_and(|age| age > max_age);
+        if pin.kept(state)?.map_or(true, |(_, heard)| too_old(heard))
+            && let Err(error) = pin.refresh(state).await
+        {
+            output::note(&format!("{error:#}"));
+        }
+    }
+    Ok(())
 }
 
 fn in_full(error: &dyn std::error::Error) -> String {
@@ -161,14 +260,17 @@ fn global() -> anyhow::Result<Option<(PathBuf, TrustFile)>> {
 /// The trusted root in `path`, as old as the last time that it was written or that the registries were heard.
 fn root(path: &Path, state: &Path) -> anyhow::Result<TrustRoot> {
     let failed = || format!("cannot read the trusted root `{}`", path.display());
-    let about = std::fs::metadata(path).with_context(failed)?;
-    if about.len() > LARGEST {
-        bail!("the trusted root `{}` is larger than {LARGEST} bytes", path.display());
-    }
-    let written = about.modified().with_context(failed)?;
+    let written = std::fs::metadata(path).and_then(|about| about.modified()).with_context(failed)?;
     let heard = std::fs::metadata(heard(state)).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let bytes = std::fs::read(path).with_context(failed)?;
-    TrustRoot::parse(&bytes, written.max(heard)).with_context(failed)
+    TrustRoot::parse(&read_root(path)?, written.max(heard)).with_context(failed)
+}
+
+fn read_root(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let failed = || format!("cannot read the root `{}`", path.display());
+    if std::fs::metadata(path).with_context(failed)?.len() > LARGEST {
+        bail!("the root `{}` is larger than {LARGEST} bytes", path.display());
+    }
+    std::fs::read(path).with_context(failed)
 }
 
 /// Verifies what was fetched of `package`, by the rules of `system` and of this user.
@@ -259,8 +361,12 @@ pub(crate) fn root_path(system: &System) -> anyhow::Result<Option<PathBuf>> {
 
 /// Sees that the logs of the registries that `system` uses go on from where they were seen last, and keeps where they are.
 pub(crate) async fn follow_logs(system: &System, state: &Path) -> anyhow::Result<()> {
-    let Some(path) = root_path(system)? else { return Ok(()) };
-    let pins = LogPin::of_trusted_root(&std::fs::read(&path)?)?;
+    let root = root_path(system)?.map(|path| read_root(&path)).transpose()?;
+    let mut held = BTreeMap::new();
+    for pin in pins(system)? {
+        let trusted = pin.kept(state)?.map(|(trusted, _)| trusted.trusted_root);
+        held.insert(pin.registry.host, trusted);
+    }
     let marks = marks(state);
     let packages = system.components.values().filter_map(|component| component.source.package());
     // One package of each registry is enough to ask it.
@@ -268,6 +374,13 @@ pub(crate) async fn follow_logs(system: &System, state: &Path) -> anyhow::Result
         packages.filter_map(|package| Some((system.registries.of(&package.name)?.to_string(), package))).collect();
     for package in by_registry.into_values() {
         let client = client(system, &package.name).await?;
+        let root = match held.get(client.host()) {
+            // Why there is none was said when the metadata were asked for.
+            Some(trusted) => trusted.as_ref().ok(),
+            None => root.as_ref(),
+        };
+        let Some(root) = root else { continue };
+        let pins = LogPin::of_trusted_root(root)?;
         // Signatures may be in the log of another than the registry; that one is not asked.
         for pin in pins.iter().filter(|pin| pin.host == client.host().as_str()) {
             let kept = marks.log(&pin.origin())?;
@@ -286,8 +399,25 @@ pub(crate) fn hear(state: &Path) {
     }
 }
 
+/// The yanked versions of `package`, by what was kept of its registry's TUF metadata; none where those are not pinned.
+pub(crate) fn held_yanks(
+    system: &System,
+    state: &Path,
+    package: &PackageName,
+) -> anyhow::Result<Option<BTreeMap<Version, String>>> {
+    let registry = system.registries.of(package).map(|registry| &registry.host);
+    let Some(pin) = pins(system)?.into_iter().find(|pin| Some(&pin.registry.host) == registry) else {
+        return Ok(None);
+    };
+    let (trusted, _) = pin.kept(state)??;
+    Ok(Some(trusted.yanks.get(&package.namespace).map(|yanks| yanks.of(package)).unwrap_or_default()))
+}
+
 /// Why `package` was yanked, if it was.
-pub(crate) async fn yanked(system: &System, package: &Package) -> anyhow::Result<Option<String>> {
+pub(crate) async fn yanked(system: &System, state: &Path, package: &Package) -> anyhow::Result<Option<String>> {
+    if let Some(mut yanks) = held_yanks(system, state, &package.name)? {
+        return Ok(yanks.remove(&package.version));
+    }
     match client(system, &package.name).await?.yanked(&package.name).await {
         Ok(mut yanked) => Ok(yanked.remove(&package.version)),
         // A registry that is not ours does not know of yanking.

@@ -80,9 +80,13 @@ impl Watchman {
         let running = self.running();
         let mut found = Vec::new();
         let mut heard = true;
+        if let Err(error) = supply::refresh_metadata(system, &self.state).await {
+            heard = false;
+            tracing::error!(error = format!("{error:#}"), "cannot refresh what a registry is held to");
+        }
         for (name, loaded, component) in parts(&running) {
             let Source::Registry(package) = &component.source else { continue };
-            match supply::yanked(system, package).await {
+            match supply::yanked(system, &self.state, package).await {
                 Ok(Some(reason)) => found.push((name, loaded, component, Cause::Yanked, reason)),
                 Ok(None) => {}
                 Err(error) => {

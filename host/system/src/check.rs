@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use witan_registry_types::{Namespace, ReferenceError, Registry};
+use witan_registry_types::{Host as RegistryHost, Namespace, ReferenceError, Registry};
 
 use crate::file::{self, CompileIn, File, LinkMode, Reuse};
 use crate::limits::{ComponentLimits, Limits};
@@ -38,7 +38,7 @@ pub(crate) fn check(file: &File, origin: Origin) -> (System, Vec<Problem>) {
     let intents = checker.intents(&file.intents, &file.components);
     let mounts = checker.mounts(&file.mounts, &file.components);
     let registries = checker.registries(&root.child("registries"), &file.registries);
-    let trust = checker.trust(&root.child("trust"), &file.trust);
+    let trust = checker.trust(&root.child("trust"), &file.trust, &registries);
     checker.reachable(&components, &registries);
     checker.cycles(&components);
     for (name, component) in &components {
@@ -267,7 +267,7 @@ impl Checker<'_> {
         registries
     }
 
-    fn trust(&mut self, key: &Key, written: &TrustFile) -> Trust {
+    fn trust(&mut self, key: &Key, written: &TrustFile, registries: &Registries) -> Trust {
         let path = |checker: &mut Self, name: &str, path: &Option<String>| {
             path.as_ref().map(|path| checker.resolve(&key.child(name), path))
         };
@@ -275,10 +275,39 @@ impl Checker<'_> {
         let default = Trust::default().refresh;
         Trust {
             root: path(self, "root", &written.root),
+            tuf: self.tuf(&key.child("tuf"), &written.tuf, registries),
             advisories: path(self, "advisories", &written.advisories),
             refresh: self.parsed(&key.child("refresh"), refresh, unit::parse_duration, unit::DURATION_HELP, default),
             rules: written.clone(),
         }
+    }
+
+    fn tuf(
+        &mut self,
+        key: &Key,
+        written: &BTreeMap<String, String>,
+        registries: &Registries,
+    ) -> BTreeMap<RegistryHost, PathBuf> {
+        let mut roots = BTreeMap::new();
+        for (host, path) in written {
+            let key = key.child(host);
+            let path = self.resolve(&key, path);
+            match host.parse::<RegistryHost>() {
+                Err(error) => self.report(&key, error.to_string(), "write the registry as `host` or `host:port`"),
+                // A name with a slip of the pen would leave the registry that is meant without a root.
+                Ok(host) if registries.at(&host).is_none() => {
+                    self.report(
+                        &key,
+                        format!("no package comes from `{host}`"),
+                        "name a host that is under [registries]",
+                    );
+                }
+                Ok(host) => {
+                    roots.insert(host, path);
+                }
+            }
+        }
+        roots
     }
 
     /// Each package has a registry that it comes from.

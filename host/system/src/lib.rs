@@ -104,6 +104,13 @@ impl System {
                 look(trust.child(name), path, "create it, or correct the path");
             }
         }
+        for (host, path) in &self.trust.tuf {
+            look(
+                trust.child("tuf").child(host.as_str()),
+                path,
+                "take the root that the registry's operators published",
+            );
+        }
         for (name, component) in &self.components {
             let key = Key::component(name);
             if let Source::File(path) = &component.source {

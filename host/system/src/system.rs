@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use witan_registry_types::{Namespace, Package, PackageName, Registry};
+use witan_registry_types::{Host as RegistryHost, Namespace, Package, PackageName, Registry};
 
 pub use crate::file::{CompileIn, LinkMode, Reuse};
 use crate::grants::Grants;
@@ -53,6 +53,11 @@ impl Registries {
     pub fn of(&self, package: &PackageName) -> Option<&Registry> {
         self.namespaces.get(&package.namespace).or(self.others.as_ref())
     }
+
+    /// The registry at `host`, if packages of any namespace come from there.
+    pub fn at(&self, host: &RegistryHost) -> Option<&Registry> {
+        self.namespaces.values().chain(&self.others).find(|registry| registry.host == *host)
+    }
 }
 
 /// Whom a system trusts to sign what comes from a registry.
@@ -60,6 +65,8 @@ impl Registries {
 pub struct Trust {
     /// The `trusted_root.json`.
     pub root: Option<PathBuf>,
+    /// The TUF roots that are pinned, each for a registry.
+    pub tuf: BTreeMap<RegistryHost, PathBuf>,
     /// A folder of advisories.
     pub advisories: Option<PathBuf>,
     /// How often a running host asks the registries what was yanked.
@@ -71,7 +78,7 @@ pub struct Trust {
 impl Default for Trust {
     fn default() -> Self {
         let refresh = Duration::from_secs(300);
-        Self { root: None, advisories: None, refresh, rules: TrustFile::default() }
+        Self { root: None, tuf: BTreeMap::new(), advisories: None, refresh, rules: TrustFile::default() }
     }
 }
 

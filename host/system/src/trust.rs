@@ -3,6 +3,8 @@
 //! Texts stay texts here: what keys, identities and patterns mean is known to `registry/sign`, which makes a policy of
 //! this and refuses what is none.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,11 @@ pub struct TrustFile {
     /// to this file. Default: none, so that only signatures that need no log count, where a rule allows those.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
+    /// The TUF roots that are pinned: each the host of a registry and the file of its `root.json`, relative to this file. The
+    /// trusted root of such a registry and what is yanked there come from its TUF metadata, which end; `root` is for the
+    /// other registries. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tuf: BTreeMap<String, String>,
     /// How old the trust metadata may be: the time since the root was written or `witan trust refresh` last heard from
     /// the registry. Default: `168h`.
     #[serde(skip_serializing_if = "Option::is_none")]

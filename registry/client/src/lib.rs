@@ -14,6 +14,7 @@ mod discover;
 mod fetch;
 mod http;
 mod log;
+mod metadata;
 mod publish;
 mod settings;
 mod store;

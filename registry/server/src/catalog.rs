@@ -190,7 +190,9 @@ impl Registry {
         if done.rows_affected() == 0 {
             return Err(Refusal::ManifestUnknown { repository: repository.clone(), reference: tag.to_string() });
         }
-        Ok(writer.commit().await?)
+        writer.commit().await?;
+        self.yanks_changed().await;
+        Ok(())
     }
 
     /// Every version of a package that was yanked.

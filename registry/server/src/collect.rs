@@ -24,6 +24,9 @@ use crate::{
 /// How often downloads are written down: a few of them may be lost in a crash, but not many.
 const DOWNLOADS: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether metadata have to be signed anew: operators who signed some wait for it.
+const METADATA: Duration = Duration::from_secs(1);
+
 /// Rows that are removed at once, so that pushes need not wait for long.
 const BATCH: i64 = 500;
 
@@ -44,6 +47,7 @@ impl Registry {
     /// Tends to what has to be done now and then, for as long as it is polled.
     pub(crate) async fn tend(&self) {
         let mut downloads = tokio::time::interval(DOWNLOADS);
+        let mut metadata = tokio::time::interval(METADATA);
         let mut collect = tokio::time::interval(self.0.settings.limits.collect_every.max(Duration::from_secs(1)));
         loop {
             tokio::select! {
@@ -52,6 +56,7 @@ impl Registry {
                         tracing::warn!(error = %crate::chain(&error), "downloads are not counted");
                     }
                 }
+                _ = metadata.tick() => self.keep_metadata().await,
                 _ = collect.tick() => match self.collect().await {
                     Ok(collected) => tracing::info!(?collected, "collected what nothing needs"),
                     Err(error) => tracing::warn!(error = %crate::chain(&error), "what nothing needs is not collected"),

@@ -16,6 +16,7 @@ mod component;
 mod database;
 mod limits;
 mod manifest;
+mod metadata;
 mod names;
 mod oci;
 mod oci_blobs;
@@ -33,6 +34,7 @@ mod uploads;
 mod web;
 
 pub use collect::Collected;
+pub use metadata::{MetadataError, SignedMetadata, Signing, sign_metadata};
 pub use names::{Digest, Namespace, Reference, Repository, Tag};
 pub use refusal::{Failure, Refusal};
 pub use registry::{Administration, OpenError, Registry};

@@ -12,11 +12,12 @@ use tokio::sync::RwLock;
 use uuid::Uuid;
 
 use crate::{
-    Digest, Failure, Namespace, Repository, Scope, Settings, Token,
+    Digest, Failure, MetadataError, Namespace, Repository, Scope, Settings, Token,
     blobs::Blobs,
     component::Descriptions,
     database::Database,
     limits::Limiter,
+    metadata::Metadata,
     tokens::{self, Minter, Policy},
     transparency::Transparency,
     uploads::{self, Uploads},
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) minter: Minter,
     pub(crate) limiter: Limiter,
     pub(crate) transparency: Transparency,
+    pub(crate) metadata: Metadata,
     pub(crate) descriptions: Descriptions,
     /// Held for reading while something is on disk that no row names yet, and for writing while what no row names is
     /// removed.
@@ -59,6 +61,9 @@ pub enum OpenError {
     /// A witness's key is none.
     #[error(transparent)]
     Witness(#[from] witan_merkle_log::WitnessError),
+    /// The TUF metadata cannot be used.
+    #[error("the TUF metadata cannot be used")]
+    Metadata(#[from] MetadataError),
     /// The disk or the database fails.
     #[error("the registry's data cannot be used")]
     Failed(#[from] Failure),
@@ -79,6 +84,8 @@ impl Registry {
         let blobs = Blobs::open(&settings.data)?;
         let minter = Minter::new()?;
         let transparency = Transparency::open(&settings, &database).await?;
+        let log = &transparency.log;
+        let metadata = Metadata::open(&settings.data, log.signer(), log.key().der())?;
         let limiter = Limiter::new(&settings.limits);
         Ok(Self(Arc::new(Inner {
             settings,
@@ -88,6 +95,7 @@ impl Registry {
             minter,
             limiter,
             transparency,
+            metadata,
             descriptions: Descriptions::default(),
             collecting: RwLock::default(),
             downloads: Mutex::default(),

@@ -82,6 +82,8 @@ pub struct Limits {
     pub untagged: Option<Duration>,
     /// How often what nothing needs is collected.
     pub collect_every: Duration,
+    /// How long the TUF metadata hold that the registry signs itself; they are signed anew when half of it is over.
+    pub metadata_lifetime: Duration,
     /// Requests of one client in a second, on average.
     pub requests_per_second: u32,
     /// Requests of one client at once above the average.
@@ -113,6 +115,7 @@ impl Default for Limits {
             unreferenced: Duration::from_secs(24 * 3600),
             untagged: None,
             collect_every: Duration::from_secs(3600),
+            metadata_lifetime: Duration::from_secs(72 * 3600),
             requests_per_second: 200,
             request_burst: 2_000,
             wrong_secrets_per_minute: 20,

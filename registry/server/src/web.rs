@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    Refusal, Registry, oci, pages,
+    Refusal, Registry, metadata, oci, pages,
     tokens::{Client, now, timestamp},
     transparency,
 };
@@ -34,6 +34,7 @@ pub(crate) fn router(registry: Registry) -> Router {
         .route("/token", any(token))
         .route("/.well-known/wasm-pkg/registry.json", get(well_known))
         .merge(transparency::router())
+        .merge(metadata::router())
         .merge(pages::router())
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { Refusal::NoSuchPath })

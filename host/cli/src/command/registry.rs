@@ -1,10 +1,11 @@
 //! `witan registry`: runs a registry, tends to its tokens and quotas, and gets to know another.
 
+mod metadata;
 mod settings;
 
 use std::{
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -62,6 +63,9 @@ docs/running-a-registry.md has the settings; a flag holds before the file.")]
         #[command(flatten)]
         at: At,
     },
+    /// Sign the TUF metadata of a registry, as its operators do.
+    #[command(subcommand)]
+    Metadata(metadata::Command),
     /// Remove what nothing needs now. A registry that is served does that by itself, and must be stopped for this.
     Gc {
         #[command(flatten)]
@@ -79,14 +83,18 @@ docs/running-a-registry.md has the settings; a flag holds before the file.")]
         #[arg(long)]
         user: Option<String>,
     },
-    /// Ask a registry's log for its key once, and print what trusts it: compare the key with what its operator published
-    /// elsewhere, then keep the file.
-    #[command(after_help = "Example:
-  witan registry trust registry.example.org --out trusted_root.json")]
+    /// Ask a registry for its root or its log's key once, and print what trusts it: compare the keys with what its operator
+    /// published elsewhere, then keep the file.
+    #[command(after_help = "Examples:
+  witan registry trust registry.example.org --tuf --out root.json       what `trust.tuf` pins
+  witan registry trust registry.example.org --out trusted_root.json     for a registry without TUF metadata: `trust.root`")]
     Trust {
         /// The registry.
         #[arg(value_parser = place)]
         registry: Place,
+        /// Take the registry's TUF root, by which it is held to whatever it says later.
+        #[arg(long)]
+        tuf: bool,
         /// Write it to this file, which must not be there yet.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -157,7 +165,9 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
             let path = keep_token(&registry.host, user, token)?;
             done(global, &format!("the token for `{}` is kept in `{}`", registry.host, path.display()));
         }
-        Command::Trust { registry, out } => trust(&registry, out, global).await?,
+        Command::Metadata(command) => metadata::run(command, global)?,
+        Command::Trust { registry, tuf: true, out } => metadata::trust(&registry, out.as_deref(), global).await?,
+        Command::Trust { registry, tuf: false, out } => trust(&registry, out.as_deref(), global).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -240,20 +250,24 @@ async fn token(token: Token, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn trust(registry: &Place, out: Option<PathBuf>, global: &Global) -> anyhow::Result<()> {
+/// Writes what is to be pinned to a file that is not there yet, or prints it.
+fn pin_to(out: Option<&Path>, root: &[u8]) -> anyhow::Result<()> {
+    let Some(path) = out else {
+        output::line(&String::from_utf8_lossy(root));
+        return Ok(());
+    };
+    // What was pinned is replaced by whoever pinned it, and not by asking again.
+    let file = std::fs::File::create_new(path);
+    let written = file.and_then(|mut file| file.write_all(root).and_then(|()| file.sync_all()));
+    written.with_context(|| format!("cannot write `{}`, or it is there already", path.display()))
+}
+
+async fn trust(registry: &Place, out: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     let pin = client(registry).await?.log().introduce().await?;
     let root = pin.trusted_root();
     let key = pin.key.id();
-    match &out {
-        Some(path) => {
-            // What was pinned is replaced by whoever pinned it, and not by asking again.
-            let file = std::fs::File::create_new(path);
-            let written = file.and_then(|mut file| file.write_all(&root).and_then(|()| file.sync_all()));
-            written.with_context(|| format!("cannot write `{}`, or it is there already", path.display()))?;
-        }
-        None => output::line(&String::from_utf8_lossy(&root)),
-    }
-    if let (Some(path), true) = (&out, global.json) {
+    pin_to(out, &root)?;
+    if let (Some(path), true) = (out, global.json) {
         output::json(&serde_json::json!({ "log": pin.origin(), "key": key.to_string(), "file": path }));
     } else {
         output::note(&format!(

@@ -1,8 +1,9 @@
 //! `witan trust`: the logs and authorities that are trusted, and how current that is.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use witan_admission::Trust;
 use witan_registry_sign::SignerId;
 use witan_system::System;
 
@@ -21,7 +22,7 @@ pub(crate) struct Arguments {
 enum Command {
     /// Say whom this system trusts to sign what.
     Show,
-    /// Ask the registries of this system whether their logs go on as they were, and what was yanked.
+    /// Ask the registries of this system for their TUF metadata, whether their logs go on as they were, and what was yanked.
     Refresh,
 }
 
@@ -57,13 +58,18 @@ fn show(system: &System, global: &Global) -> anyhow::Result<()> {
             .collect();
         output::json(&serde_json::json!({
             "root": root,
+            "tuf": held(&trust).collect::<BTreeMap<_, _>>(),
             "max_age_s": trust.policy.max_age().as_secs(),
             "rules": rules,
         }));
         return Ok(());
     }
+    for (registry, state) in held(&trust) {
+        output::line(&format!("logs and authorities of `{registry}`: its TUF metadata; {state}"));
+    }
     match root {
         Some(root) => output::line(&format!("logs and authorities: `{}`", root.display())),
+        None if !trust.held.is_empty() => {}
         None => output::line("logs and authorities: none; nothing from a registry is let in"),
     }
     if trust.policy.rules().is_empty() {
@@ -79,12 +85,21 @@ fn show(system: &System, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The registries that are held to TUF metadata, and whether those hold.
+fn held(trust: &Trust) -> impl Iterator<Item = (String, String)> {
+    trust.held.iter().map(|(registry, root)| {
+        let state = root.as_ref().map_or_else(|error| format!("{error}; {}", error.help()), |_| "they hold".to_owned());
+        (registry.to_string(), state)
+    })
+}
+
 async fn refresh(system: &System, global: &Global) -> anyhow::Result<()> {
+    supply::refresh_metadata(system, &system.host.state).await?;
     supply::follow_logs(system, &system.host.state).await?;
     let mut yanked = Vec::new();
     for (name, component) in &system.components {
         let Some(package) = component.source.package() else { continue };
-        if let Some(reason) = supply::yanked(system, package).await? {
+        if let Some(reason) = supply::yanked(system, &system.host.state, package).await? {
             yanked.push((name.to_string(), package.to_string(), reason));
         }
     }
@@ -99,6 +114,6 @@ async fn refresh(system: &System, global: &Global) -> anyhow::Result<()> {
     for (component, package, reason) in &yanked {
         output::note(&format!("`{component}` is {package}, which was yanked: {reason}"));
     }
-    output::line("the logs go on as they were");
+    output::line("what is pinned holds, and the logs go on as they were");
     Ok(())
 }

@@ -11,7 +11,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 use witan_admission::{Fetched, Lock, Locked, VerifiedPackage};
-use witan_registry_types::{Digest, Package, Version};
+use witan_registry_client::Client;
+use witan_registry_types::{Digest, Package, PackageName, Version};
 use witan_system::{Ceiling, ComponentName, Source, System};
 
 use crate::{
@@ -121,6 +122,7 @@ impl Step {
 pub(crate) async fn upgrade(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let file = source::find(global)?;
     let system = System::load(&file)?;
+    supply::refresh_metadata(&system, &system.host.state).await?;
     let mut steps = Vec::new();
     for (name, component) in chosen(&system, arguments.component.as_ref())? {
         let wanted = newest(&system, &component, arguments.to.as_ref()).await?;
@@ -184,18 +186,25 @@ async fn newest(system: &System, package: &Package, to: Option<&Version>) -> any
         return Ok(Package { name: name.clone(), version: version.clone() });
     }
     let client = supply::client(system, name).await?;
-    let (versions, yanked) = (client.versions(name).await?, registry::yanked(&client, name).await?);
+    let (versions, yanked) = (client.versions(name).await?, yanks(system, &client, name).await?);
     let sound = |version: &Version| !yanked.contains_key(version) && version.semver().pre.is_empty();
     let newer = versions.into_iter().filter(sound).filter(|version| version.semver() > package.version.semver());
     let newest = newer.max_by(|a, b| a.semver().cmp(b.semver()));
     Ok(newest.map_or_else(|| package.clone(), |version| Package { name: name.clone(), version }))
 }
 
+async fn yanks(system: &System, client: &Client, package: &PackageName) -> anyhow::Result<BTreeMap<Version, String>> {
+    match supply::held_yanks(system, &system.host.state, package)? {
+        Some(yanks) => Ok(yanks),
+        None => registry::yanked(client, package).await,
+    }
+}
+
 /// Fetches and verifies `to`, and compares it with `from`.
 async fn step(system: &System, name: &ComponentName, from: &Package, to: &Package) -> anyhow::Result<Step> {
     let store = StoreArgument::usual().open()?;
     let client = supply::client(system, &to.name).await?;
-    if let Some(reason) = registry::yanked(&client, &to.name).await?.get(&to.version) {
+    if let Some(reason) = yanks(system, &client, &to.name).await?.get(&to.version) {
         bail!("`{to}` was yanked: {reason}");
     }
     let digest = client.resolve(to).await?;

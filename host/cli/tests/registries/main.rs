@@ -7,6 +7,7 @@ mod keys;
 mod publish;
 mod sign;
 mod supply;
+mod tuf;
 
 use std::{
     fs,
@@ -42,6 +43,13 @@ impl Said {
     pub(crate) fn well(self) -> Self {
         assert!(self.success, "{}{}", self.out, self.err);
         self
+    }
+
+    /// Of a command that must have failed, and said so in JSON.
+    #[track_caller]
+    pub(crate) fn badly_in_json(self, part: &str) {
+        assert!(!self.success, "{}", self.out);
+        assert!(self.json()["error"].to_string().contains(part), "no `{part}` in {}", self.out);
     }
 
     /// Of a command that must have failed, and said each of `parts`.
@@ -140,9 +148,13 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(home: &Home) -> Self {
+        Self::start_with(home, &["--listen", "127.0.0.1:0"])
+    }
+
+    pub(crate) fn start_with(home: &Home, more: &[&str]) -> Self {
         let data = home.path("registry");
         let folder = data.to_str().unwrap();
-        let arguments = ["registry", "serve", "--data", folder, "--listen", "127.0.0.1:0", "--json"];
+        let arguments = [&["registry", "serve", "--data", folder, "--json"], more].concat();
         let mut child = home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut announced = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());

@@ -58,15 +58,6 @@ fn a_component_is_published_found_yanked_and_fetched() {
     assert!(served.stop());
 }
 
-impl Said {
-    /// Of a command that must have failed, and said so in JSON.
-    #[track_caller]
-    fn badly_in_json(self, part: &str) {
-        assert!(!self.success, "{}", self.out);
-        assert!(self.json()["error"].to_string().contains(part), "no `{part}` in {}", self.out);
-    }
-}
-
 #[test]
 fn a_version_is_published_once() {
     let operator = Home::new();

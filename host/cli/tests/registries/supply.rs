@@ -16,13 +16,13 @@ use crate::{Home, LOCK, SUMS, Said, Served};
 const CONFIGURED: &str = "config = [\"unit\"]\n";
 
 /// An author who publishes to a registry, and an operator who trusts the author and nobody else.
-struct World {
-    served: Served,
-    home: Home,
+pub(crate) struct World {
+    pub(crate) served: Served,
+    pub(crate) home: Home,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = Home::new();
         let served = Served::start(&home);
         home.key("release");
@@ -36,7 +36,7 @@ impl World {
     }
 
     /// Publishes a version that does `operation`, with a ceiling where it is not the empty one.
-    fn publish(&self, version: &str, operation: &str, ceiling: Option<&str>) {
+    pub(crate) fn publish(&self, version: &str, operation: &str, ceiling: Option<&str>) {
         self.home.component("sums.wasm", &SUMS.replace("i32.add", operation));
         let package = format!("acme:sums@{version}");
         let mut arguments = vec!["publish", "sums.wasm", "--package", &package, "--registry", &self.served.host];
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// What `sums` makes of 5 and 3.
-    fn call(&self, more: &[&str]) -> Said {
+    pub(crate) fn call(&self, more: &[&str]) -> Said {
         self.home.run(&[&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"], more].concat())
     }
 
@@ -186,10 +186,10 @@ fn an_older_version_in_the_file_alone_is_refused() {
 }
 
 /// A host that serves the system.
-struct Up(Child, String);
+pub(crate) struct Up(Child, String);
 
 impl Up {
-    fn start(home: &Home) -> Self {
+    pub(crate) fn start(home: &Home) -> Self {
         let mut command = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut announced = String::new();
@@ -202,7 +202,7 @@ impl Up {
     }
 
     /// Waits until `/readyz` warns of something.
-    fn warned(&self) -> String {
+    pub(crate) fn warned(&self) -> String {
         let began = Instant::now();
         loop {
             let out = std::process::Command::new("curl").args(["-s", &format!("{}/readyz", self.1)]).output().unwrap();

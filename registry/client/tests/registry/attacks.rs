@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::{
     Router,
@@ -19,6 +19,7 @@ use witan_registry_client::{
     Client, Credentials, DiscoverError, FetchError, Progress, PublishError, RequestError, Settings,
 };
 use witan_registry_sign::{Signed, SigningKey};
+use witan_registry_tuf::{HoldError, Signers, hold, sign_online, sign_root, sign_targets};
 use witan_registry_types::{
     Artifact, BundleManifest, Descriptor, Digest, Host, ManifestError, Mapping, Referrers, media,
 };
@@ -690,4 +691,46 @@ async fn bytes_and_secrets_are_not_uploaded_elsewhere() {
     let refused = liar.client_with(with_secret(&liar)).publish(&package(), &artifact).await.unwrap_err();
     assert!(matches!(refused, PublishError::Request(RequestError::Redirect { .. })), "{refused:?}");
     assert!(thief.asked.lock().unwrap().is_empty());
+}
+
+/// The files of TUF metadata that one operator and a registry signed.
+fn metadata() -> BTreeMap<String, Vec<u8>> {
+    let (operator, own) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+    let signers =
+        Signers { operators: [operator.public().clone()].into(), threshold: 1, registry: own.public().clone() };
+    let expires = SystemTime::now() + Duration::from_secs(3600);
+    let root = sign_root(&signers, None, expires, &[&operator]).unwrap();
+    let (targets, path) = sign_targets(&root, 1, expires, b"{}", &[&operator]).unwrap();
+    let online = sign_online(&root, &targets, 1, expires, &BTreeMap::new(), &own).unwrap();
+    let files = [
+        ("/tuf/1.root.json".to_owned(), root.bytes),
+        ("/tuf/1.targets.json".to_owned(), targets.bytes),
+        (format!("/tuf/targets/{path}"), b"{}".to_vec()),
+        ("/tuf/1.yanks.json".to_owned(), online.yanks.bytes),
+        ("/tuf/1.snapshot.json".to_owned(), online.snapshot.bytes),
+        ("/tuf/timestamp.json".to_owned(), online.timestamp.bytes),
+    ];
+    files.into()
+}
+
+#[tokio::test]
+async fn metadata_without_end_or_answer_are_no_metadata() {
+    let files = metadata();
+    let json = |bytes: &Vec<u8>| page("application/json", bytes.clone());
+    let liar = Liar::start(files.iter().map(|(path, bytes)| (path.clone(), json(bytes))).collect()).await;
+    let pinned = liar.client().first_root().await.unwrap();
+    let ask = || hold(&pinned, None, liar.client(), &[], SystemTime::now());
+    ask().await.unwrap();
+    for path in files.keys().map(String::as_str).filter(|path| *path != "/tuf/1.root.json").chain(["/tuf/2.root.json"])
+    {
+        let endless = Page { body: Content::Endless, ..page("application/json", "") };
+        let elsewhere = Page { headers: vec![("location", "/tuf/other".to_owned())], ..status(302) };
+        for (page, said) in [(endless, "larger than"), (status(503), "503"), (elsewhere, "is not followed")] {
+            liar.set(path, page);
+            let error = ask().await.unwrap_err();
+            assert!(matches!(&error, HoldError::Fetch(text) if text.contains(said)), "{path}: {error}");
+        }
+        liar.set(path, files.get(path).map_or_else(|| status(404), json));
+        ask().await.unwrap();
+    }
 }

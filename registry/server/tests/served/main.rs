@@ -4,6 +4,7 @@
 
 mod distribution;
 mod killed;
+mod metadata;
 mod pages;
 mod postgres;
 mod signed;

@@ -123,6 +123,7 @@ struct FileLimits {
     unreferenced: Option<Time>,
     untagged: Option<Time>,
     collect_every: Option<Time>,
+    metadata_lifetime: Option<Time>,
     requests_per_second: Option<u32>,
     request_burst: Option<u32>,
     wrong_secrets_per_minute: Option<u32>,
@@ -151,6 +152,7 @@ impl FileLimits {
         put(&mut limits.unreferenced, self.unreferenced, time);
         put(&mut limits.untagged, self.untagged, |age| Some(age.0));
         put(&mut limits.collect_every, self.collect_every, time);
+        put(&mut limits.metadata_lifetime, self.metadata_lifetime, time);
         put(&mut limits.requests_per_second, self.requests_per_second, |count| count);
         put(&mut limits.request_burst, self.request_burst, |count| count);
         put(&mut limits.wrong_secrets_per_minute, self.wrong_secrets_per_minute, |count| count);
@@ -189,6 +191,12 @@ impl At {
             settings.log_host = logged_as(&settings.data)?;
         }
         Ok(settings)
+    }
+
+    /// The folder of the registry.
+    pub(super) fn data(&self) -> anyhow::Result<PathBuf> {
+        let data = self.data.clone().or(self.file()?.data);
+        data.context("name the registry's folder with `--data FOLDER`, or in a file of settings")
     }
 
     fn common(&self, file: File, public_url: Option<Url>, address: SocketAddr) -> anyhow::Result<Settings> {
