@@ -94,6 +94,15 @@ pub struct Admitted {
     pub checkpoints: BTreeSet<Checkpoint>,
 }
 
+/// What the gate says of a component.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The bytes that it is about: the digest of the manifest, or of a file; none where there are no bytes.
+    pub digest: Option<Digest>,
+    /// Whether they may run.
+    pub outcome: Result<Admitted, Refused>,
+}
+
 impl Admitted {
     /// The digest by which the quarantine knows the bytes: that of the manifest, or of a file.
     pub fn digest(&self) -> &Digest {
@@ -121,11 +130,35 @@ impl Gate {
     /// # Errors
     /// The first cause that keeps it from running.
     pub fn admit(&self, component: &Component, most: u64, needs: Needs<'_>) -> Result<Admitted, Refused> {
+        self.judge(component, most, needs).outcome
+    }
+
+    /// As [`Self::admit`], with the digest of what was judged, for whoever writes the verdict down.
+    pub fn judge(&self, component: &Component, most: u64, needs: Needs<'_>) -> Verdict {
+        let mut digest = None;
+        let outcome = self.check(component, most, needs, &mut digest);
+        Verdict { digest, outcome }
+    }
+
+    fn check(
+        &self,
+        component: &Component,
+        most: u64,
+        needs: Needs<'_>,
+        digest: &mut Option<Digest>,
+    ) -> Result<Admitted, Refused> {
         let source = &component.source;
+        if let Source::Registry(package) = source {
+            *digest = self.packages.get(package).map(|fetched| fetched.digest);
+        }
         self.not_held(source, None)?;
         let (admitted, types) = match source {
             Source::Registry(package) => self.package(package, most)?,
-            Source::File(path) => self.file(path, component.allow_unsigned, most)?,
+            Source::File(path) => {
+                let bytes = read(path, most)?;
+                let layer = *digest.insert(Digest::of(&bytes));
+                self.file(path, bytes, layer, component.allow_unsigned)?
+            }
         };
         self.not_held(source, Some(admitted.digest()))?;
         if let (Some(ceiling), Some(types)) = (&admitted.ceiling, &types) {
@@ -169,9 +202,13 @@ impl Gate {
         Ok((admitted, Some(verified.component)))
     }
 
-    fn file(&self, path: &Path, allow_unsigned: bool, most: u64) -> Result<(Admitted, Option<Types>), Refused> {
-        let bytes = read(path, most)?;
-        let layer = Digest::of(&bytes);
+    fn file(
+        &self,
+        path: &Path,
+        bytes: Vec<u8>,
+        layer: Digest,
+        allow_unsigned: bool,
+    ) -> Result<(Admitted, Option<Types>), Refused> {
         let mut admitted = Admitted {
             blake3: Blake3::of(&bytes),
             bytes: bytes.into(),

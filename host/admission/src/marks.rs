@@ -86,7 +86,8 @@ impl Marks {
         checkpoints.into_iter().try_for_each(|checkpoint| check_log(&marks, checkpoint))
     }
 
-    /// Raises the marks to what has been loaded. They never sink.
+    /// Raises the marks to what has been loaded. They never sink. The mark of a log that was seen before stays where it is:
+    /// that a larger state continues it is for [`Self::raise_log`] to be told.
     pub fn raise<'a>(
         &self,
         loaded: impl IntoIterator<Item = (&'a Package, Vec<&'a Checkpoint>)>,
@@ -103,7 +104,9 @@ impl Marks {
             marks.versions.insert(package.name.to_string(), package.version.clone());
             for checkpoint in checkpoints {
                 check_log(&marks, checkpoint)?;
-                raise_log(&mut marks, checkpoint);
+                if !before.logs.contains_key(&checkpoint.origin) {
+                    raise_log(&mut marks, checkpoint);
+                }
             }
         }
         if marks == before { Ok(()) } else { Ok(self.write(&marks)?) }
@@ -198,6 +201,12 @@ mod tests {
         assert!(matches!(marks.raise([(&one, vec![])]), Err(MarkError::Rollback { .. })));
         assert_eq!(marks.version(&two.name).unwrap(), Some(two.version.clone()));
         assert_eq!(marks.log("log.example - 1").unwrap(), Some(large));
+        // Nobody has shown that this continues the smaller one.
+        let larger = checkpoint(12, 4);
+        marks.raise([(&two, vec![&larger])]).unwrap();
+        assert_eq!(marks.log("log.example - 1").unwrap(), Some(checkpoint(9, 2)));
+        marks.raise_log(&larger).unwrap();
+        assert_eq!(marks.log("log.example - 1").unwrap(), Some(larger));
 
         marks.lower(&one.name, &one.version).unwrap();
         marks.check(&one, []).unwrap();

@@ -6,25 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
 use tempfile::TempDir;
 use witan_admission::{Admitted, By, Cause, Fetched, Gate, Held, Lock, Locked, MarkError, Refused, Trust};
-use witan_authority::{Authority, noon};
-use witan_registry_component::Component as Types;
+use witan_authority::{Authority, Version};
 use witan_registry_sign::{
-    Attestation, Embedded, LocalBuild, Provenance, Reason, Refusal, Release, Rule, Sbom, Signed, SigningKey, Statement,
-    TrustPolicy, TrustRoot, TrustedKey,
+    Attestation, Embedded, Reason, Refusal, Release, Rule, Sbom, SigningKey, TrustPolicy, TrustRoot, TrustedKey,
 };
-use witan_registry_types::{Artifact, ComponentConfig, ComponentInterfaces, ComponentManifest, Digest, Package};
+use witan_registry_types::{Artifact, ComponentInterfaces, Digest, Package};
 use witan_system::{Ceiling, Component, ComponentName, Limits, Source, System};
-
-const SUMS: &str = r#"(component
-    (import "wasi:config/store@0.2.0-rc.1" (instance))
-    (core module $m (func (export "f")))
-    (core instance $i (instantiate $m))
-    (func $f (canon lift (core func $i "f")))
-    (instance $e (export "add" (func $f)))
-    (export "acme:sums/add@1.0.0" (instance $e)))"#;
 
 fn package(version: &str) -> Package {
     format!("acme:sums@{version}").parse().unwrap()
@@ -37,35 +26,6 @@ struct World {
     gate: Gate,
     state: TempDir,
     component: Component,
-}
-
-/// What an author publishes; a test changes one thing.
-struct Version {
-    package: Package,
-    wasm: Vec<u8>,
-    config: ComponentConfig,
-    release: Release,
-    sbom: Value,
-}
-
-impl Version {
-    fn new(version: &str) -> Self {
-        let (package, wasm) = (package(version), wat::parse_str(SUMS).unwrap());
-        let types = Types::read(&wasm).unwrap();
-        let ceiling: Ceiling = serde_json::from_value(json!({ "config": ["unit"] })).unwrap();
-        Self {
-            // Each version has a manifest of its own.
-            config: ComponentConfig::new(
-                format!("2025-01-01T00:00:00Z {version}"),
-                Digest::of(&wasm),
-                types.interfaces(),
-            ),
-            release: Release::new(ceiling, types.wit_digest()),
-            sbom: Sbom::of_embedded(&package, &Embedded::default()).unwrap().to_predicate(),
-            package,
-            wasm,
-        }
-    }
 }
 
 impl World {
@@ -81,31 +41,9 @@ impl World {
         Self { authority, key, gate, state, component }
     }
 
-    fn bundle(&self, package: &Package, digest: &Digest, attestation: Attestation, predicate: Value) -> Vec<u8> {
-        let statement = Statement { package: package.clone(), digest: *digest, attestation, predicate };
-        let signed = Signed::with_key(&statement, &self.key).unwrap();
-        futures::executor::block_on(signed.witnessed(&self.authority.log)).unwrap()
-    }
-
     /// Signs `version`, which is then what was fetched.
     fn publish(&mut self, version: &Version) -> Digest {
-        let config = version.config.to_json();
-        let manifest = ComponentManifest::new(&config, &version.wasm).to_json();
-        let digest = Digest::of(&manifest);
-        let provenance = Provenance::local(&LocalBuild {
-            command: "witan build".to_owned(),
-            tools: vec!["rustc 1.95.0".to_owned()],
-            source: None,
-            started: noon() - Duration::from_secs(60),
-            finished: noon() - Duration::from_secs(30),
-        });
-        let bundles = [
-            (Attestation::Release, version.release.to_predicate()),
-            (Attestation::Provenance, provenance.to_predicate()),
-            (Attestation::Sbom, version.sbom.clone()),
-        ];
-        let bundles = bundles.map(|(kind, predicate)| self.bundle(&version.package, &digest, kind, predicate));
-        let artifact = Artifact { manifest, config, layer: version.wasm.clone(), bundles: bundles.to_vec() };
+        let (digest, artifact) = self.authority.publish(&self.key, version);
         self.gate.packages.insert(version.package.clone(), Fetched { digest, artifact });
         digest
     }
@@ -186,8 +124,7 @@ fn a_manifest_that_lies_about_sizes_or_has_another_form_is_refused() {
     let version = Version::new("1.0.0");
     world.publish(&version);
     world.admit().unwrap();
-    let honest = ComponentManifest::new(&version.config.to_json(), &version.wasm);
-    let text = String::from_utf8(honest.to_json()).unwrap();
+    let text = String::from_utf8(version.manifest()).unwrap();
     let size = format!("\"size\":{}", version.wasm.len());
     for (from, to, form) in [
         (size.as_str(), "\"size\":1", "bytes, and the manifest says 1"),
@@ -196,25 +133,7 @@ fn a_manifest_that_lies_about_sizes_or_has_another_form_is_refused() {
     ] {
         assert!(text.contains(from), "{from} in {text}");
         let manifest = text.replacen(from, to, 1).into_bytes();
-        let digest = Digest::of(&manifest);
-        let release = world.bundle(&version.package, &digest, Attestation::Release, version.release.to_predicate());
-        let mut artifact = world.gate.packages[&version.package].artifact.clone();
-        artifact.bundles = vec![release];
-        for attestation in [Attestation::Provenance, Attestation::Sbom] {
-            let predicate = match attestation {
-                Attestation::Sbom => version.sbom.clone(),
-                _ => Provenance::local(&LocalBuild {
-                    command: String::new(),
-                    tools: Vec::new(),
-                    source: None,
-                    started: noon(),
-                    finished: noon(),
-                })
-                .to_predicate(),
-            };
-            artifact.bundles.push(world.bundle(&version.package, &digest, attestation, predicate));
-        }
-        artifact.manifest = manifest;
+        let (digest, artifact) = version.artifact(manifest, |statement| world.authority.sign(&world.key, statement));
         world.gate.packages.insert(version.package.clone(), Fetched { digest, artifact });
         let refused = world.admit().unwrap_err();
         assert!(matches!(&refused, Refused::Form { message, .. } if message.contains(form)), "{to}: {refused}");
@@ -255,7 +174,8 @@ fn signatures_of_another_package_or_version_do_not_count() {
     let mut world = World::new();
     let digest = world.publish(&Version::new("1.0.0"));
     let elsewhere: Package = "acme:tax@1.0.0".parse().unwrap();
-    let bundle = world.bundle(&elsewhere, &digest, Attestation::Release, Version::new("1.0.0").release.to_predicate());
+    let statement = Version::of(&elsewhere).statement(Attestation::Release, &digest);
+    let bundle = world.authority.sign(&world.key, &statement);
     let refused = world.attacked(|served| served.bundles[0] = bundle);
     let Refused::Signature(refusal) = &refused else { panic!("{refused}") };
     let reason = &refusal.rejected().first().unwrap().reason;
@@ -326,10 +246,7 @@ fn an_sbom_that_leaves_out_a_dependency_is_refused() {
     let list = br#"{"packages":[{"name":"sums","version":"1.0.0","source":"local","root":true,"dependencies":[1]},
         {"name":"leftpad","version":"0.1.0","source":"crates.io"}]}"#;
     let list = miniz_oxide::deflate::compress_to_vec_zlib(list, 6);
-    let mut section = wasm_encoder::Component::new();
-    section.section(&wasm_encoder::CustomSection { name: ".dep-v0".into(), data: list.into() });
-    version.wasm.extend_from_slice(&section.finish()[8..]);
-    version.config.layer_digests = [Digest::of(&version.wasm)];
+    version = version.with_section(".dep-v0", &list);
     let embedded = Embedded::read(&version.wasm).unwrap();
     version.sbom = Sbom::of_embedded(&version.package, &embedded).unwrap().to_predicate();
     world.publish(&version);

@@ -24,10 +24,10 @@ mod upgrade;
 mod verify;
 mod yank;
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use clap::Subcommand;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use witan_telemetry::LogSettings;
 
 use crate::Global;
@@ -155,19 +155,24 @@ fn time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is no time; write it such as `500ms`, `30s` or `2m`"))
 }
 
-/// Resolves when the process is asked to end.
-async fn stopped() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
+/// Resolves when the process is asked to end. It listens for that from now on, so that who says that it serves can be asked
+/// to end from then on.
+fn stopped() -> impl Future<Output = ()> {
+    let asked = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let received = |signal: io::Result<Signal>| async {
+        match signal {
+            Ok(mut signal) => drop(signal.recv().await),
             Err(error) => {
-                tracing::warn!(%error, "cannot listen for SIGTERM; Ctrl-C still works");
+                tracing::warn!(%error, "cannot listen for a signal that asks to end");
                 std::future::pending::<()>().await;
             }
         }
     };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
+    let [terminate, interrupt] = asked.map(received);
+    async {
+        tokio::select! {
+            () = terminate => {}
+            () = interrupt => {}
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Assembles a host: engine, policy, capabilities, loader.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
+    fmt::Display,
     io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,16 +10,20 @@ use std::{
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use witan_admission::Gate;
+use witan_admission::{Gate, LockError};
 use witan_capability::{Capability, Kernel};
 use witan_engine::{Cache, Compiler, Engine, Settings};
-use witan_loader::{LoadProblem, Loader, Running};
+use witan_loader::{Loader, Running};
 use witan_policy::{DecisionLog, GrantPolicy};
-use witan_system::{ComponentName, System};
+use witan_registry_types::{Digest, Package};
+use witan_system::{ComponentName, Source, System};
 use witan_tasks::ComponentHandler;
 use witan_tools::Tools;
 
-use crate::{registry::StoreArgument, supply};
+use crate::{
+    registry::StoreArgument,
+    supply::{self, NotFetched},
+};
 
 /// A host that can load systems.
 pub(crate) struct Host {
@@ -74,18 +79,21 @@ impl Host {
     pub(crate) async fn load(&self, system: System) -> anyhow::Result<Running> {
         let tools = Tools::new(self.engine.clone());
         let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
-        let packages = supply::fetch_all(&system, &store, lock.as_ref(), self.locked).await?;
+        supply::have_metadata(&system, &self.state).await?;
+        let fetched = supply::fetch_all(&system, &store, lock.as_ref(), self.locked).await;
+        let (packages, asked) = fetched.map_err(|NotFetched { component, package, digest, error }| {
+            self.refused(&component, &Source::Registry(package), digest.as_ref(), format!("{error:#}"));
+            error
+        })?;
         let loader = self.loader(supply::gate(&system, &self.state, packages)?, tools.clone())?;
         let running = self.stand(&loader, system)?;
         if self.locked {
-            supply::hold_to_lock(&running)?;
+            self.hold_to_lock(&running)?;
         }
+        self.follow_logs(&running, &asked).await?;
         loader.start(&running).await?;
         if !self.locked && !self.record {
             supply::keep_lock(&running);
-        }
-        for name in running.unsigned() {
-            tracing::warn!(component = %name, "UNSIGNED: nobody vouches for its bytes; `allow-unsigned` lets it run");
         }
         tools.set(running.tools().map(|(name, service)| (name.clone(), service.clone())));
         Ok(running)
@@ -99,41 +107,63 @@ impl Host {
         let loader = self.loader(gate, Tools::new(self.engine.clone()))?;
         let running = self.stand(&loader, system)?;
         if self.locked {
-            supply::hold_to_lock(&running)?;
+            self.hold_to_lock(&running)?;
         }
         Ok(running)
     }
 
-    /// Verifies, compiles and links all components of `system`, and logs each verdict.
+    /// Verifies, compiles and links all components of `system`, and says which nobody signed.
     fn stand(&self, loader: &Loader, system: System) -> anyhow::Result<Running> {
         let bar = bar(system.components.len());
-        let sources: BTreeMap<_, _> =
-            system.components.iter().map(|(name, component)| (name.clone(), component.source.to_string())).collect();
         let running = loader.prepare(system, &|name| step(&bar, name.as_str()));
         bar.finish_and_clear();
-        let source = |name: &ComponentName| sources.get(name).map(String::as_str).unwrap_or_default();
-        let log = self.policy.log();
-        match &running {
-            Ok(running) => {
-                for (name, loaded) in running.components() {
-                    let by = loaded.admitted.by.to_string();
-                    log.record_load(name.as_str(), source(name), true, Some(by));
-                }
-                for held in running.held() {
-                    log.record_load(&held.component, &held.source, false, Some(held.reason.clone()));
-                }
+        // Who was let in is on the disk before any of it runs.
+        self.policy.log().flush();
+        let running = running?;
+        for name in running.unsigned() {
+            tracing::warn!(component = %name, "UNSIGNED: nobody vouches for its bytes; `allow-unsigned` lets it run");
+        }
+        Ok(running)
+    }
+
+    /// Writes down that a component is not loaded, for a reason that the gate does not know of.
+    fn refused(&self, name: &ComponentName, source: &Source, digest: Option<&Digest>, reason: String) {
+        let digest = digest.map(|digest| digest as &dyn Display);
+        self.policy.log().record_load(name.as_str(), &source.to_string(), digest, false, reason);
+    }
+
+    fn hold_to_lock(&self, running: &Running) -> anyhow::Result<()> {
+        let held = supply::hold_to_lock(running);
+        if let Err(LockError::Differs { differences, .. }) = &held {
+            for difference in differences {
+                let Ok(name) = difference.component.parse() else { continue };
+                let Some(component) = running.system.components.get(&name) else { continue };
+                let digest = running.component(&name).map(|loaded| loaded.admitted.digest());
+                self.refused(&name, &component.source, digest, difference.to_string());
             }
-            Err(error) => {
-                for problem in &error.problems {
-                    if let LoadProblem::Refused { component, refused, .. } = problem {
-                        log.record_load(component.as_str(), source(component), false, Some(refused.to_string()));
-                    }
+        }
+        Ok(held?)
+    }
+
+    /// Sees that the logs of registries that were asked go on from where they were, before anything of `running` runs.
+    async fn follow_logs(&self, running: &Running, asked: &BTreeSet<Package>) -> anyhow::Result<()> {
+        for (name, loaded) in running.components() {
+            let source = running.system.components.get(name).map(|component| &component.source);
+            let Some(Source::Registry(package)) = source else { continue };
+            if !asked.contains(package) {
+                continue;
+            }
+            let shown = &loaded.admitted.checkpoints;
+            match supply::continues(&running.system, &self.state, package, shown).await {
+                Ok(now) => supply::keep_logs(&self.state, &now)?,
+                Err(error) => {
+                    let source = Source::Registry(package.clone());
+                    self.refused(name, &source, Some(loaded.admitted.digest()), format!("{error:#}"));
+                    return Err(error).with_context(|| format!("`{name}` is not loaded"));
                 }
             }
         }
-        // Who was let in is on the disk before any of it runs.
-        log.flush();
-        Ok(running?)
+        Ok(())
     }
 
     /// The folder of the host's data.
@@ -145,6 +175,7 @@ impl Host {
         Ok(Loader {
             engine: self.engine.clone(),
             gate: Arc::new(gate),
+            policy: self.policy.clone(),
             kernel: self.kernel.clone(),
             capabilities: capabilities(&self.state, tools)?,
             cache: Some(cache(&self.state)?),

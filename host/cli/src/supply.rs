@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use witan_admission::{
-    Development, Fetched, Gate, Lock, LockError, Locked, Marks, Metadata, Quarantine, Trust, VerifiedPackage,
+    Development, Fetched, Gate, Lock, LockError, Locked, MarkError, Marks, Metadata, Quarantine, Trust, VerifiedPackage,
 };
 use witan_loader::Running;
 use witan_registry_client::{Client, LogPin, Store};
-use witan_registry_sign::{Dependency, TrustPolicy, TrustRoot, Verified};
+use witan_registry_sign::{Checkpoint, Dependency, TrustPolicy, TrustRoot, Verified};
 use witan_registry_tuf::{HoldError, Trusted, hold};
 use witan_registry_types::{Artifact, Digest, Host, Namespace, Package, PackageName, Registry, Version};
-use witan_system::{Key, Source, System, TrustFile};
+use witan_system::{ComponentName, Key, Source, System, TrustFile};
 
 use crate::{advisories::Advisories, output, registry::Bar};
 
@@ -77,18 +77,28 @@ pub(crate) fn fetched(system: &System, store: &Store, lock: Option<&Lock>) -> an
     Ok(packages)
 }
 
+/// Why a package was not fetched.
+pub(crate) struct NotFetched {
+    /// The component that comes from it.
+    pub(crate) component: ComponentName,
+    pub(crate) package: Package,
+    /// The digest that is locked, if one is.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) error: anyhow::Error,
+}
+
 /// Fetches the packages of `system` that are not there, each by the digest that is locked, else, where nothing is held to
-/// the lock, by the one that the registry names for a version that was not yanked.
+/// the lock, by the one that the registry names for a version that was not yanked. Gives also which a registry was asked
+/// for.
 pub(crate) async fn fetch_all(
     system: &System,
     store: &Store,
     lock: Option<&Lock>,
     locked: bool,
-) -> anyhow::Result<Packages> {
-    have_metadata(system, &system.host.state).await?;
+) -> Result<(Packages, BTreeSet<Package>), NotFetched> {
     let pins = lock.map(|lock| lock.pins(system)).unwrap_or_default();
-    let mut packages = Packages::new();
-    for package in system.components.values().filter_map(|component| component.source.package()) {
+    let (mut packages, mut asked) = (Packages::new(), BTreeSet::new());
+    for (component, package) in packages_of(system) {
         let known = pins.get(package).copied();
         if let Some(digest) = known
             && let Ok(Some(artifact)) = store.get(package, &digest)
@@ -96,23 +106,45 @@ pub(crate) async fn fetch_all(
             packages.insert(package.clone(), Fetched { digest, artifact });
             continue;
         }
-        if locked && known.is_none() {
-            bail!("`{package}` is not in the lock, and `--locked` fetches nothing else; run once without `--locked`");
-        }
-        let client = client(system, &package.name).await?;
-        let digest = match known {
-            Some(digest) => digest,
-            None => {
-                if let Some(reason) = yanked(system, &system.host.state, package).await? {
-                    bail!("`{package}` was yanked: {reason}; choose another version");
-                }
-                client.resolve(package).await?
-            }
-        };
-        let artifact = fetch(&client, store, package, &digest).await?;
-        packages.insert(package.clone(), Fetched { digest, artifact });
+        let fetched = ask_for(system, store, package, known, locked).await.map_err(|error| NotFetched {
+            component: component.clone(),
+            package: package.clone(),
+            digest: known,
+            error,
+        })?;
+        packages.insert(package.clone(), fetched);
+        asked.insert(package.clone());
     }
-    Ok(packages)
+    Ok((packages, asked))
+}
+
+/// The components of `system` that come from a registry, each with its package.
+fn packages_of(system: &System) -> impl Iterator<Item = (&ComponentName, &Package)> {
+    system.components.iter().filter_map(|(name, component)| Some((name, component.source.package()?)))
+}
+
+async fn ask_for(
+    system: &System,
+    store: &Store,
+    package: &Package,
+    known: Option<Digest>,
+    locked: bool,
+) -> anyhow::Result<Fetched> {
+    if locked && known.is_none() {
+        bail!("`{package}` is not in the lock, and `--locked` fetches nothing else; run once without `--locked`");
+    }
+    let client = client(system, &package.name).await?;
+    let digest = match known {
+        Some(digest) => digest,
+        None => {
+            if let Some(reason) = yanked(system, &system.host.state, package).await? {
+                bail!("`{package}` was yanked: {reason}; choose another version");
+            }
+            client.resolve(package).await?
+        }
+    };
+    let artifact = fetch(&client, store, package, &digest).await?;
+    Ok(Fetched { digest, artifact })
 }
 
 /// The gate for the components of `system`, of which `packages` were fetched.
@@ -226,7 +258,7 @@ pub(crate) async fn refresh_metadata(system: &System, state: &Path) -> anyhow::R
 
 /// Asks the registries of whose metadata nothing was kept that holds now, or nothing that is new enough. Where that fails,
 /// what needs it is refused, and nothing else.
-async fn have_metadata(system: &System, state: &Path) -> anyhow::Result<()> {
+pub(crate) async fn have_metadata(system: &System, state: &Path) -> anyhow::Result<()> {
     let max_age = policy(system)?.max_age();
     for pin in pins(system)?.iter().filter(|pin| !pin.namespaces.is_empty()) {
         let too_old = |heard: SystemTime| heard.elapsed().is_ok_and(|age| age > max_age);
@@ -317,12 +349,12 @@ pub(crate) fn to_lock(running: &Running) -> BTreeMap<String, Locked> {
 }
 
 /// Whether a system may start by what is locked; nothing of it has run yet.
-pub(crate) fn hold_to_lock(running: &Running) -> anyhow::Result<()> {
+pub(crate) fn hold_to_lock(running: &Running) -> Result<(), LockError> {
     let Some(path) = lock_path(&running.system) else { return Ok(()) };
     let file = path.display().to_string();
     let lock = Lock::load(&path)?.ok_or_else(|| LockError::Missing(file.clone()))?;
     let differences = lock.differences(&to_lock(running));
-    if differences.is_empty() { Ok(()) } else { Err(LockError::Differs { file, differences }.into()) }
+    if differences.is_empty() { Ok(()) } else { Err(LockError::Differs { file, differences }) }
 }
 
 /// Writes down what runs, where that is something else than before.
@@ -359,36 +391,66 @@ pub(crate) fn root_path(system: &System) -> anyhow::Result<Option<PathBuf>> {
     Ok(system.trust.root.clone().or(of_all))
 }
 
+/// The logs that the registry at `host` keeps itself: by its TUF metadata, where their root is pinned, else by the root that
+/// is named. Signatures may be in the log of another, for which it does not speak.
+fn logs_of(system: &System, state: &Path, host: &Host) -> anyhow::Result<Vec<LogPin>> {
+    let pinned = pins(system)?.into_iter().find(|pin| pin.registry.host == *host);
+    let root = match pinned {
+        // Why there is none was said when the metadata were asked for.
+        Some(pin) => pin.kept(state)?.ok().map(|(trusted, _)| trusted.trusted_root),
+        None => root_path(system)?.map(|path| read_root(&path)).transpose()?,
+    };
+    let Some(root) = root else { return Ok(Vec::new()) };
+    Ok(LogPin::of_trusted_root(&root)?.into_iter().filter(|pin| pin.host == host.as_str()).collect())
+}
+
 /// Sees that the logs of the registries that `system` uses go on from where they were seen last, and keeps where they are.
 pub(crate) async fn follow_logs(system: &System, state: &Path) -> anyhow::Result<()> {
-    let root = root_path(system)?.map(|path| read_root(&path)).transpose()?;
-    let mut held = BTreeMap::new();
-    for pin in pins(system)? {
-        let trusted = pin.kept(state)?.map(|(trusted, _)| trusted.trusted_root);
-        held.insert(pin.registry.host, trusted);
-    }
-    let marks = marks(state);
-    let packages = system.components.values().filter_map(|component| component.source.package());
     // One package of each registry is enough to ask it.
-    let by_registry: BTreeMap<String, &Package> =
-        packages.filter_map(|package| Some((system.registries.of(&package.name)?.to_string(), package))).collect();
+    let by_registry: BTreeMap<String, &Package> = packages_of(system)
+        .filter_map(|(_, package)| Some((system.registries.of(&package.name)?.to_string(), package)))
+        .collect();
     for package in by_registry.into_values() {
         let client = client(system, &package.name).await?;
-        let root = match held.get(client.host()) {
-            // Why there is none was said when the metadata were asked for.
-            Some(trusted) => trusted.as_ref().ok(),
-            None => root.as_ref(),
-        };
-        let Some(root) = root else { continue };
-        let pins = LogPin::of_trusted_root(root)?;
-        // Signatures may be in the log of another than the registry; that one is not asked.
-        for pin in pins.iter().filter(|pin| pin.host == client.host().as_str()) {
-            let kept = marks.log(&pin.origin())?;
-            let found = client.log().checkpoint(pin, kept.as_ref()).await?;
-            marks.raise_log(&found)?;
+        for pin in logs_of(system, state, client.host())? {
+            let kept = marks(state).log(&pin.origin())?;
+            let found = client.log().checkpoint(&pin, kept.as_ref()).await?;
+            marks(state).raise_log(&found)?;
         }
     }
     Ok(())
+}
+
+/// Sees that the log of the registry that `package` comes from, whose `shown` states its signatures have, is the one that
+/// was seen here before: a state that was signed says nothing of what came before it. Gives where the log is now, which is to
+/// be kept once the package is let in.
+pub(crate) async fn continues(
+    system: &System,
+    state: &Path,
+    package: &Package,
+    shown: &BTreeSet<Checkpoint>,
+) -> anyhow::Result<Vec<Checkpoint>> {
+    let client = client(system, &package.name).await?;
+    let mut now = Vec::new();
+    for pin in logs_of(system, state, client.host())? {
+        let mut shown = shown.iter().filter(|shown| shown.origin == pin.origin()).peekable();
+        if shown.peek().is_none() {
+            continue;
+        }
+        let kept = marks(state).log(&pin.origin())?;
+        let current = client.log().checkpoint(&pin, kept.as_ref()).await?;
+        for shown in shown {
+            client.log().consistent(shown, &current).await?;
+        }
+        now.push(current);
+    }
+    Ok(now)
+}
+
+/// Keeps where logs are, which were seen to go on.
+pub(crate) fn keep_logs(state: &Path, now: &[Checkpoint]) -> Result<(), MarkError> {
+    let marks = marks(state);
+    now.iter().try_for_each(|checkpoint| marks.raise_log(checkpoint))
 }
 
 /// Notes that the registries were heard just now.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use tokio::sync::mpsc;
 use witan_admission::{Cause, Held, Refused};
 use witan_loader::{Loaded, Running};
 use witan_policy::GrantPolicy;
@@ -18,11 +19,13 @@ use crate::{registry::StoreArgument, supply};
 /// How often the quarantine is looked at: an operator who stops a component wants it stopped.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Stops what should no longer run.
+/// Stops what should no longer run, and has loaded again what may run again.
 pub(crate) struct Watchman {
     pub(crate) current: Arc<RwLock<Arc<Running>>>,
     pub(crate) policy: Arc<GrantPolicy>,
     pub(crate) state: PathBuf,
+    /// Told when the system is to be loaded again.
+    pub(crate) reload: mpsc::Sender<()>,
 }
 
 impl Watchman {
@@ -34,7 +37,14 @@ impl Watchman {
             let changed = modified(supply::quarantine(&self.state).path());
             if changed != looked {
                 looked = changed;
-                self.look();
+                // A file that cannot be read says nothing of what runs; the next load refuses everything.
+                match supply::quarantine(&self.state).list() {
+                    Ok(list) => {
+                        self.look();
+                        self.take_back(&list);
+                    }
+                    Err(error) => tracing::error!(%error, "cannot look into the quarantine"),
+                }
             }
             let system = self.running().system.clone();
             if asked.elapsed() >= system.trust.refresh {
@@ -57,9 +67,24 @@ impl Watchman {
             match quarantine.holds(&component.source, Some(loaded.admitted.digest())) {
                 Ok(Some(held)) => self.stop(name, loaded, &held),
                 Ok(None) => {}
-                // A file that cannot be read says nothing of what runs; the next load refuses everything.
                 Err(error) => tracing::error!(%error, "cannot look into the quarantine"),
             }
+        }
+    }
+
+    /// Has the system loaded again where something of it does not run, and is in quarantine no longer. What then fails its
+    /// checks is listed anew, and not tried again.
+    fn take_back(&self, list: &[Held]) {
+        let running = self.running();
+        let let_go = |(name, component): &(&ComponentName, &Component)| {
+            let runs = running.component(name).is_some_and(|loaded| !loaded.service.is_stopped());
+            let source = component.source.to_string();
+            !runs && list.iter().all(|held| held.source != source)
+        };
+        if let Some((name, _)) = running.system.components.iter().find(let_go) {
+            tracing::info!(component = %name, "it was let go from quarantine; the system is loaded again");
+            // One pending load is as good as many.
+            let _pending = self.reload.try_send(());
         }
     }
 
@@ -68,7 +93,8 @@ impl Watchman {
             return;
         }
         let reason = format!("it is in quarantine ({}): {}", held.cause, held.reason);
-        self.policy.log().record_load(name.as_str(), &held.source, false, Some(reason.clone()));
+        let digest = loaded.admitted.digest();
+        self.policy.log().record_load(name.as_str(), &held.source, Some(digest), false, reason.clone());
         loaded.service.stop(reason);
         // Whoever hears of it finds it in the log.
         self.policy.log().flush();
@@ -84,7 +110,8 @@ impl Watchman {
             heard = false;
             tracing::error!(error = format!("{error:#}"), "cannot refresh what a registry is held to");
         }
-        for (name, loaded, component) in parts(&running) {
+        // What is stopped already waits for an operator, whose word it would be to say it anew.
+        for (name, loaded, component) in parts(&running).filter(|(_, loaded, _)| !loaded.service.is_stopped()) {
             let Source::Registry(package) = &component.source else { continue };
             match supply::yanked(system, &self.state, package).await {
                 Ok(Some(reason)) => found.push((name, loaded, component, Cause::Yanked, reason)),

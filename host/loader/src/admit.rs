@@ -6,8 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use witan_admission::{Admitted, Cause, Held, Refused};
+use witan_admission::{Admitted, Cause, Held, Refused, Verdict};
 use witan_capability::Capability;
+use witan_registry_types::Digest;
 use witan_system::{ComponentName, Grants, System};
 
 use crate::{LoadError, LoadProblem, Loader};
@@ -41,26 +42,35 @@ pub fn needs(capabilities: &[Arc<dyn Capability>], import: &str) -> Option<&'sta
     (!capability.granted(&Grants::default())).then(|| capability.name())
 }
 
-/// Has the gate look at every component.
+/// Has the gate look at every component, and writes each verdict into the decision log.
 pub(crate) fn admit_all(loader: &Loader, system: &System) -> Result<Verdicts, LoadError> {
     let most = loader.engine.settings().compile.size;
     let needs = |import: &str| needs(&loader.capabilities, import);
     let mut verdicts = Verdicts { bytes: BTreeMap::new(), admitted: BTreeMap::new(), held: Vec::new() };
     let mut problems = Vec::new();
     for (name, component) in &system.components {
-        match loader.gate.admit(component, most, &needs) {
+        let Verdict { digest, outcome } = loader.gate.judge(component, most, &needs);
+        let written = |allowed, reason: String| {
+            let source = component.source.to_string();
+            let digest = digest.as_ref().map(|digest| digest as &dyn std::fmt::Display);
+            loader.policy.log().record_load(name.as_str(), &source, digest, allowed, reason);
+        };
+        match outcome {
             Err(refused) => {
-                if let Some(problem) = hold(loader, system, name, refused, &mut verdicts.held) {
+                written(false, refused.to_string());
+                if let Some(problem) = hold(loader, system, name, digest, refused, &mut verdicts.held) {
                     problems.push(problem);
                 }
             }
             Ok(admitted) => match component.digest {
-                Some(expected) if expected != *admitted.blake3.as_bytes() => problems.push(LoadProblem::Digest {
-                    component: name.clone(),
-                    expected: hex(&expected),
-                    found: admitted.blake3.hex(),
-                }),
+                Some(expected) if expected != *admitted.blake3.as_bytes() => {
+                    let (expected, found) = (hex(&expected), admitted.blake3.hex());
+                    let problem = LoadProblem::Digest { component: name.clone(), expected, found };
+                    written(false, problem.to_string());
+                    problems.push(problem);
+                }
                 _ => {
+                    written(true, admitted.by.to_string());
                     let bytes = Bytes { bytes: admitted.bytes.clone(), digest: *admitted.blake3.as_bytes() };
                     verdicts.bytes.insert(name.clone(), bytes);
                     verdicts.admitted.insert(name.clone(), admitted);
@@ -78,13 +88,14 @@ fn hold(
     loader: &Loader,
     system: &System,
     name: &ComponentName,
+    digest: Option<Digest>,
     refused: Refused,
     held: &mut Vec<Held>,
 ) -> Option<LoadProblem> {
     let source = &system.components.get(name)?.source;
     let reason = refused.to_string();
     let help = refused.help(source);
-    let entry = Held::new(name, source, Cause::Verification, &reason).with_help(&help);
+    let entry = Held { digest, ..Held::new(name, source, Cause::Verification, &reason).with_help(&help) };
     if refused.is_distrust() && !matches!(refused, Refused::Quarantined(_)) {
         // What keeps the entry from being written must not let the component run.
         if let Err(error) = loader.gate.quarantine.add(entry.clone()) {

@@ -24,6 +24,7 @@ use wasmtime::component::Linker;
 use witan_admission::{Admitted, Gate, Refused};
 use witan_capability::{CallState, Capability, Component, Kernel};
 use witan_engine::{Cache, Compiler, Engine, Service, ServiceSettings, Trust, Version};
+use witan_policy::GrantPolicy;
 use witan_system::{CompileIn, ComponentName, System};
 
 use crate::admit::Bytes;
@@ -37,6 +38,8 @@ pub struct Loader {
     pub engine: Arc<Engine>,
     /// Decides which bytes may.
     pub gate: Arc<Gate>,
+    /// Keeps the decision log, which has each of its verdicts.
+    pub policy: Arc<GrantPolicy>,
     /// What all calls share.
     pub kernel: Arc<Kernel>,
     /// Every capability that the host has.

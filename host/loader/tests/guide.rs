@@ -66,10 +66,12 @@ async fn load(folder: &TempDir) -> Result<Running, String> {
     let system = System::load(&folder.path().join("system.toml")).unwrap();
     let mut capabilities: Vec<Arc<dyn Capability>> = witan_wasi::capabilities();
     capabilities.push(Arc::new(witan_config::Config));
+    let policy = Arc::new(GrantPolicy::new(DecisionLog::in_memory()));
     let loader = Loader {
         engine: ENGINE.clone(),
         gate: Arc::new(Gate::local(folder.path(), development().public().unwrap())),
-        kernel: Kernel::new(Arc::new(GrantPolicy::new(DecisionLog::in_memory()))),
+        kernel: Kernel::new(policy.clone()),
+        policy,
         capabilities,
         cache: None,
         compiler: Some(Compiler { program: env!("CARGO_BIN_EXE_witan-compile-worker").into(), arguments: Vec::new() }),

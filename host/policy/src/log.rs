@@ -6,6 +6,7 @@
 //! [`DecisionLog::dropped`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -162,8 +163,17 @@ impl DecisionLog {
         })
     }
 
-    /// Writes down whether the component called `name` was let in from `source`, and on whose word or why not.
-    pub fn record_load(&self, name: &str, source: &str, allowed: bool, reason: Option<String>) -> DecisionId {
+    /// Writes down whether the component called `name` was let in from `source`, and on whose word or why not. `digest` is
+    /// of the bytes, as far as there are any.
+    pub fn record_load(
+        &self,
+        name: &str,
+        source: &str,
+        digest: Option<&dyn fmt::Display>,
+        allowed: bool,
+        reason: String,
+    ) -> DecisionId {
+        let source = cut(source.to_owned());
         self.write(|decision, time_ms| Entry {
             decision,
             time_ms,
@@ -171,9 +181,9 @@ impl DecisionLog {
             context: CallContext::local(),
             function: HostFunction::new("witan:host/loader", "load"),
             action: Action::ComponentLoad,
-            resource: cut(source.to_owned()),
+            resource: digest.map_or_else(|| source.clone(), |digest| format!("{source}@{digest}")),
             allowed,
-            reason: reason.map(cut),
+            reason: Some(cut(reason)),
         })
     }
 

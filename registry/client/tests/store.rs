@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::{fs, thread};
 
 use witan_registry_client::{Store, StoreError};
 use witan_registry_types::{Artifact, ComponentConfig, ComponentInterfaces, ComponentManifest, Digest, Package};
+use witan_rounds::{kill, random, rounds};
 
 fn package() -> Package {
     "acme:sums@1.0.0".parse().unwrap()
@@ -104,41 +102,35 @@ fn a_file_that_was_changed_is_named_with_its_remedy() {
     }
 }
 
-/// The example `store`, which cargo builds beside the tests.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    tests.ancestors().nth(2).unwrap().join("examples/store")
+/// Stores one version after another.
+fn store(folder: &Path) {
+    let store = Store::open(folder).unwrap();
+    let mut random = fastrand::Rng::new();
+    for number in 0_u64.. {
+        let layer: Vec<u8> = (0..random.usize(1..100_000)).map(|_| random.u8(..)).collect();
+        let (digest, mut version) = artifact(&layer, &[]);
+        version.bundles.push(digest.to_string().into_bytes());
+        let package = format!("acme:sums@{number}.0.0").parse().unwrap();
+        kill::begun(format_args!("{package} {digest}"));
+        store.put(&package, &digest, &version).unwrap();
+        kill::done(format_args!("{package} {digest}"));
+    }
 }
 
 #[test]
 fn a_process_that_is_killed_leaves_nothing_half() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut random = fastrand::Rng::with_seed(7);
-    let (mut whole, mut broken_off) = (0, 0);
-    for kill in 0..40 {
-        let data = folder.path().join(kill.to_string());
-        let mut child = Command::new(program()).arg(&data).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        // After some versions, at any moment of the next: what it has written tells how far it is.
-        let mut text = String::new();
-        for _ in 0..random.usize(1..8) {
-            assert!(lines.read_line(&mut text).unwrap() > 0);
-        }
-        for _ in 0..random.u32(0..3_000) {
-            thread::yield_now();
-        }
-        child.kill().unwrap();
-        lines.read_to_string(&mut text).unwrap();
-        child.wait().unwrap();
-
-        let mut told = BTreeMap::new();
-        for line in text.lines() {
-            let parts: Vec<&str> = line.split(' ').collect();
-            let [state, package, digest] = parts[..] else { continue };
-            told.insert((package.parse::<Package>().unwrap(), digest.parse::<Digest>().unwrap()), state == "done");
-        }
-        let store = Store::open(&data).unwrap();
-        for ((package, digest), done) in told {
+    if let Some(folder) = kill::work() {
+        return store(&folder);
+    }
+    let (mut random, mut whole, mut broken_off) = (random(), 0, 0);
+    for _ in rounds("kill a pull into the store", 40) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = kill::child("a_process_that_is_killed_leaves_nothing_half", folder.path()).unwrap();
+        let told = kill::interrupted(&mut child, &mut random).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for (what, done) in told {
+            let (package, digest) = what.split_once(' ').unwrap();
+            let (package, digest) = (package.parse().unwrap(), digest.parse().unwrap());
             match store.get(&package, &digest).unwrap() {
                 Some(artifact) => {
                     assert_eq!(Digest::of(&artifact.manifest), digest);

@@ -1,8 +1,9 @@
-//! A certificate authority and a transparency log in memory, of the shape of Fulcio and Rekor, so that signing is tested
-//! without a network. What they sign is real: other clients accept it given the trusted root.
+//! A certificate authority and a transparency log in memory, of the shape of Fulcio and Rekor, and an author's versions,
+//! so that signing is tested without a network. What they sign is real: other clients accept it given the trusted root.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at what it did not expect")]
 
+mod author;
 mod certificate;
 mod log;
 
@@ -13,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use witan_registry_sign::{SigningKey, trusted_root};
 
+pub use author::Version;
 pub use certificate::Certified;
 pub use log::LocalLog;
 

@@ -34,7 +34,8 @@ impl Host {
         let loader = Loader {
             engine: engine.clone(),
             gate: Arc::new(Gate::local(state.path(), Development::at(&Development::folder()?)?.public()?)),
-            kernel: Kernel::new(policy),
+            kernel: Kernel::new(policy.clone()),
+            policy,
             capabilities,
             cache: None,
             compiler: None,

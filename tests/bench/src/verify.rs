@@ -132,7 +132,7 @@ impl Author {
             allow_unlogged: false,
         };
         let root = TrustRoot::parse(&self.authority.trusted_root(), SystemTime::now())?;
-        Ok(Trust { policy: TrustPolicy::new(vec![rule], TrustPolicy::MAX_AGE)?, root: Some(root) })
+        Ok(Trust::new(TrustPolicy::new(vec![rule], TrustPolicy::MAX_AGE)?, Some(root)))
     }
 
     /// What `witan publish` would send.

@@ -100,10 +100,12 @@ pub fn component(bytes: &[u8]) {
         component.compile = CompileIn::Host;
         component.allow_unsigned = true;
     }
+    let policy = Arc::new(GrantPolicy::new(DecisionLog::in_memory()));
     let loader = Loader {
         engine: ENGINE.clone(),
         gate: Arc::new(witan_admission::Gate::local(folder.path(), None)),
-        kernel: Kernel::new(Arc::new(GrantPolicy::new(DecisionLog::in_memory()))),
+        kernel: Kernel::new(policy.clone()),
+        policy,
         capabilities: witan_wasi::capabilities(),
         cache: None,
         compiler: None,

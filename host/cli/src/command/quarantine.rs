@@ -80,9 +80,9 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
             }
             match global.json {
                 true => output::json(&released),
-                false => {
-                    output::line(&format!("`{component}` is released; a running host takes it up when it loads again"))
-                }
+                false => output::line(&format!(
+                    "`{component}` is released; a running host loads its system again, and checks it anew"
+                )),
             }
         }
     }

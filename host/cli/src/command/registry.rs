@@ -188,13 +188,14 @@ async fn serve(arguments: &Serve, global: &Global) -> anyhow::Result<()> {
     let settings = arguments.settings(file, address)?;
     let public = settings.public_url.clone();
     let registry = Registry::open(settings).await?;
+    let stopped = super::stopped();
     match global.json {
         true => output::json(&serde_json::json!({
             "url": format!("http://{address}"), "publicUrl": public, "pid": std::process::id(),
         })),
         false => output::line(&format!("a registry serves on http://{address} as {public}; stop with Ctrl-C")),
     }
-    registry.serve(listener, super::stopped()).await?;
+    registry.serve(listener, stopped).await?;
     Ok(())
 }
 

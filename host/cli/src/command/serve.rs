@@ -78,6 +78,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         );
     }
     let address = listener.local_addr()?;
+    let stopped = super::stopped();
     match global.json {
         true => output::json(&serde_json::json!({ "url": format!("http://{address}") })),
         false => output::line(&format!("serving `{}` on http://{address}", ready.name)),
@@ -90,16 +91,16 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         hosts: Hosts::of(address),
         settings: Settings::default(),
     };
-    accept(listener, Arc::new(server)).await;
+    accept(listener, Arc::new(server), stopped).await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Accepts connections until the end is asked for, and then lets those under way finish.
-async fn accept(listener: TcpListener, server: Arc<Server>) {
+async fn accept(listener: TcpListener, server: Arc<Server>, stopped: impl Future<Output = ()>) {
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(server.settings.connections));
-    let mut end = std::pin::pin!(super::stopped());
+    let mut end = std::pin::pin!(stopped);
     loop {
         let accepted = async {
             // Nobody closes the semaphore.

@@ -83,7 +83,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
     let (changed, changes) = mpsc::channel(1);
-    let mut watch = Watch { changed: arguments.watch.then_some(changed), watcher: None };
+    let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
     // Before the files are read: a change of what was read must not be missed.
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
@@ -93,17 +93,24 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let announced =
         witan_api::Running { url: format!("http://{address}"), pid: std::process::id(), token: up.token.clone() };
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
+    let stopped = super::stopped();
     announce(&announced.url, &up, global);
     let reloads = tokio::spawn(up.clone().reload_on_change(watch, changes));
-    let watchman =
-        Watchman { current: up.current.clone(), policy: up.host.policy.clone(), state: up.host.state().to_owned() };
+    let watchman = Watchman {
+        current: up.current.clone(),
+        policy: up.host.policy.clone(),
+        state: up.host.state().to_owned(),
+        reload: changed,
+    };
     let watchman = tokio::spawn(watchman.run());
-    let served = witan_api::serve(listener, up.api.clone(), super::stopped()).await;
+    let served = witan_api::serve(listener, up.api.clone(), stopped).await;
     reloads.abort();
     watchman.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
+    // Others may hold the host still, and take its log with them when this process ends.
+    up.host.policy.log().flush();
     served?;
     Ok(ExitCode::SUCCESS)
 }
@@ -231,7 +238,8 @@ impl Up {
         Ok(Self { host, current, tasks, api, metrics, token })
     }
 
-    /// Loads the system again whenever it is asked to: by SIGHUP and by a change of the files that `watch` watches.
+    /// Loads the system again whenever it is asked to: by SIGHUP, by a change of the files that `watch` watches, and when a
+    /// component is let go from quarantine.
     async fn reload_on_change(self, mut watch: Watch, mut changes: mpsc::Receiver<()>) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         loop {

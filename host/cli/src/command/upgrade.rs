@@ -154,7 +154,7 @@ pub(crate) async fn upgrade(arguments: &Arguments, global: &Global) -> anyhow::R
     let mut moves = Vec::new();
     for step in &steps {
         let (name, package): (ComponentName, Package) = (step.component.parse()?, step.to.parse()?);
-        lock.upgrade(&step.component, lock_of(&system, &name, &package, step.digest)?);
+        lock.upgrade(&step.component, lock_of(&system, &name, &package, step.digest).await?);
         moves.push((name, package));
     }
     for (name, package) in moves {
@@ -253,7 +253,7 @@ async fn step(system: &System, name: &ComponentName, from: &Package, to: &Packag
 
 /// What is to be locked of `package` in the place of the component `name`: everything that keeps it from running is found
 /// out here.
-fn lock_of(system: &System, name: &ComponentName, package: &Package, digest: Digest) -> anyhow::Result<Locked> {
+async fn lock_of(system: &System, name: &ComponentName, package: &Package, digest: Digest) -> anyhow::Result<Locked> {
     let artifact = StoreArgument::usual().open()?.get(package, &digest)?;
     let artifact = artifact.with_context(|| format!("`{package}` was not kept; upgrade again"))?;
     let mut component = system.components.get(name).cloned().with_context(|| format!("there is no `{name}`"))?;
@@ -263,6 +263,8 @@ fn lock_of(system: &System, name: &ComponentName, package: &Package, digest: Dig
     let needs = host::needs(&system.host.state)?;
     let admitted = gate.admit(&component, system.host.compile.size, &needs);
     let admitted = admitted.map_err(|refused| anyhow::anyhow!("{refused}; {}", refused.help(&component.source)))?;
+    let now = supply::continues(system, &system.host.state, package, &admitted.checkpoints).await?;
+    supply::keep_logs(&system.host.state, &now)?;
     Ok(Locked::of(name, &component, &admitted, system.folder()))
 }
 

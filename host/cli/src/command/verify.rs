@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use witan_admission::By;
 use witan_registry_types::Package;
@@ -37,13 +37,21 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
     let mut only = system.clone();
     only.components = [("verified".parse()?, component.clone())].into();
-    let packages = supply::fetch_all(&only, &store, lock.as_ref(), false).await?;
+    supply::have_metadata(&only, &only.host.state).await?;
+    let fetched = supply::fetch_all(&only, &store, lock.as_ref(), false).await;
+    let (packages, asked) = fetched.map_err(|not| not.error)?;
     let gate = supply::gate(&system, &system.host.state, packages)?;
     let needs = host::needs(&system.host.state)?;
     let admitted = match gate.admit(&component, system.host.compile.size, &needs) {
         Ok(admitted) => admitted,
         Err(refused) => bail!("`{source}` would not be let in: {refused}; {}", refused.help(&source)),
     };
+    if let Source::Registry(package) = &source
+        && asked.contains(package)
+    {
+        let log = supply::continues(&only, &only.host.state, package, &admitted.checkpoints).await;
+        let _now = log.with_context(|| format!("`{source}` would not be let in"))?;
+    }
     if global.json {
         output::json(&serde_json::json!({
             "source": source.to_string(),

@@ -4,10 +4,14 @@
 
 mod audit;
 mod keys;
+mod killed;
 mod publish;
+mod running;
 mod sign;
 mod supply;
+mod trust;
 mod tuf;
+mod world;
 
 use std::{
     fs,
@@ -90,7 +94,11 @@ impl Home {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(WITAN);
+        self.command_of(WITAN, arguments)
+    }
+
+    fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).env("HOME", self.folder.path());
         for name in [
             "XDG_CONFIG_HOME",
@@ -114,7 +122,16 @@ impl Home {
     }
 
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Said {
-        let mut command = self.command(arguments);
+        Self::feed(self.command(arguments), input)
+    }
+
+    /// Runs a command on a terminal, where somebody types `input`. All that it writes is on standard output.
+    pub(crate) fn run_on_a_terminal(&self, arguments: &[&str], input: &str) -> Said {
+        let line = format!("{WITAN} {}", arguments.join(" "));
+        Self::feed(self.command_of("script", &["--quiet", "--return", "--command", &line, "/dev/null"]), input)
+    }
+
+    fn feed(mut command: Command, input: &str) -> Said {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -152,7 +169,12 @@ impl Served {
     }
 
     pub(crate) fn start_with(home: &Home, more: &[&str]) -> Self {
-        let data = home.path("registry");
+        Self::start_in(home, "registry", more)
+    }
+
+    /// Serves what is in a folder of `home`.
+    pub(crate) fn start_in(home: &Home, data: &str, more: &[&str]) -> Self {
+        let data = home.path(data);
         let folder = data.to_str().unwrap();
         let arguments = [&["registry", "serve", "--data", folder, "--json"], more].concat();
         let mut child = home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,80 +1,13 @@
 //! From a registry to a running system: verified, locked, upgraded, rolled back, put aside.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    path::PathBuf,
-    process::{Child, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::{Home, LOCK, SUMS, Said, Served};
+use crate::{Home, world::World};
 
 /// The same component, which may need the setting `unit` as well.
 const CONFIGURED: &str = "config = [\"unit\"]\n";
-
-/// An author who publishes to a registry, and an operator who trusts the author and nobody else.
-pub(crate) struct World {
-    pub(crate) served: Served,
-    pub(crate) home: Home,
-}
-
-impl World {
-    pub(crate) fn new() -> Self {
-        let home = Home::new();
-        let served = Served::start(&home);
-        home.key("release");
-        home.file("Cargo.lock", LOCK);
-        served.login(&home, "acme:pull,push");
-        let world = Self { served, home };
-        world.publish("1.0.0", "i32.add", None);
-        world.home.run(&["registry", "trust", &world.served.host, "--out", "trusted_root.json"]).well();
-        world.system("");
-        world
-    }
-
-    /// Publishes a version that does `operation`, with a ceiling where it is not the empty one.
-    pub(crate) fn publish(&self, version: &str, operation: &str, ceiling: Option<&str>) {
-        self.home.component("sums.wasm", &SUMS.replace("i32.add", operation));
-        let package = format!("acme:sums@{version}");
-        let mut arguments = vec!["publish", "sums.wasm", "--package", &package, "--registry", &self.served.host];
-        arguments.extend(["--key", "release", "--lock", "Cargo.lock"]);
-        if let Some(ceiling) = ceiling {
-            self.home.file("ceiling.toml", ceiling);
-            arguments.extend(["--ceiling", "ceiling.toml"]);
-        }
-        self.home.run(&arguments).well();
-    }
-
-    /// Writes the operator's system, with `more` at its end.
-    fn system(&self, more: &str) {
-        let key = self.home.run(&["keys", "export", "release"]).well().out;
-        let host = &self.served.host;
-        self.home.file(
-            "system.toml",
-            format!(
-                "schema = 1\n[registries]\nacme = \"{host}\"\n[trust]\nroot = \"trusted_root.json\"\nrefresh = \"200ms\"\n\
-                 [[trust.rules]]\npackages = \"acme:*\"\nkeys = [{{ key = \"\"\"{key}\"\"\" }}]\n\
-                 [components.sums]\nsource = \"acme:sums@1.0.0\"   # what adds\n{more}"
-            ),
-        );
-    }
-
-    /// What `sums` makes of 5 and 3.
-    pub(crate) fn call(&self, more: &[&str]) -> Said {
-        self.home.run(&[&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"], more].concat())
-    }
-
-    fn decisions(&self) -> String {
-        fs::read_to_string(self.home.path(".witan/decisions.jsonl")).unwrap()
-    }
-
-    fn lock(&self) -> toml::Table {
-        fs::read_to_string(self.home.path("witan.lock")).unwrap().parse().unwrap()
-    }
-}
 
 #[test]
 fn a_published_component_runs_and_is_locked() {
@@ -150,131 +83,69 @@ fn what_was_fetched_and_then_changed_is_refused() {
     assert!(!said.success, "{}", said.out);
 }
 
-#[test]
-fn an_upgrade_says_what_is_new_and_asks() {
+/// A version that may need the setting `unit` as well, in a world that has locked the one before it.
+fn wider() -> World {
     let world = World::new();
     world.call(&[]).well();
-    world.publish("1.1.0", "i32.sub", Some(CONFIGURED));
-    let before = fs::read_to_string(world.home.path("system.toml")).unwrap();
+    world.home.file("ceiling.toml", CONFIGURED);
+    world.publish("1.1.0", "i32.sub", &["--ceiling", "ceiling.toml"]);
+    world
+}
+
+/// The operator's files that an upgrade changes.
+fn files(world: &World) -> [String; 2] {
+    ["system.toml", "witan.lock"].map(|name| fs::read_to_string(world.home.path(name)).unwrap())
+}
+
+#[test]
+fn an_upgrade_says_what_is_new_and_asks() {
+    let world = wider();
+    let before = files(&world);
     let shown = world.home.run(&["upgrade", "--dry-run", "--json"]).well().json();
     assert_eq!(shown[0]["to"], "acme:sums@1.1.0");
     assert_eq!(shown[0]["may_need"][0][0], "config");
-    world.home.run(&["upgrade"]).badly(&["may need `config`", "--accept config"]);
-    assert_eq!(fs::read_to_string(world.home.path("system.toml")).unwrap(), before);
+    // Nobody is there to be asked.
+    world.home.run(&["upgrade"]).badly(&["may need `config`", "nothing was changed", "--accept config"]);
+    world.home.run(&["upgrade", "--accept", "http"]).badly(&["may need `config`", "nothing was changed"]);
+    assert_eq!(files(&world), before);
 
-    world.home.run(&["upgrade", "sums", "--accept", "config"]).well();
-    let after = fs::read_to_string(world.home.path("system.toml")).unwrap();
-    assert_eq!(after, before.replace("sums@1.0.0", "sums@1.1.0"), "the rest of the file stays");
+    world.home.run(&["upgrade", "sums", "--accept", "capability=config"]).well();
+    assert_eq!(world.system(), before[0].replace("sums@1.0.0", "sums@1.1.0"), "the rest of the file stays");
     assert_eq!(world.call(&["--locked"]).well().out.trim(), "2");
 
     world.home.run(&["rollback", "sums"]).badly(&["1.1.0 ran here", "--below-mark"]);
     world.home.run(&["rollback", "sums", "--below-mark"]).well();
-    assert_eq!(fs::read_to_string(world.home.path("system.toml")).unwrap(), before);
+    assert_eq!(world.system(), before[0]);
     assert_eq!(world.call(&["--locked"]).well().out.trim(), "8");
+}
+
+#[test]
+fn an_upgrade_asks_on_a_terminal_and_does_what_is_answered() {
+    let world = wider();
+    let before = files(&world);
+    for answer in ["n\n", "\n", "why?\n"] {
+        let said = world.home.run_on_a_terminal(&["upgrade", "sums"], answer);
+        assert!(!said.success, "{}", said.out);
+        assert!(said.out.contains("may need `config`") && said.out.contains("May it? [y/N]"), "{}", said.out);
+        assert!(said.out.contains("not accepted; nothing was changed"), "{}", said.out);
+        assert_eq!(files(&world), before);
+    }
+    assert_eq!(world.call(&["--locked"]).well().out.trim(), "8");
+    let said = world.home.run_on_a_terminal(&["upgrade", "sums"], "y\n").well();
+    assert!(said.out.contains("May it? [y/N]"), "{}", said.out);
+    assert_eq!(world.call(&["--locked"]).well().out.trim(), "2");
+    // To accept what it may need is to grant nothing.
+    assert!(!world.system().contains("unit"), "{}", world.system());
 }
 
 #[test]
 fn an_older_version_in_the_file_alone_is_refused() {
     let world = World::new();
-    world.publish("1.1.0", "i32.sub", None);
+    world.publish("1.1.0", "i32.sub", &[]);
     world.call(&[]).well();
     let text = fs::read_to_string(world.home.path("system.toml")).unwrap();
     world.home.file("system.toml", text.replace("sums@1.0.0", "sums@1.1.0"));
     world.call(&[]).well();
     world.home.file("system.toml", text);
     world.call(&[]).badly(&["version 1.0.0 is older than 1.1.0"]);
-}
-
-/// A host that serves the system.
-pub(crate) struct Up(Child, String);
-
-impl Up {
-    pub(crate) fn start(home: &Home) -> Self {
-        let mut command = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut announced = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        while !announced.contains('}') {
-            assert!(lines.read_line(&mut announced).unwrap() > 0, "the host ended before it served");
-        }
-        let announced: Value = serde_json::from_str(&announced).unwrap();
-        Self(child, announced["url"].as_str().unwrap().to_owned())
-    }
-
-    /// Waits until `/readyz` warns of something.
-    pub(crate) fn warned(&self) -> String {
-        let began = Instant::now();
-        loop {
-            let out = std::process::Command::new("curl").args(["-s", &format!("{}/readyz", self.1)]).output().unwrap();
-            let ready: Value = serde_json::from_slice(&out.stdout).unwrap();
-            if let Some(warning) = ready["warnings"].get(0) {
-                return warning.to_string();
-            }
-            assert!(began.elapsed() < Duration::from_secs(60), "nothing was said: {ready}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _status = self.0.wait();
-    }
-}
-
-#[test]
-fn a_version_that_is_yanked_while_it_runs_is_stopped() {
-    let world = World::new();
-    let up = Up::start(&world.home);
-    world.home.run(&["yank", "acme:sums@1.0.0", "--reason", "adds wrongly", "--registry", &world.served.host]).well();
-    assert!(up.warned().contains("takes no more calls"));
-    let held = world.home.run(&["quarantine", "show", "sums", "--json"]).well().json();
-    assert_eq!((&held[0]["cause"], &held[0]["reason"]), (&Value::from("yanked"), &Value::from("adds wrongly")));
-    world.call(&[]).badly(&["in quarantine: adds wrongly"]);
-    assert!(world.decisions().contains("adds wrongly"));
-}
-
-#[test]
-fn a_component_whose_signer_is_no_longer_trusted_is_stopped() {
-    let world = World::new();
-    let up = Up::start(&world.home);
-    let other = Home::new();
-    other.key("release");
-    let key = other.run(&["keys", "export", "release"]).well().out;
-    let own = world.home.run(&["keys", "export", "release"]).well().out;
-    let text = fs::read_to_string(world.home.path("system.toml")).unwrap();
-    world.home.file("system.toml", text.replace(own.trim(), key.trim()));
-    assert!(up.warned().contains("takes no more calls"));
-    let held = world.home.run(&["quarantine", "show", "sums", "--json"]).well().json();
-    assert_eq!(held[0]["cause"], "revoked");
-    assert!(held[0]["reason"].as_str().unwrap().contains("is not trusted"), "{held}");
-}
-
-#[test]
-fn an_operator_stops_a_component_that_runs() {
-    let world = World::new();
-    let up = Up::start(&world.home);
-    world.home.run(&["quarantine", "add", "sums", "--reason", "answers oddly"]).well();
-    assert!(up.warned().contains("sums"));
-    drop(up);
-    world.call(&[]).badly(&["in quarantine: answers oddly"]);
-    world.home.run(&["quarantine", "release", "sums"]).well();
-    world.call(&[]).well();
-    world.home.run(&["quarantine", "release", "sums"]).badly(&["is not in quarantine"]);
-}
-
-#[test]
-fn a_file_runs_on_the_word_of_this_machine_or_of_an_operator() {
-    let home = Home::new();
-    home.component("sums.wasm", SUMS);
-    let call = ["call", "sums.wasm", "acme:sums/add@1.0.0#add", "5", "3"];
-    home.run(&call).badly(&["`sums` may not run", "is not signed", "--allow-unsigned"]);
-    assert_eq!(home.run(&[&call[..], &["--allow-unsigned"]].concat()).well().out.trim(), "8");
-    home.file("system.toml", "schema = 1\n[components.sums]\nsource = \"sums.wasm\"\n");
-    home.run(&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"]).badly(&["is not signed"]);
-    home.file("system.toml", "schema = 1\n[components.sums]\nsource = \"sums.wasm\"\nallow-unsigned = true\n");
-    let up = Up::start(&home);
-    assert!(up.warned().contains("UNSIGNED"));
-    assert!(fs::read_to_string(home.path(".witan/decisions.jsonl")).unwrap().contains("UNSIGNED"));
 }

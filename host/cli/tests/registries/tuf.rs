@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Home, Said, Served,
-    supply::{Up, World},
+    world::{Up, World},
 };
 
 /// Signs as the operators of the registry in `data` do.
@@ -101,7 +101,7 @@ fn a_yank_reaches_a_host_that_runs_and_one_that_upgrades() {
     assert!(up.warned().contains("takes no more calls"));
     let held = world.home.run(&["quarantine", "show", "sums", "--json"]).well().json();
     assert_eq!((&held[0]["cause"], &held[0]["reason"]), (&Value::from("yanked"), &Value::from("adds wrongly")));
-    world.publish("1.1.0", "i32.sub", None);
+    world.publish("1.1.0", "i32.sub", &[]);
     let offered = || world.home.run(&["upgrade", "--dry-run", "--json"]).well().json();
     assert_eq!(offered()[0]["to"], "acme:sums@1.1.0");
     let newer = ["yank", "acme:sums@1.1.0", "--reason", "too", "--registry", &world.served.host];

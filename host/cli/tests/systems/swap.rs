@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,10 @@ use std::{
 use serde_json::{Value, json};
 use witan_rounds::rounds;
 
-use crate::up::{self, Up, built};
+use crate::{
+    WITAN,
+    up::{self, Up, built},
+};
 
 const SYSTEM: &str = r#"schema = 1
 
@@ -185,6 +189,33 @@ fn a_call_ends_on_the_version_that_it_began_on() {
     let answer = up::end(request).unwrap();
     assert_eq!(told(answer.status, &answer.body), Ok('1'));
     up.until_logged(logged, ended);
+}
+
+#[test]
+fn what_is_put_into_quarantine_ends_its_calls_and_takes_no_more_until_it_is_let_go() {
+    let up = Up::start(SYSTEM, &version(b'1', b'f'));
+    let quarantine = |arguments: &[&str]| {
+        let command = Command::new(WITAN).arg("quarantine").args(arguments).current_dir(up.folder()).output().unwrap();
+        assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+    };
+    let logged = up.logged();
+    let mut request = up.begin("POST", "/site", 2).unwrap();
+    request.write_all(b"{").unwrap();
+    up.until("/v1/components", |components| components.contains("\"active\":1"));
+
+    quarantine(&["add", "site", "--reason", "answers oddly"]);
+    up.until_logged(logged, "component.quarantined");
+    for refused in [ask_mount(&up), ask_task(&up)] {
+        let refused = refused.expect_err("it takes no more calls");
+        assert!(refused.contains("in quarantine (operator): answers oddly"), "{refused}");
+    }
+    request.write_all(b"}").unwrap();
+    let answer = up::end(request).unwrap();
+    assert_eq!(told(answer.status, &answer.body), Ok('1'));
+
+    quarantine(&["release", "site"]);
+    up.until_logged(logged, "the system was loaded again");
+    assert_eq!((ask_mount(&up), ask_task(&up)), (Ok('1'), Ok('1')));
 }
 
 #[test]

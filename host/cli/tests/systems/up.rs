@@ -44,8 +44,14 @@ impl Up {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("system.toml"), system).unwrap();
         fs::write(folder.path().join("site.wasm"), site).unwrap();
+        Self::serve(folder, &["--watch"])
+    }
+
+    /// Serves the system in `folder`.
+    pub(crate) fn serve(folder: tempfile::TempDir, more: &[&str]) -> Self {
         let mut child = Command::new(WITAN)
-            .args(["up", "--watch", "--listen", "127.0.0.1:0", "--json"])
+            .args(["up", "--listen", "127.0.0.1:0", "--json"])
+            .args(more)
             .current_dir(folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -69,6 +75,12 @@ impl Up {
     /// Where it listens, as host and port.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Sends it a signal, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Waits for its end.
@@ -192,6 +204,15 @@ impl Drop for Up {
 
 /// The bytes of a program that tests run.
 pub(crate) fn built(program: &str) -> Vec<u8> {
-    let path: PathBuf = checkout().join("tests/programs/build").join(format!("{program}.wasm"));
+    read_built(&format!("{program}.wasm"))
+}
+
+/// The signature that this machine made of a program when it built it.
+pub(crate) fn signature(program: &str) -> Vec<u8> {
+    read_built(&format!("{program}.wasm.sigstore.json"))
+}
+
+fn read_built(file: &str) -> Vec<u8> {
+    let path: PathBuf = checkout().join("tests/programs/build").join(file);
     fs::read(&path).unwrap_or_else(|error| panic!("{error}: `{}`; run `cargo xtask build`", path.display()))
 }

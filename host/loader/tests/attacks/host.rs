@@ -56,6 +56,7 @@ impl Host {
             engine,
             gate: Arc::new(Gate::local(folder.path(), None)),
             kernel: Kernel::new(policy.clone()),
+            policy: policy.clone(),
             capabilities: capabilities(folder.path()),
             cache: None,
             compiler: None,

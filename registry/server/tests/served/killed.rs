@@ -3,18 +3,17 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    process::{Child, Stdio},
+    time::Duration,
 };
 
 use fastrand::Rng;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
+use tokio::net::TcpListener;
 use witan_registry_server::{Digest, Registry, Settings};
+use witan_rounds::{kill, random, rounds};
 use witan_test_registry::{MANIFEST, manifest};
-
-/// How long the test kills.
-const LASTING: Duration = Duration::from_secs(15);
 
 /// What a push was told.
 struct Pushed {
@@ -23,19 +22,26 @@ struct Pushed {
     acknowledged: bool,
 }
 
-/// The example `serve`, which cargo builds beside the tests.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    tests.ancestors().nth(2).unwrap().join("examples/serve")
+/// Serves a registry at an address that it prints.
+async fn serve(folder: PathBuf) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut settings = Settings::new(folder, format!("http://{address}").parse().unwrap());
+    settings.log_host = Some("registry.test".to_owned());
+    println!("{SERVING}{address}");
+    // Whoever started it ends it by closing its input, if not otherwise.
+    let closed = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    witan_registry_server::serve(settings, listener, async { drop(closed.await) }).await.unwrap();
 }
 
+const SERVING: &str = "serving http://";
+
 fn start(folder: &Path) -> (Child, String) {
-    let mut command = Command::new(program());
-    command.arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (child, format!("http://{}", line.trim()))
+    let mut command = kill::child("killed::what_was_acknowledged_survives_and_nothing_half_is_served", folder).unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| Some(line.split_once(SERVING)?.1.to_owned())).unwrap();
+    (child, format!("http://{address}"))
 }
 
 /// Pushes one version after another until the registry is gone.
@@ -71,6 +77,9 @@ async fn push(client: &Client, base: &str, token: &str, tag: &str, layer: &[u8])
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_and_nothing_half_is_served() {
+    if let Some(folder) = kill::work() {
+        return serve(folder).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut settings = Settings::new(data.clone(), "http://127.0.0.1:1".parse().unwrap());
@@ -79,10 +88,9 @@ async fn what_was_acknowledged_survives_and_nothing_half_is_served() {
     let (_, token) = registry.create_token("test", &["acme:pull,push".parse().unwrap()], None).await.unwrap();
     drop(registry);
 
-    let mut random = Rng::with_seed(11);
+    let (mut random, mut kills) = (random(), 0);
     let mut pushed: Vec<Pushed> = Vec::new();
-    let (began, mut kills) = (Instant::now(), 0);
-    while began.elapsed() < LASTING {
+    for _ in rounds("kill a registry that is pushed to", 25) {
         let (mut child, base) = start(&data);
         let pushers: Vec<_> = (0..3)
             .map(|number| {
@@ -91,8 +99,7 @@ async fn what_was_acknowledged_survives_and_nothing_half_is_served() {
             })
             .collect();
         tokio::time::sleep(Duration::from_micros(random.u64(1..400_000))).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill::kill(&mut child).unwrap();
         kills += 1;
         for pusher in pushers {
             pushed.extend(pusher.await.unwrap());
@@ -120,7 +127,6 @@ async fn what_was_acknowledged_survives_and_nothing_half_is_served() {
         there += 1;
     }
     assert!(kills > 5 && there > 5, "{kills} kills and {there} versions prove nothing");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill::kill(&mut child).unwrap();
     println!("{kills} kills, {} pushes, {there} versions there", pushed.len());
 }
