@@ -8,6 +8,7 @@ use witan_registry_sign::{
     Attestation, Embedded, LocalBuild, Provenance, Release, Sbom, Signed, SigningKey, Statement,
 };
 use witan_registry_types::{Artifact, ComponentConfig, ComponentManifest, Digest, Package};
+use witan_system::Ceiling;
 
 use crate::{Authority, Certified, noon};
 
@@ -43,15 +44,20 @@ impl Version {
 
     /// The same component under another name.
     pub fn of(package: &Package) -> Self {
-        let wasm = wat::parse_str(SUMS).unwrap();
-        let types = Component::read(&wasm).unwrap();
         let ceiling = serde_json::from_value(json!({ "config": ["unit"] })).unwrap();
+        Self::made_of(package, wat::parse_str(SUMS).unwrap(), ceiling)
+    }
+
+    /// A version of another component, made of what is embedded in it.
+    pub fn made_of(package: &Package, wasm: Vec<u8>, ceiling: Ceiling) -> Self {
+        let types = Component::read(&wasm).unwrap();
+        let embedded = Embedded::read(&wasm).unwrap();
         // Each version has a manifest of its own.
         let created = format!("2025-01-01T00:00:00Z {}", package.version);
         Self {
             config: ComponentConfig::new(created, Digest::of(&wasm), types.interfaces()),
             release: Release::new(ceiling, types.wit_digest()),
-            sbom: Sbom::of_embedded(package, &Embedded::default()).unwrap().to_predicate(),
+            sbom: Sbom::of_embedded(package, &embedded).unwrap().to_predicate(),
             package: package.clone(),
             wasm,
         }

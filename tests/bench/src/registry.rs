@@ -19,8 +19,9 @@ use tokio::{
 };
 use tower_http::services::ServeDir;
 use witan_admission::verify;
+use witan_authority::Version;
 use witan_registry_client::{Client, Credentials, Settings};
-use witan_registry_types::{Digest, Host, Mapping};
+use witan_registry_types::{Artifact, Digest, Host, Mapping, Package};
 
 use crate::{
     Setting,
@@ -28,10 +29,10 @@ use crate::{
     rounds::{Best, ratio, time},
     runtime,
     table::{Figure, Row},
-    verify::{Author, Version, component},
+    verify::{Author, component},
 };
 
-/// The blob that is asked for.
+/// What makes a component one megabyte larger.
 const BLOB: usize = 1 << 20;
 /// Times that it is asked for in one round.
 const GETS: u32 = 100;
@@ -94,14 +95,14 @@ fn client(address: &str, token: Option<&str>) -> anyhow::Result<Client> {
 
 /// A blob from the registry, and the same from a server of files.
 async fn blob(registry: &Ours) -> anyhow::Result<Row> {
-    let version = version(0)?;
-    registry.client()?.publish(&version.package, &version.artifact).await?;
+    let (package, artifact) = unsigned(0)?;
+    registry.client()?.publish(&package, &artifact).await?;
     let folder = tempfile::tempdir()?;
-    fs::write(folder.path().join("blob"), &version.artifact.layer)?;
+    fs::write(folder.path().join("blob"), &artifact.layer)?;
     let this = std::env::current_exe()?;
     let files = Server::start(&this, &["files", &folder.path().display().to_string()])?;
-    let repository = registry.client()?.repository(&version.package.name);
-    let digest = Digest::of(&version.artifact.layer);
+    let repository = registry.client()?.repository(&package.name);
+    let digest = Digest::of(&artifact.layer);
     let path = format!("/v2/{repository}/blobs/{digest}");
     let mut ours = Kept::open(&registry.server.address, &path).await?;
     let mut floor = Kept::open(&files.address, "/blob").await?;
@@ -154,7 +155,7 @@ impl Kept {
             ensure!(text.starts_with("http/1.1 200"), "the server answered {text}");
             let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize = length.context("the answer has no length")?.parse()?;
-            ensure!(length == BLOB, "the answer has {length} bytes");
+            ensure!(length > BLOB, "the answer has {length} bytes");
             break length - (filled - end - head.len());
         };
         while left > 0 {
@@ -176,21 +177,22 @@ pub(crate) async fn files(folder: &Path) -> anyhow::Result<()> {
 /// A package from the registry, verified; and very many at once.
 async fn pulls(setting: &Setting, registry: &Ours, author: &Author) -> anyhow::Result<[Row; 2]> {
     let wasm = component(&setting.root, "summarize")?;
-    let version = author.publish(&"witan:summarize@1.0.0".parse()?, &wasm)?;
-    registry.client()?.publish(&version.package, &version.artifact).await?;
+    let size = wasm.len() / 1024;
+    let package: Package = "witan:summarize@1.0.0".parse()?;
+    let (digest, artifact) = author.publish(&package, wasm);
+    registry.client()?.publish(&package, &artifact).await?;
     let (client, trust) = (Arc::new(client(&registry.server.address, None)?), author.trust()?);
     let mut best = Best::new();
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        let artifact = client.fetch(&version.package, &version.digest, &|_| {}).await?;
-        verify(&trust, &version.package, &version.digest, &artifact, SystemTime::now())?;
+        let artifact = client.fetch(&package, &digest, &|_| {}).await?;
+        verify(&trust, &package, &digest, &artifact, SystemTime::now())?;
         best.note([started.elapsed()]);
     }
     let [pulled] = best.all();
     let started = Instant::now();
-    try_join_all((0..PULLS).map(|_| pull(client.clone(), &version))).await?;
+    try_join_all((0..PULLS).map(|_| pull(client.clone(), package.clone(), digest))).await?;
     let all = started.elapsed();
-    let size = wasm.len() / 1024;
     Ok([
         Row {
             measure: format!("— a whole pull, verified: `summarize`, {size} KiB, 3 attestations"),
@@ -207,8 +209,7 @@ async fn pulls(setting: &Setting, registry: &Ours, author: &Author) -> anyhow::R
     ])
 }
 
-async fn pull(client: Arc<Client>, version: &Version) -> anyhow::Result<()> {
-    let (package, digest) = (version.package.clone(), version.digest);
+async fn pull(client: Arc<Client>, package: Package, digest: Digest) -> anyhow::Result<()> {
     let fetched = tokio::spawn(async move { client.fetch(&package, &digest, &|_| {}).await.map(drop) });
     Ok(fetched.await??)
 }
@@ -220,10 +221,10 @@ async fn pushes(registry: &Ours) -> anyhow::Result<Row> {
     let theirs = other.as_ref().map(|other| client(&other.address, None)).transpose()?;
     let (mut at_ours, mut at_theirs) = (Duration::ZERO, Duration::ZERO);
     for number in 1..=PUSHES {
-        let version = version(number)?;
-        at_ours += push(&ours, &version).await?;
+        let (package, artifact) = unsigned(number)?;
+        at_ours += push(&ours, &package, &artifact).await?;
         if let Some(theirs) = &theirs {
-            at_theirs += push(theirs, &version).await?;
+            at_theirs += push(theirs, &package, &artifact).await?;
         }
     }
     let rate = |taken: Duration| f64::from(PUSHES) / taken.as_secs_f64();
@@ -238,18 +239,21 @@ async fn pushes(registry: &Ours) -> anyhow::Result<Row> {
     })
 }
 
-async fn push(client: &Client, version: &Version) -> anyhow::Result<Duration> {
+async fn push(client: &Client, package: &Package, artifact: &Artifact) -> anyhow::Result<Duration> {
     let started = Instant::now();
-    let published = client.publish(&version.package, &version.artifact).await?;
-    ensure!(!published.was_there, "`{}` was there", version.package);
+    let published = client.publish(package, artifact).await?;
+    ensure!(!published.was_there, "`{package}` was there");
     Ok(started.elapsed())
 }
 
-/// A version whose component is one megabyte that no other has.
-fn version(number: u32) -> anyhow::Result<Version> {
-    let mut wasm = vec![0; BLOB];
-    wasm[..4].copy_from_slice(&number.to_be_bytes());
-    Ok(Version::unsigned(&format!("witan:blob@1.0.{number}").parse()?, wasm, Default::default()))
+/// A version that nobody has signed, whose component has a megabyte that no other has.
+fn unsigned(number: u32) -> anyhow::Result<(Package, Artifact)> {
+    let package: Package = format!("witan:blob@1.0.{number}").parse()?;
+    let mut blob = vec![0; BLOB];
+    blob[..4].copy_from_slice(&number.to_be_bytes());
+    let version = Version::of(&package).with_section("blob", &blob);
+    let manifest = version.manifest();
+    Ok((package, Artifact { manifest, config: version.config.to_json(), layer: version.wasm, bundles: Vec::new() }))
 }
 
 /// Debian's docker-registry, ended when it is dropped.

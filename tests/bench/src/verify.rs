@@ -8,14 +8,11 @@ use std::{
 };
 
 use witan_admission::{Trust, verify};
-use witan_authority::{Authority, noon};
+use witan_authority::{Authority, Version};
 use witan_build::{Checkout, Workspace};
-use witan_registry_component::Component;
-use witan_registry_sign::{
-    Attestation, Embedded, LocalBuild, Provenance, Release, Rule, Sbom, Signed, SigningKey, Statement, TrustPolicy,
-    TrustRoot, TrustedKey, evaluate,
-};
-use witan_registry_types::{Artifact, ComponentConfig, ComponentInterfaces, ComponentManifest, Digest, Package};
+use witan_registry_sign::{Attestation, Rule, SigningKey, TrustPolicy, TrustRoot, TrustedKey, evaluate};
+use witan_registry_types::{Artifact, Digest, Package};
+use witan_system::Ceiling;
 
 use crate::{
     Setting,
@@ -39,22 +36,22 @@ pub(crate) fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
 fn of_component(setting: &Setting, name: &str) -> anyhow::Result<Vec<Row>> {
     let author = Author::new()?;
     let wasm = component(&setting.root, name)?;
-    let signed = author.publish(&format!("witan:{name}@1.0.0").parse()?, &wasm)?;
+    let size = wasm.len() / 1024;
+    let package: Package = format!("witan:{name}@1.0.0").parse()?;
+    let (digest, artifact) = author.publish(&package, wasm);
     let trust = author.trust()?;
     let mut best = Best::new();
     for _ in 0..ROUNDS {
         let now = SystemTime::now();
         let started = Instant::now();
-        let bundles = &signed.artifact.bundles;
-        evaluate(&trust.policy, author_root(&trust)?, &signed.package, &signed.digest, bundles, now)?;
+        evaluate(&trust.policy, root(&trust)?, &package, &digest, &artifact.bundles, now)?;
         let evaluated = started.elapsed();
         let started = Instant::now();
-        verify(&trust, &signed.package, &signed.digest, &signed.artifact, now)?;
+        verify(&trust, &package, &digest, &artifact, now)?;
         best.note([evaluated, started.elapsed()]);
     }
     let [evaluated, verified] = best.all();
-    let size = wasm.len() / 1024;
-    let attestations = signed.artifact.bundles.len();
+    let attestations = artifact.bundles.len();
     Ok(vec![
         Row {
             measure: format!(
@@ -77,7 +74,7 @@ fn at_most(value: Duration, bar: f64) -> Figure {
     Figure::AtMost { value: value.as_secs_f64() * 1e3, bar, aim: None, unit: " ms" }
 }
 
-fn author_root(trust: &Trust) -> anyhow::Result<&TrustRoot> {
+fn root(trust: &Trust) -> anyhow::Result<&TrustRoot> {
     trust.root.as_ref().ok_or_else(|| anyhow::anyhow!("there is no trust root"))
 }
 
@@ -91,25 +88,6 @@ pub(crate) fn component(root: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
 pub(crate) struct Author {
     authority: Authority,
     key: SigningKey,
-}
-
-/// A package as it lies in a registry.
-pub(crate) struct Version {
-    pub(crate) package: Package,
-    pub(crate) digest: Digest,
-    pub(crate) artifact: Artifact,
-}
-
-impl Version {
-    /// Without signatures.
-    pub(crate) fn unsigned(package: &Package, layer: Vec<u8>, interfaces: ComponentInterfaces) -> Self {
-        let created = "2026-01-01T00:00:00Z".to_owned();
-        let config = ComponentConfig::new(created, Digest::of(&layer), interfaces).to_json();
-        let manifest = ComponentManifest::new(&config, &layer).to_json();
-        let digest = Digest::of(&manifest);
-        let artifact = Artifact { manifest, config, layer, bundles: Vec::new() };
-        Self { package: package.clone(), digest, artifact }
-    }
 }
 
 impl Author {
@@ -136,33 +114,7 @@ impl Author {
     }
 
     /// What `witan publish` would send.
-    pub(crate) fn publish(&self, package: &Package, wasm: &[u8]) -> anyhow::Result<Version> {
-        let component = Component::read(wasm)?;
-        let mut version = Version::unsigned(package, wasm.to_vec(), component.interfaces());
-        let digest = version.digest;
-        let build = LocalBuild {
-            command: "witan build".to_owned(),
-            tools: vec!["rustc".to_owned()],
-            source: None,
-            started: noon(),
-            finished: noon(),
-        };
-        let sbom = Sbom::of_embedded(package, &Embedded::read(wasm)?)?;
-        let release = Release::new(Default::default(), component.wit_digest());
-        let bundles = [
-            (Attestation::Release, release.to_predicate()),
-            (Attestation::Provenance, Provenance::local(&build).to_predicate()),
-            (Attestation::Sbom, sbom.to_predicate()),
-        ];
-        let bundles = bundles.into_iter().map(|(attestation, predicate)| {
-            self.sign(&Statement { package: package.clone(), digest, attestation, predicate })
-        });
-        version.artifact.bundles = bundles.collect::<anyhow::Result<_>>()?;
-        Ok(version)
-    }
-
-    fn sign(&self, statement: &Statement) -> anyhow::Result<Vec<u8>> {
-        let signed = Signed::with_key(statement, &self.key)?;
-        Ok(signed.logged(&self.authority.log.append(&signed.entry_body()?))?)
+    pub(crate) fn publish(&self, package: &Package, wasm: Vec<u8>) -> (Digest, Artifact) {
+        self.authority.publish(&self.key, &Version::made_of(package, wasm, Ceiling::default()))
     }
 }
