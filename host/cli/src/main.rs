@@ -70,3 +70,24 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     code
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory as _};
+
+    /// clap takes an argument of a command for a global one of the same name, and then finds a value of another type.
+    #[test]
+    fn no_command_has_a_flag_of_a_name_that_all_have() {
+        let arguments = super::Arguments::command();
+        arguments.clone().debug_assert();
+        let globals: Vec<_> = arguments.get_arguments().map(|argument| argument.get_id().clone()).collect();
+        assert!(globals.iter().any(|id| id == "log"));
+        let mut commands: Vec<&Command> = arguments.get_subcommands().collect();
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                assert!(!globals.contains(argument.get_id()), "`{}` of `{command}`", argument.get_id());
+            }
+            commands.extend(command.get_subcommands());
+        }
+    }
+}

@@ -50,7 +50,13 @@ pub(crate) fn check_public_key(der: &[u8]) -> Result<(), String> {
 }
 
 pub(crate) fn public_key_pem(der: &[u8]) -> String {
-    DerPublicKey::from_bytes(der).to_pem()
+    unix_lines(&DerPublicKey::from_bytes(der).to_pem())
+}
+
+/// The crates end lines as Windows does. A log entry has the text in it, and other clients compare it with the one that they
+/// would write.
+fn unix_lines(text: &str) -> String {
+    text.replace("\r\n", "\n")
 }
 
 pub(crate) fn public_key_der(pem: &str) -> Result<Vec<u8>, String> {
@@ -59,7 +65,7 @@ pub(crate) fn public_key_der(pem: &str) -> Result<Vec<u8>, String> {
 
 /// The PEM of a certificate.
 pub(crate) fn certificate_pem(der: &[u8]) -> String {
-    types::DerCertificate::from_bytes(der).to_pem()
+    unix_lines(&types::DerCertificate::from_bytes(der).to_pem())
 }
 
 /// A pair of keys that signs.

@@ -58,8 +58,8 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     registry.is_published(&prepared.package, &prepared.digest).await?;
     let artifact = match &arguments.log {
         LogArgument { unlogged: true, .. } => prepared.unlogged()?,
-        LogArgument { log: Some(place), .. } => prepared.witnessed(&client(place).await?.log()).await?,
-        LogArgument { log: None, .. } => prepared.witnessed(&registry.log()).await?,
+        LogArgument { transparency_log: Some(place), .. } => prepared.witnessed(&client(place).await?.log()).await?,
+        LogArgument { transparency_log: None, .. } => prepared.witnessed(&registry.log()).await?,
     };
     let published = registry.publish(&prepared.package, &artifact).await?;
     let place = format!("{}/{}", registry.host(), published.repository);

@@ -39,7 +39,8 @@ const LARGEST: u64 = 16 << 20;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  witan sign sums.wasm --package acme:sums@1.0.0 --key release --log registry.example.org --out signed
+  witan sign sums.wasm --package acme:sums@1.0.0 --key release --transparency-log registry.example.org \\
+      --out signed
   witan sign sums.wasm --package acme:sums@1.0.0 --key ci --unlogged --ceiling ceiling.toml --out signed
 
 A ceiling is what the component may ever need, under your signature; no operator can grant more. Without
@@ -87,7 +88,7 @@ pub(crate) struct What {
 pub(crate) struct LogArgument {
     /// The registry whose log witnesses the signatures; `publish` takes the one that it publishes to.
     #[arg(long, value_name = "HOST", conflicts_with = "unlogged", value_parser = place)]
-    pub(crate) log: Option<Registry>,
+    pub(crate) transparency_log: Option<Registry>,
     /// Have no log witness them. They count only where an operator's policy allows that.
     #[arg(long)]
     pub(crate) unlogged: bool,
@@ -123,9 +124,9 @@ pub(crate) struct Summary {
 }
 
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let LogArgument { log, unlogged } = &arguments.log;
+    let LogArgument { transparency_log: log, unlogged } = &arguments.log;
     if log.is_none() && !unlogged {
-        bail!("name a log with `--log HOST`, or say `--unlogged`; most policies want a log's witness");
+        bail!("name a log with `--transparency-log HOST`, or say `--unlogged`; most policies want a log's witness");
     }
     let prepared = arguments.what.prepare()?;
     let artifact = match log {
