@@ -6,6 +6,7 @@ mod command;
 mod flags;
 mod foreign;
 mod host;
+mod keyless;
 mod lock;
 mod mount;
 mod output;

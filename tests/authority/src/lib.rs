@@ -5,6 +5,7 @@
 
 mod certificate;
 mod log;
+mod served;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ use witan_registry_sign::{SigningKey, trusted_root};
 
 pub use certificate::Certified;
 pub use log::LocalLog;
+pub use served::{Conduct, Served, token};
 
 /// When tests take place: long enough ago for every machine's clock.
 pub fn noon() -> SystemTime {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use witan_registry_sign::{InclusionProof, Log, LogEntry, LogError, SigningKey, TrustedLog, promise_payload};
+use witan_registry_sign::{InclusionProof, Log, LogEntry, LogError, Proposal, SigningKey, TrustedLog, promise_payload};
 
 /// A log that keeps its entries in memory.
 pub struct LocalLog {
@@ -85,8 +85,8 @@ impl LocalLog {
 }
 
 impl Log for LocalLog {
-    async fn witness(&self, body: &[u8]) -> Result<LogEntry, LogError> {
-        Ok(self.append(body))
+    async fn witness(&self, proposal: &Proposal) -> Result<LogEntry, LogError> {
+        Ok(self.append(proposal.body()))
     }
 }
 

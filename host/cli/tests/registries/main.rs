@@ -4,6 +4,7 @@
 
 mod audit;
 mod interop;
+mod keyless;
 mod keys;
 mod publish;
 mod sign;
@@ -103,6 +104,9 @@ impl Home {
             "WITAN_KEYS",
             "WITAN_PASSPHRASE",
             "WITAN_REGISTRY",
+            "SIGSTORE_ID_TOKEN",
+            "ACTIONS_ID_TOKEN_REQUEST_URL",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
         ] {
             command.env_remove(name);
         }

@@ -4,7 +4,7 @@
 
 mod clients;
 mod cosign;
-mod python;
+mod identity;
 
 use std::{
     fs,
@@ -67,9 +67,7 @@ impl World {
         home.file("Cargo.lock", LOCK);
         let (_, token) = ours.token(&home, "acme:pull,push");
         home.run_with_input(&["registry", "login", &ours.host], &format!("{token}\n")).well();
-        let auth = BASE64.encode(format!("anyone:{token}"));
-        let auths = json!({ "auths": { ours.host.as_str(): { "auth": auth } } });
-        home.file(".docker/config.json", auths.to_string());
+        docker_login(&home, &ours.host, &token);
         home.run(&["registry", "trust", &ours.host, "--out", "trusted_root.json"]).well();
         let docker_s = docker_s.map(|found| DockerRegistry::start(&found, &home));
         let host = docker_s.as_ref().map_or(&ours.host, |registry| &registry.host).clone();
@@ -112,15 +110,8 @@ impl World {
         Version::read(&self.home.path("signed"))
     }
 
-    /// Runs a tool of others, with the home of this test and nothing else of the machine's.
-    fn tool(&self, tool: &Found, arguments: &[&str]) -> Said {
-        let mut command = tool.command();
-        command.args(arguments).current_dir(self.home.path("")).env("HOME", self.home.path("")).stdin(Stdio::null());
-        for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"] {
-            command.env_remove(name);
-        }
-        command.env("COSIGN_PASSWORD", "");
-        Said::of(&command.output().unwrap())
+    fn tool(&self, found: &Found, arguments: &[&str]) -> Said {
+        tool(&self.home, found, arguments)
     }
 
     /// Puts a version into the registry as it is, with these signatures, whatever they are worth.
@@ -161,6 +152,25 @@ impl World {
     fn call(&self) -> Said {
         self.home.run(&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"])
     }
+}
+
+/// Runs a tool of others, with the home of this test and nothing else of the machine's.
+fn tool(home: &Home, found: &Found, arguments: &[&str]) -> Said {
+    let mut command = found.command();
+    command.args(arguments).current_dir(home.path("")).env("HOME", home.path("")).stdin(Stdio::null());
+    for name in
+        ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"]
+    {
+        command.env_remove(name);
+    }
+    command.env("COSIGN_PASSWORD", "");
+    Said::of(&command.output().unwrap())
+}
+
+/// Keeps a token where tools of others look for one.
+fn docker_login(home: &Home, host: &str, token: &str) {
+    let auth = BASE64.encode(format!("anyone:{token}"));
+    home.file(".docker/config.json", json!({ "auths": { host: { "auth": auth } } }).to_string());
 }
 
 /// The parts of a version, as `witan sign` wrote them.
