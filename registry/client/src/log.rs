@@ -123,6 +123,7 @@ struct WireVerification {
 struct WireInclusion {
     checkpoint: String,
     hashes: Vec<String>,
+    log_index: u64,
     root_hash: String,
     tree_size: u64,
 }
@@ -147,6 +148,7 @@ fn entry(answer: &Read) -> Result<LogEntry, RequestError> {
             time: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(wire.integrated_time))?,
             promise: BASE64.decode(wire.verification.signed_entry_timestamp).ok()?,
             proof: InclusionProof {
+                index: proof.log_index,
                 size: proof.tree_size,
                 root: bytes32(&proof.root_hash)?,
                 hashes: proof.hashes.iter().map(|hash| bytes32(hash)).collect::<Option<_>>()?,

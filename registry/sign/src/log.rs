@@ -69,7 +69,7 @@ impl Proposal {
 pub struct LogEntry {
     /// Which log: the name of its key.
     pub log: KeyId,
-    /// Where in the log, from 0.
+    /// Where in the log, from 0, over all the trees that it ever had.
     pub index: u64,
     /// When the log took it; whole seconds.
     pub time: SystemTime,
@@ -84,6 +84,8 @@ pub struct LogEntry {
 /// That an entry is in a tree (RFC 6962, section 2.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InclusionProof {
+    /// Where in the tree, from 0: another number than in the log where that began a new tree.
+    pub index: u64,
     /// Entries in the tree.
     pub size: u64,
     /// The root of the tree.

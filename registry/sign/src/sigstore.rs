@@ -160,7 +160,7 @@ pub(crate) fn write_bundle(
 
 fn wire_entry(entry: &LogEntry) -> Result<TransparencyLogEntry, String> {
     let text = |error: types::Error| error.to_string();
-    let index = types::LogIndex::new(entry.index).map_err(text)?;
+    let index = |number| types::LogIndex::new(number).map_err(text);
     let seconds = i64::try_from(unix_seconds(entry.time)).map_err(|error| error.to_string())?;
     let time = Timestamp::from_second(seconds).map_err(|error| error.to_string())?;
     let checkpoint = types::CheckpointData::new(&entry.proof.checkpoint).map_err(text)?;
@@ -169,10 +169,10 @@ fn wire_entry(entry: &LogEntry) -> Result<TransparencyLogEntry, String> {
     let log = types::LogId::new(types::LogKeyId::from_bytes(entry.log.as_bytes()));
     let body = types::CanonicalizedBody::from_bytes(&entry.body);
     let promise = types::InclusionPromise::new(types::SignedTimestamp::from_bytes(&entry.promise));
-    Ok(TransparencyLogEntry::new(index, log, KindVersion::DsseV001, body)
+    Ok(TransparencyLogEntry::new(index(entry.index)?, log, KindVersion::DsseV001, body)
         .with_integrated_time(time)
         .with_inclusion_promise(promise)
-        .with_inclusion_proof(WireProof::new(index, root, entry.proof.size, hashes, checkpoint)))
+        .with_inclusion_proof(WireProof::new(index(entry.proof.index)?, root, entry.proof.size, hashes, checkpoint)))
 }
 
 pub(crate) fn write_entry(entry: &LogEntry) -> Result<Vec<u8>, String> {
@@ -196,6 +196,7 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<LogEntry, String> {
         time: system_time(time),
         promise: promise.signed_entry_timestamp.into_bytes(),
         proof: InclusionProof {
+            index: proof.log_index.get(),
             size: proof.tree_size,
             root: *proof.root_hash.as_bytes(),
             hashes: proof.hashes.iter().map(|hash| *hash.as_bytes()).collect(),

@@ -34,12 +34,6 @@ impl Found {
         }
         command
     }
-
-    /// The program.
-    #[must_use]
-    pub fn program(&self) -> &Path {
-        &self.program
-    }
 }
 
 impl Tool {

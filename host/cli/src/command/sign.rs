@@ -41,16 +41,19 @@ const LARGEST: u64 = 16 << 20;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  witan sign sums.wasm --package acme:sums@1.0.0 --key release --transparency-log registry.example.org \\
-      --out signed
-  witan sign sums.wasm --package acme:sums@1.0.0 --key ci --unlogged --ceiling ceiling.toml --out signed
-  witan sign sums.wasm --package acme:sums@1.0.0 --keyless --transparency-log registry.example.org \
-      --out signed
-  witan sign sums.wasm --package acme:sums@1.0.0 --identity-token token --fulcio fulcio.example.org \
-      --trusted-root trusted_root.json --transparency-log registry.example.org --out signed
+  witan sign sums.wasm --package acme:sums@1.0.0 --key release --out signed \\
+      --transparency-log registry.example.org
+  witan sign sums.wasm --package acme:sums@1.0.0 --key ci --unlogged --out signed \\
+      --ceiling ceiling.toml
+  witan sign sums.wasm --package acme:sums@1.0.0 --keyless --out signed \\
+      --transparency-log registry.example.org
+  witan sign sums.wasm --package acme:sums@1.0.0 --identity-token token --out signed \\
+      --fulcio fulcio.example.org --trusted-root trusted_root.json \\
+      --transparency-log rekor.example.org
 
-A ceiling is what the component may ever need, under your signature; no operator can grant more. Without
-one it is empty, which is enough for what needs the baseline alone. `witan publish` signs and publishes.")]
+A ceiling is what the component may ever need, under your signature; no operator can grant more.
+Without one it is empty, which is enough for what needs the baseline alone. `witan publish` signs
+and publishes.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     what: What,
@@ -94,7 +97,7 @@ pub(crate) struct What {
 /// Which log witnesses the signatures.
 #[derive(Args)]
 pub(crate) struct LogArgument {
-    /// The registry whose log witnesses the signatures; `publish` takes the one that it publishes to.
+    /// The registry, or the Rekor, whose log witnesses the signatures; `publish` takes that of the registry.
     #[arg(long, value_name = "HOST", conflicts_with = "unlogged", value_parser = place)]
     pub(crate) transparency_log: Option<Registry>,
     /// Have no log witness them. They count only where an operator's policy allows that.

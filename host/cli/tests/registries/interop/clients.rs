@@ -170,7 +170,7 @@ fn wkg_gets_a_package_by_its_name() {
     );
     world.home.file("wkg.toml", config);
     let get = |package: &str| {
-        world.tool(&wkg, &["get", "--config", "wkg.toml", package, "--output", "got.wasm", "--overwrite"])
+        world.tool(&wkg, &["get", "--config", "wkg.toml", package, "--output", "./got.wasm", "--overwrite"])
     };
     get("acme:sums@1.0.0").well();
     assert_eq!(fs::read(world.home.path("got.wasm")).unwrap(), fs::read(world.home.path("sums.wasm")).unwrap());
