@@ -125,7 +125,10 @@ impl Keyless {
         for statement in statements {
             let bundle = Signed::certified(statement, &key, &certificate)?.witnessed(log).await?;
             // Whoever gave the certificate or the log's evidence may have given something else.
-            let signer = self.root.signer(&bundle, digest).context("nobody would believe this signature")?;
+            let signer = self.root.signer(&bundle, digest).context(
+                "nobody would believe this signature, and it was not given away; look whether authority, log and trusted root \
+                 belong together",
+            )?;
             if signer != *certificate.identity() {
                 bail!("the signature is of {signer}, and was to be of {}", certificate.identity());
             }

@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
@@ -103,7 +103,9 @@ impl CertificateAuthority {
         );
         let body = Bytes::copy_from_slice(request.as_bytes());
         let ask = Ask::new(Method::POST, "/api/v2/signingCert", Some("")).body("application/json", body);
-        let answer = self.http.read(ask, LARGEST).await.map_err(|error| without(error, token.secret()))?;
+        let refused = "it does not take the identity token, which may be for another or have ended";
+        let answer = self.http.read(ask, LARGEST).await;
+        let answer = answer.map_err(|error| without(error, token.secret(), &self.http.base, refused))?;
         let Answer { signed_certificate_embedded_sct: certified } = answer.json()?;
         // Where the promise of the certificate log comes beside the certificate, no bundle has a place for it.
         let certified = certified.ok_or_else(|| answer.other("it has no certificate with a promise inside"))?;
@@ -115,17 +117,18 @@ impl CertificateAuthority {
     }
 }
 
-/// The error without the secret, should the server have repeated it.
-fn without(error: RequestError, secret: &str) -> RequestError {
+/// The error without the secret, should the server have repeated it. Where the server at `url` does not let us, `refused` is
+/// why: there is no token of a registry to make anew.
+fn without(error: RequestError, secret: &str, url: &Url, refused: &str) -> RequestError {
     // Messages are cut, and the secret in one may be.
     let begin = secret.get(..16).unwrap_or(secret);
     let clean = |message: String| if message.contains(begin) { "it does not say why".to_owned() } else { message };
     match error {
         RequestError::Status { url, status, message } => RequestError::Status { url, status, message: clean(message) },
         RequestError::NotFound { url, message } => RequestError::NotFound { url, message: clean(message) },
-        RequestError::Unauthorized { .. } => RequestError::Own(
-            "the authority does not take the identity token: it is for another, or has ended".to_owned(),
-        ),
+        RequestError::Unauthorized { .. } => {
+            RequestError::Status { url: url.clone(), status: StatusCode::UNAUTHORIZED, message: refused.to_owned() }
+        }
         other => other,
     }
 }
@@ -147,7 +150,8 @@ pub async fn github_token(address: &str, secret: &str, settings: Settings) -> Re
     let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| RequestError::Own("the secret is none".to_owned()))?;
     bearer.set_sensitive(true);
     ask.headers.insert(header::AUTHORIZATION, bearer);
-    let answer = http.read(ask, LARGEST).await.map_err(|error| without(error, secret))?;
+    let answer = http.read(ask, LARGEST).await;
+    let answer = answer.map_err(|error| without(error, secret, &http.base, "it does not take the job's secret"))?;
     #[derive(Deserialize)]
     struct Token {
         value: String,

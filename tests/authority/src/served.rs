@@ -21,7 +21,7 @@ use base64::{
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use witan_registry_sign::{Identity, LogEntry, PublicKey, SigningKey, Subject};
+use witan_registry_sign::{Identity, LogEntry, PublicKey, Subject, promise_payload};
 use witan_registry_types::Digest;
 
 use crate::Authority;
@@ -42,7 +42,7 @@ pub enum Conduct {
     NoCertificate,
     /// Answers each proposed entry with a promise that is none.
     GarbagePromise,
-    /// Answers each proposed entry with the evidence for another.
+    /// Answers each proposed entry with the proof of another.
     OtherEntry,
     /// Answers what it is asked for certificates with an error of the server.
     AuthorityFails,
@@ -207,8 +207,12 @@ impl Shared {
         match conduct {
             Conduct::GarbagePromise => entry.promise = b"garbage".to_vec(),
             Conduct::OtherEntry => {
-                let other = SigningKey::generate().map_err(|_| "no key")?.public().to_pem().into_bytes();
-                entry = LogEntry { body, ..self.authority.log.append(&other) };
+                let log = &self.authority.log;
+                let other = log.append(b"another");
+                // The promise is one for the entry, and the proof is not.
+                let promised = promise_payload(&other.log, other.index, other.time, &body);
+                let promise = log.key().sign(&promised).map_err(|_| "no key")?;
+                entry = LogEntry { body, promise, ..other };
             }
             _ => {}
         }

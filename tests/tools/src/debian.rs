@@ -88,6 +88,7 @@ impl Apt {
             ("Dir::Etc::preferences", "/dev/null".to_owned()),
             ("Dir::Etc::preferencesparts", "/dev/null".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
+            ("APT::Update::Error-Mode", "any".to_owned()),
             ("Acquire::Retries", "1".to_owned()),
             ("Acquire::http::Timeout", "20".to_owned()),
         ] {

@@ -140,7 +140,7 @@ fn what_was_not_asked_for_is_not_signed_with() {
         (Conduct::OtherAuthority, &["nobody would believe", "the certificate is refused"]),
         (Conduct::NoCertificate, &["is no certificate"]),
         (Conduct::GarbagePromise, &["nobody would believe", "promise"]),
-        (Conduct::OtherEntry, &["nobody would believe"]),
+        (Conduct::OtherEntry, &["nobody would believe", "proof"]),
         (Conduct::AuthorityFails, &["500", "the authority is broken"]),
         (Conduct::LogFails, &["503", "the log is broken"]),
     ] {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use axum::http::StatusCode;
+use serde_json::json;
 use witan_authority::{Authority, Conduct, token};
 use witan_registry_client::{CertificateAuthority, CertifyError, RequestError, Settings, github_token};
 use witan_registry_sign::{CertificateError, Identity, IdentityToken, SigningKey, Subject};
@@ -57,17 +59,27 @@ async fn an_authority_that_never_answers_is_not_waited_for() {
     certify(&address, settings()).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_token_is_not_repeated() {
-    // It repeats the body it was sent, as a server may in an error.
-    let echo = axum::Router::new().fallback(|body: String| async move {
-        let message = format!("cannot read {body}");
-        (axum::http::StatusCode::BAD_REQUEST, serde_json::json!({ "code": 3, "message": message }).to_string())
+/// The address of what answers everything with this status and what it was sent.
+async fn echo(status: StatusCode) -> String {
+    let echo = axum::Router::new().fallback(move |body: String| async move {
+        (status, json!({ "code": 3, "message": format!("cannot read {body}") }).to_string())
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, echo).await.unwrap() });
-    let error = certify(&address.to_string(), settings()).await.unwrap_err();
+    address.to_string()
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_taken_is_said_to_be() {
+    let error = certify(&echo(StatusCode::UNAUTHORIZED).await, settings()).await.unwrap_err();
+    let CertifyError::Request(error) = error else { panic!("{error:?}") };
+    assert!(error.to_string().contains("401") && error.to_string().contains("the identity token"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_is_not_repeated() {
+    let error = certify(&echo(StatusCode::BAD_REQUEST).await, settings()).await.unwrap_err();
     let said = format!("{error:?}");
     let token = identity_token();
     let begin = &token.secret()[..20];
