@@ -6,6 +6,7 @@ mod command;
 mod flags;
 mod foreign;
 mod host;
+mod keyless;
 mod lock;
 mod mount;
 mod output;
@@ -69,4 +70,25 @@ fn main() -> ExitCode {
     // Blocking reads of standard input cannot be cancelled; they must not hold up the end.
     runtime.shutdown_background();
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory as _};
+
+    /// clap takes an argument of a command for a global one of the same name, and then finds a value of another type.
+    #[test]
+    fn no_command_has_a_flag_of_a_name_that_all_have() {
+        let arguments = super::Arguments::command();
+        arguments.clone().debug_assert();
+        let globals: Vec<_> = arguments.get_arguments().map(|argument| argument.get_id().clone()).collect();
+        assert!(globals.iter().any(|id| id == "log"));
+        let mut commands: Vec<&Command> = arguments.get_subcommands().collect();
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                assert!(!globals.contains(argument.get_id()), "`{}` of `{command}`", argument.get_id());
+            }
+            commands.extend(command.get_subcommands());
+        }
+    }
 }

@@ -292,7 +292,7 @@ impl KeysArgument {
 }
 
 /// The first line of a file.
-fn secret_file(file: &Path) -> anyhow::Result<String> {
+pub(crate) fn secret_file(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let opened = fs::File::open(file).with_context(|| format!("cannot read `{}`", file.display()))?;
     opened.take(LARGEST).read_to_string(&mut text).with_context(|| format!("cannot read `{}`", file.display()))?;

@@ -291,10 +291,15 @@ fn global() -> anyhow::Result<Option<(PathBuf, TrustFile)>> {
 
 /// The trusted root in `path`, as old as the last time that it was written or that the registries were heard.
 fn root(path: &Path, state: &Path) -> anyhow::Result<TrustRoot> {
+    let heard = std::fs::metadata(heard(state)).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    root_at(path, heard)
+}
+
+/// The trusted root in `path`, as old as the last time that it was written, or `confirmed` where that is later.
+pub(crate) fn root_at(path: &Path, confirmed: SystemTime) -> anyhow::Result<TrustRoot> {
     let failed = || format!("cannot read the trusted root `{}`", path.display());
     let written = std::fs::metadata(path).and_then(|about| about.modified()).with_context(failed)?;
-    let heard = std::fs::metadata(heard(state)).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    TrustRoot::parse(&read_root(path)?, written.max(heard)).with_context(failed)
+    TrustRoot::parse(&read_root(path)?, written.max(confirmed)).with_context(failed)
 }
 
 fn read_root(path: &Path) -> anyhow::Result<Vec<u8>> {

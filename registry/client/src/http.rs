@@ -194,7 +194,7 @@ pub(crate) fn base(host: &Host) -> Result<Url, RequestError> {
 }
 
 /// The host of a URL, with its port where that is not the usual one.
-fn host_of(url: &Url) -> Option<Host> {
+pub(crate) fn host_of(url: &Url) -> Option<Host> {
     let name = url.host_str()?;
     url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")).parse().ok()
 }
@@ -490,7 +490,9 @@ async fn checked(response: Response, url: Url) -> Result<Response, RequestError>
     // What it says of itself is of use to whoever reads the error, and no more than that.
     let text = read(response, &url, LARGEST_SMALL).await.unwrap_or_default();
     let value: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    let said = value.pointer("/errors/0/message").and_then(serde_json::Value::as_str).unwrap_or("it does not say why");
+    // Registries answer with a list, and Sigstore's services with one.
+    let said = value.pointer("/errors/0/message").or_else(|| value.get("message"));
+    let said = said.and_then(serde_json::Value::as_str).unwrap_or("it does not say why");
     let message = shown(said);
     match status {
         StatusCode::NOT_FOUND => Err(RequestError::NotFound { url, message }),

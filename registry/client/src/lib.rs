@@ -8,6 +8,7 @@
 //! Requests are made with `reqwest` and not with an OCI crate: those send credentials to whatever realm an answer names,
 //! read manifests of any size, and check a digest after everything is written.
 
+mod authority;
 mod catalog;
 mod client;
 mod discover;
@@ -19,6 +20,7 @@ mod publish;
 mod settings;
 mod store;
 
+pub use authority::{AmbientError, CertificateAuthority, CertifyError, github_token};
 pub use catalog::Found;
 pub use client::Client;
 pub use discover::DiscoverError;

@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use witan_merkle_log::{Hash, NoteError, verify_consistency};
 use witan_registry_sign::{
-    Checkpoint, InclusionProof, KeyError, KeyId, Log, LogEntry, LogError, PublicKey, TrustedLog, trusted_root,
+    Checkpoint, InclusionProof, KeyError, KeyId, Log, LogEntry, LogError, Proposal, PublicKey, TrustedLog, trusted_root,
 };
 use witan_registry_types::{Digest, json};
 
@@ -123,6 +123,7 @@ struct WireVerification {
 struct WireInclusion {
     checkpoint: String,
     hashes: Vec<String>,
+    log_index: u64,
     root_hash: String,
     tree_size: u64,
 }
@@ -147,6 +148,7 @@ fn entry(answer: &Read) -> Result<LogEntry, RequestError> {
             time: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(wire.integrated_time))?,
             promise: BASE64.decode(wire.verification.signed_entry_timestamp).ok()?,
             proof: InclusionProof {
+                index: proof.log_index,
                 size: proof.tree_size,
                 root: bytes32(&proof.root_hash)?,
                 hashes: proof.hashes.iter().map(|hash| bytes32(hash)).collect::<Option<_>>()?,
@@ -276,25 +278,25 @@ impl RegistryLog<'_> {
         entry(&self.client.http.read(Ask::get(&path, None), LARGEST_ENTRY).await?)
     }
 
-    async fn propose(&self, body: &[u8]) -> Result<LogEntry, RequestError> {
-        let ask =
-            Ask::new(Method::POST, "/api/v1/log/entries", None).body("application/json", Bytes::copy_from_slice(body));
+    async fn propose(&self, proposal: &Proposal) -> Result<LogEntry, RequestError> {
+        let body = Bytes::from(proposal.to_json());
+        let ask = Ask::new(Method::POST, "/api/v1/log/entries", None).body("application/json", body);
         match self.client.http.read(ask, LARGEST_ENTRY).await {
             // It has this very entry, from an attempt that broke off.
-            Err(RequestError::Status { status: StatusCode::CONFLICT, .. }) => self.known(body).await,
+            Err(RequestError::Status { status: StatusCode::CONFLICT, .. }) => self.known(proposal.body()).await,
             answer => entry(&answer?),
         }
     }
 }
 
 impl Log for RegistryLog<'_> {
-    async fn witness(&self, body: &[u8]) -> Result<LogEntry, LogError> {
-        let entry = self.propose(body).await.map_err(|error| match error {
+    async fn witness(&self, proposal: &Proposal) -> Result<LogEntry, LogError> {
+        let entry = self.propose(proposal).await.map_err(|error| match error {
             RequestError::Answer { .. } => LogError::Answer(error.to_string()),
             RequestError::Unreachable { .. } | RequestError::Timeout { .. } => LogError::Unreachable(error.to_string()),
             _ => LogError::Refused(error.to_string()),
         })?;
-        if entry.body != body {
+        if entry.body != proposal.body() {
             return Err(LogError::Answer("it is the entry of something else".to_owned()));
         }
         Ok(entry)

@@ -2,8 +2,9 @@
 
 use witan_registry_types::json::JsonError;
 
+use crate::identity::Certificate;
 use crate::key::{KeyError, PublicKey, SigningKey};
-use crate::log::{Log, LogEntry, LogError, entry_body};
+use crate::log::{Log, LogEntry, LogError, Proposal};
 use crate::sigstore::{self, Verifies};
 use crate::statement::Statement;
 
@@ -80,6 +81,11 @@ impl Signed {
         Self::new(statement, key, Signer::Certificate(certificate.to_vec()))
     }
 
+    /// Signs `statement` with `key` in the name of whom `certificate` names.
+    pub fn certified(statement: &Statement, key: &SigningKey, certificate: &Certificate) -> Result<Self, SignError> {
+        Self::with_certificate(statement, key, certificate.der())
+    }
+
     fn new(statement: &Statement, key: &SigningKey, signer: Signer) -> Result<Self, SignError> {
         let payload = statement.to_payload();
         if payload.len() > crate::statement::LARGEST {
@@ -97,16 +103,21 @@ impl Signed {
     }
 
     /// What a log is given.
-    pub fn entry_body(&self) -> Result<Vec<u8>, SignError> {
+    pub fn proposal(&self) -> Result<Proposal, SignError> {
         let verifier = match &self.signer {
             Signer::Key(key) => key.to_pem(),
             Signer::Certificate(der) => sigstore::certificate_pem(der),
         };
         let envelope = sigstore::envelope_json(&self.payload, &self.signature).map_err(SignError::Write)?;
-        Ok(entry_body(&envelope, &self.payload, &self.signature, &verifier))
+        Ok(Proposal::new(envelope, &self.payload, &self.signature, &verifier))
     }
 
-    /// The bundle with the entry that a log made of [`Signed::entry_body`].
+    /// The entry that a log makes of [`Signed::proposal`].
+    pub fn entry_body(&self) -> Result<Vec<u8>, SignError> {
+        Ok(self.proposal()?.body().to_vec())
+    }
+
+    /// The bundle with the entry that a log made of [`Signed::proposal`].
     pub fn logged(&self, entry: &LogEntry) -> Result<Vec<u8>, SignError> {
         if entry.body != self.entry_body()? {
             return Err(SignError::OtherEntry);
@@ -116,7 +127,7 @@ impl Signed {
 
     /// The bundle after `log` has taken the signature.
     pub async fn witnessed(&self, log: &impl Log) -> Result<Vec<u8>, SignError> {
-        let entry = log.witness(&self.entry_body()?).await?;
+        let entry = log.witness(&self.proposal()?).await?;
         self.logged(&entry)
     }
 

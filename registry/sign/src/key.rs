@@ -197,7 +197,12 @@ mod tests {
         let again = SigningKey::from_pem(&key.to_pem(None).unwrap(), None).unwrap();
         assert_eq!(again.public(), key.public());
         assert_eq!(key.public().to_pem().parse::<PublicKey>().unwrap(), *key.public());
-        assert!(key.public().to_pem().starts_with("-----BEGIN PUBLIC KEY-----"));
+        let pem = key.public().to_pem();
+        assert!(
+            pem.starts_with("-----BEGIN PUBLIC KEY-----\n") && pem.ends_with("-----END PUBLIC KEY-----\n"),
+            "{pem:?}"
+        );
+        assert!(!pem.contains('\r'));
     }
 
     #[test]

@@ -30,9 +30,38 @@ pub enum LogError {
 
 /// A transparency log that takes entries.
 pub trait Log {
-    /// Puts `body` into the log, and returns once it is in the tree that the answer's checkpoint signs. A body that is in
+    /// Puts a signature into the log, and returns once it is in the tree that the answer's checkpoint signs. One that is in
     /// the log already may be answered with the entry that it has.
-    fn witness(&self, body: &[u8]) -> impl Future<Output = Result<LogEntry, LogError>> + Send;
+    fn witness(&self, proposal: &Proposal) -> impl Future<Output = Result<LogEntry, LogError>> + Send;
+}
+
+/// A signature on its way into a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    envelope: String,
+    verifier: String,
+    body: Vec<u8>,
+}
+
+impl Proposal {
+    /// Of the signature over `payload` in an `envelope`. `verifier` is the signer's key or certificate in PEM.
+    pub(crate) fn new(envelope: String, payload: &[u8], signature: &[u8], verifier: &str) -> Self {
+        let body = entry_body(envelope.as_bytes(), payload, signature, verifier);
+        Self { envelope, verifier: STANDARD.encode(verifier), body }
+    }
+
+    /// The entry that a log makes of it: canonical JSON.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// What a log of the shape of Rekor's first version is asked with: the whole envelope, whose signature it can check.
+    pub fn to_json(&self) -> Vec<u8> {
+        let content = json!({ "envelope": self.envelope, "verifiers": [self.verifier] });
+        json!({ "apiVersion": "0.0.1", "kind": "dsse", "spec": { "proposedContent": content } })
+            .to_string()
+            .into_bytes()
+    }
 }
 
 /// The place of an entry in a log, and the evidence for it.
@@ -40,7 +69,7 @@ pub trait Log {
 pub struct LogEntry {
     /// Which log: the name of its key.
     pub log: KeyId,
-    /// Where in the log, from 0.
+    /// Where in the log, from 0, over all the trees that it ever had.
     pub index: u64,
     /// When the log took it; whole seconds.
     pub time: SystemTime,
@@ -48,13 +77,15 @@ pub struct LogEntry {
     pub promise: Vec<u8>,
     /// That the entry is in the tree of the checkpoint.
     pub proof: InclusionProof,
-    /// The entry: what was given to [`Log::witness`].
+    /// The entry: [`Proposal::body`] of what was given to [`Log::witness`].
     pub body: Vec<u8>,
 }
 
 /// That an entry is in a tree (RFC 6962, section 2.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InclusionProof {
+    /// Where in the tree, from 0: another number than in the log where that began a new tree.
+    pub index: u64,
     /// Entries in the tree.
     pub size: u64,
     /// The root of the tree.
@@ -101,7 +132,7 @@ pub fn promise_payload(log: &KeyId, index: u64, time: SystemTime, body: &[u8]) -
 
 /// The body of the entry for a signature over `payload` in an `envelope`: canonical JSON. `verifier` is the signer's key or
 /// certificate in PEM.
-pub(crate) fn entry_body(envelope: &[u8], payload: &[u8], signature: &[u8], verifier: &str) -> Vec<u8> {
+fn entry_body(envelope: &[u8], payload: &[u8], signature: &[u8], verifier: &str) -> Vec<u8> {
     let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": Digest::of(bytes).hex() });
     let body = json!({
         "apiVersion": "0.0.1",

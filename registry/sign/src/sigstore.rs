@@ -4,6 +4,7 @@
 //! types, and a bundle that [`Verifier`] accepts has exactly one signature, at most one log entry, and where it has one, an
 //! entry whose checkpoint is of the very log that promised it.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -50,7 +51,13 @@ pub(crate) fn check_public_key(der: &[u8]) -> Result<(), String> {
 }
 
 pub(crate) fn public_key_pem(der: &[u8]) -> String {
-    DerPublicKey::from_bytes(der).to_pem()
+    unix_lines(&DerPublicKey::from_bytes(der).to_pem())
+}
+
+/// The crates end lines as Windows does. A log entry has the text in it, and other clients compare it with the one that they
+/// would write.
+fn unix_lines(text: &str) -> String {
+    text.replace("\r\n", "\n")
 }
 
 pub(crate) fn public_key_der(pem: &str) -> Result<Vec<u8>, String> {
@@ -59,7 +66,33 @@ pub(crate) fn public_key_der(pem: &str) -> Result<Vec<u8>, String> {
 
 /// The PEM of a certificate.
 pub(crate) fn certificate_pem(der: &[u8]) -> String {
-    types::DerCertificate::from_bytes(der).to_pem()
+    unix_lines(&types::DerCertificate::from_bytes(der).to_pem())
+}
+
+/// What a certificate says. It proves nothing yet.
+pub(crate) struct ReadCertificate {
+    pub(crate) der: Vec<u8>,
+    /// The key that it is for, as a `SubjectPublicKeyInfo`.
+    pub(crate) key: Vec<u8>,
+    /// Whom it names, if it says who vouched.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// Reads a certificate in PEM.
+pub(crate) fn read_certificate(pem: &str) -> Result<ReadCertificate, String> {
+    let certificate = types::DerCertificate::from_pem(pem).map_err(|error| error.to_string())?;
+    let info = sigstore_crypto::parse_certificate_info(&certificate).map_err(|error| error.to_string())?;
+    let named = info.identity.as_ref().and_then(subject).zip(info.issuer);
+    let identity = named.map(|(subject, issuer)| Identity { issuer, subject });
+    Ok(ReadCertificate { der: certificate.into_bytes(), key: info.public_key.into_bytes(), identity })
+}
+
+fn subject(name: &SubjectAltName) -> Option<Subject> {
+    match name {
+        SubjectAltName::Email(email) => Some(Subject::Email(email.clone())),
+        SubjectAltName::Uri(uri) => Some(Subject::Uri(uri.clone())),
+        _ => None,
+    }
 }
 
 /// A pair of keys that signs.
@@ -90,8 +123,8 @@ fn envelope(payload: &[u8], signature: &[u8]) -> types::DsseEnvelope {
 }
 
 /// The envelope as JSON, as a log would be given it.
-pub(crate) fn envelope_json(payload: &[u8], signature: &[u8]) -> Result<Vec<u8>, String> {
-    serde_json::to_vec(&envelope(payload, signature)).map_err(|error| error.to_string())
+pub(crate) fn envelope_json(payload: &[u8], signature: &[u8]) -> Result<String, String> {
+    serde_json::to_string(&envelope(payload, signature)).map_err(|error| error.to_string())
 }
 
 /// By what a bundle says it can be verified.
@@ -127,7 +160,7 @@ pub(crate) fn write_bundle(
 
 fn wire_entry(entry: &LogEntry) -> Result<TransparencyLogEntry, String> {
     let text = |error: types::Error| error.to_string();
-    let index = types::LogIndex::new(entry.index).map_err(text)?;
+    let index = |number| types::LogIndex::new(number).map_err(text);
     let seconds = i64::try_from(unix_seconds(entry.time)).map_err(|error| error.to_string())?;
     let time = Timestamp::from_second(seconds).map_err(|error| error.to_string())?;
     let checkpoint = types::CheckpointData::new(&entry.proof.checkpoint).map_err(text)?;
@@ -136,10 +169,10 @@ fn wire_entry(entry: &LogEntry) -> Result<TransparencyLogEntry, String> {
     let log = types::LogId::new(types::LogKeyId::from_bytes(entry.log.as_bytes()));
     let body = types::CanonicalizedBody::from_bytes(&entry.body);
     let promise = types::InclusionPromise::new(types::SignedTimestamp::from_bytes(&entry.promise));
-    Ok(TransparencyLogEntry::new(index, log, KindVersion::DsseV001, body)
+    Ok(TransparencyLogEntry::new(index(entry.index)?, log, KindVersion::DsseV001, body)
         .with_integrated_time(time)
         .with_inclusion_promise(promise)
-        .with_inclusion_proof(WireProof::new(index, root, entry.proof.size, hashes, checkpoint)))
+        .with_inclusion_proof(WireProof::new(index(entry.proof.index)?, root, entry.proof.size, hashes, checkpoint)))
 }
 
 pub(crate) fn write_entry(entry: &LogEntry) -> Result<Vec<u8>, String> {
@@ -163,6 +196,7 @@ pub(crate) fn read_entry(bytes: &[u8]) -> Result<LogEntry, String> {
         time: system_time(time),
         promise: promise.signed_entry_timestamp.into_bytes(),
         proof: InclusionProof {
+            index: proof.log_index.get(),
             size: proof.tree_size,
             root: *proof.root_hash.as_bytes(),
             hashes: proof.hashes.iter().map(|hash| *hash.as_bytes()).collect(),
@@ -312,6 +346,8 @@ struct Log {
 pub(crate) struct Verifier {
     inner: sigstore_verify::Verifier,
     logs: Vec<Log>,
+    /// The addresses of the certificate authorities that go on certifying.
+    pub(crate) authorities: BTreeSet<String>,
 }
 
 impl Verifier {
@@ -327,7 +363,12 @@ impl Verifier {
             key: log.public_key.raw_bytes.clone(),
         });
         let logs = logs.collect();
-        Ok(Self { inner: sigstore_verify::Verifier::new(&root).map_err(|error| error.to_string())?, logs })
+        let go_on = root
+            .certificate_authorities
+            .iter()
+            .filter(|authority| authority.valid_for.as_ref().is_none_or(|time| time.end.is_none()));
+        let authorities = go_on.map(|authority| authority.uri.clone()).collect();
+        Ok(Self { authorities, inner: sigstore_verify::Verifier::new(&root).map_err(|error| error.to_string())?, logs })
     }
 
     /// Verifies that `key` signed the statement in `bundle`, that the statement is about `digest`, and that the signature is
@@ -350,11 +391,8 @@ impl Verifier {
         if !(result.certificate_verified() && result.sct_verified()) {
             return Err(Reason::Certificate("its chain was not verified".to_owned()));
         }
-        let subject = match result.identity() {
-            Some(SubjectAltName::Email(email)) => Subject::Email(email.clone()),
-            Some(SubjectAltName::Uri(uri)) => Subject::Uri(uri.clone()),
-            _ => return Err(Reason::Certificate("it names nobody".to_owned())),
-        };
+        let subject = result.identity().and_then(subject);
+        let subject = subject.ok_or_else(|| Reason::Certificate("it names nobody".to_owned()))?;
         let Some(issuer) = result.issuer() else {
             return Err(Reason::Certificate("it does not say who vouched for its holder".to_owned()));
         };

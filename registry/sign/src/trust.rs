@@ -5,11 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use witan_registry_types::{NameError, Namespace, PackageName};
+use witan_registry_types::{Digest, NameError, Namespace, PackageName};
 use witan_system::{IdentityFile, KeyFile, RuleFile, StatementKind, TrustFile, parse_duration};
 
 use crate::key::{KeyError, KeyId, PublicKey};
-use crate::sigstore::Verifier;
+use crate::reason::Reason;
+use crate::sigstore::{Bundle, Verifier};
 use crate::statement::{Attestation, cut};
 use crate::time::parse_rfc3339;
 
@@ -276,6 +277,19 @@ impl TrustRoot {
     /// Reads a `trusted_root.json` that was known to be current at `as_of`: when it was last refreshed or confirmed.
     pub fn parse(trusted_root: &[u8], as_of: SystemTime) -> Result<Self, TrustRootError> {
         Ok(Self { verifier: Verifier::parse(trusted_root).map_err(TrustRootError)?, as_of })
+    }
+
+    /// The address of the one certificate authority that is trusted and goes on certifying; none where there are several.
+    pub fn authority(&self) -> Option<&str> {
+        let authorities: Vec<&str> = self.verifier.authorities.iter().map(String::as_str).collect();
+        if let [only] = authorities.as_slice() { Some(only) } else { None }
+    }
+
+    /// Whose certificate signed the statement in `bundle`, which must be about `digest` and in a trusted log. For whoever
+    /// signs: what this refuses, nobody would believe. Whether somebody's word counts is for [`evaluate`](crate::evaluate).
+    pub fn signer(&self, bundle: &[u8], digest: &Digest) -> Result<Identity, Reason> {
+        let bundle = Bundle::parse(bundle)?;
+        self.verifier.keyless(&bundle, digest).map(|(identity, _)| identity)
     }
 }
 

@@ -6,15 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use sha2::{Digest, Sha256};
-use witan_registry_sign::{Identity, SigningKey, Subject};
+use witan_registry_sign::{Identity, PublicKey, SigningKey, Subject};
 
 use crate::Authority;
 
 /// Who vouched for the name (Fulcio, as a DER string).
 const ISSUER: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 8];
+/// The same as plain text, where some clients still look for it.
+const ISSUER_TEXT: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 1];
 /// The promises of certificate logs (RFC 6962, section 3.3).
 const PROMISES: &[u64] = &[1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
 
@@ -61,8 +63,17 @@ impl Authority {
 
     /// A new key with a certificate for `identity`, valid for so long.
     pub fn certify_for(&self, identity: &Identity, valid: Range<SystemTime>) -> Certified {
-        let pair = KeyPair::generate().unwrap();
-        let key = SigningKey::from_pem(&pair.serialize_pem(), None).unwrap();
+        let key = SigningKey::generate().unwrap();
+        let certificate = self.certificate(identity, key.public(), valid);
+        Certified { key, certificate }
+    }
+
+    /// A certificate (DER) of somebody else's key for `identity`, valid for ten minutes from `from`.
+    pub fn certify_key(&self, identity: &Identity, key: &PublicKey, from: SystemTime) -> Vec<u8> {
+        self.certificate(identity, key, from..from + Duration::from_secs(600))
+    }
+
+    fn certificate(&self, identity: &Identity, key: &PublicKey, valid: Range<SystemTime>) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from(7));
         params.use_authority_key_identifier_extension = true;
@@ -76,13 +87,15 @@ impl Authority {
         params.not_before = date_time_ymd(1970, 1, 1) + seconds(valid.start);
         params.not_after = date_time_ymd(1970, 1, 1) + seconds(valid.end);
         let issuer = der(0x0c, identity.issuer.as_bytes());
-        params.custom_extensions = vec![CustomExtension::from_oid_content(ISSUER, issuer)];
+        params.custom_extensions = vec![
+            CustomExtension::from_oid_content(ISSUER_TEXT, identity.issuer.clone().into_bytes()),
+            CustomExtension::from_oid_content(ISSUER, issuer),
+        ];
         // What the log promises is the certificate without its promise.
-        let without = params.signed_by(&pair, &self.ca.issuer).unwrap();
+        let without = params.signed_by(&Point(key), &self.ca.issuer).unwrap();
         let promise = self.promise(tbs(without.der()), seconds(valid.start));
         params.custom_extensions.push(CustomExtension::from_oid_content(PROMISES, der(0x04, &promise)));
-        let certificate = params.signed_by(&pair, &self.ca.issuer).unwrap().der().to_vec();
-        Certified { key, certificate }
+        params.signed_by(&Point(key), &self.ca.issuer).unwrap().der().to_vec()
     }
 
     /// A list of one promise to log the certificate whose signed part is `tbs` (RFC 6962, sections 3.2 and 3.3).
@@ -95,6 +108,19 @@ impl Authority {
         let id = self.certificates.id();
         let promise = [&[0], &id.as_bytes()[..], &milliseconds, &[0, 0, 4, 3], &counted(&signature)].concat();
         counted(&counted(&promise))
+    }
+}
+
+/// A key as certificates have it: the point, which is what stands last in its encoding.
+struct Point<'a>(&'a PublicKey);
+
+impl PublicKeyData for Point<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0.der()[self.0.der().len() - 65..]
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
     }
 }
 

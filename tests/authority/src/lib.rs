@@ -6,6 +6,7 @@
 mod author;
 mod certificate;
 mod log;
+mod served;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use witan_registry_sign::{SigningKey, trusted_root};
 pub use author::Version;
 pub use certificate::Certified;
 pub use log::LocalLog;
+pub use served::{Conduct, Served, token};
 
 /// When tests take place: long enough ago for every machine's clock.
 pub fn noon() -> SystemTime {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use witan_registry_sign::{InclusionProof, Log, LogEntry, LogError, SigningKey, TrustedLog, promise_payload};
+use witan_registry_sign::{InclusionProof, Log, LogEntry, LogError, Proposal, SigningKey, TrustedLog, promise_payload};
 
 /// A log that keeps its entries in memory.
 pub struct LocalLog {
@@ -17,13 +17,15 @@ pub struct LocalLog {
 
 struct State {
     bodies: Vec<Vec<u8>>,
+    /// Entries of trees that were closed.
+    before: u64,
     time: SystemTime,
 }
 
 impl LocalLog {
     /// An empty log, at [`noon`](crate::noon).
     pub fn new(host: &str) -> Self {
-        let state = State { bodies: Vec::new(), time: crate::noon() };
+        let state = State { bodies: Vec::new(), before: 0, time: crate::noon() };
         Self { key: SigningKey::generate().unwrap(), host: host.to_owned(), state: Mutex::new(state) }
     }
 
@@ -34,6 +36,11 @@ impl LocalLog {
     /// Sets the log's clock.
     pub fn set_time(&self, time: SystemTime) {
         self.state().time = time;
+    }
+
+    /// Counts entries from `before` on, as a log does that begins a new tree.
+    pub fn continue_from(&self, before: u64) {
+        self.state().before = before;
     }
 
     /// Begins another history, under the same key.
@@ -59,15 +66,17 @@ impl LocalLog {
         state.bodies.push(body.to_vec());
         let leaves: Vec<[u8; 32]> = state.bodies.iter().map(|body| leaf(body)).collect();
         let root = root(&leaves);
-        let payload = promise_payload(&self.key.id(), index, state.time, body);
+        let counted = state.before + index;
+        let payload = promise_payload(&self.key.id(), counted, state.time, body);
         let proof = InclusionProof {
+            index,
             size: index + 1,
             root,
             hashes: path(&leaves, leaves.len() - 1),
             checkpoint: self.checkpoint(index + 1, &root),
         };
         let promise = self.key.sign(&payload).unwrap();
-        LogEntry { log: self.key.id(), index, time: state.time, promise, proof, body: body.to_vec() }
+        LogEntry { log: self.key.id(), index: counted, time: state.time, promise, proof, body: body.to_vec() }
     }
 
     /// A checkpoint of this log, whether it is true or not.
@@ -85,8 +94,8 @@ impl LocalLog {
 }
 
 impl Log for LocalLog {
-    async fn witness(&self, body: &[u8]) -> Result<LogEntry, LogError> {
-        Ok(self.append(body))
+    async fn witness(&self, proposal: &Proposal) -> Result<LogEntry, LogError> {
+        Ok(self.append(proposal.body()))
     }
 }
 

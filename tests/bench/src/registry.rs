@@ -22,6 +22,7 @@ use witan_admission::verify;
 use witan_authority::Version;
 use witan_registry_client::{Client, Credentials, Settings};
 use witan_registry_types::{Artifact, Digest, Host, Mapping, Package};
+use witan_test_tools::Tool;
 
 use crate::{
     Setting,
@@ -233,7 +234,7 @@ async fn pushes(registry: &Ours) -> anyhow::Result<Row> {
         value: format!("{:.0} versions/s", rate(at_ours)),
         floor: match theirs {
             Some(_) => format!("{:.0} versions/s, docker-registry", rate(at_theirs)),
-            None => "docker-registry is not installed, so that there is none beside it".to_owned(),
+            None => "docker-registry is not here; `cargo xtask test` gets it".to_owned(),
         },
         figure: Figure::Report,
     })
@@ -276,16 +277,10 @@ impl Docker {
             storage.display()
         );
         fs::write(&settings, text)?;
-        let started = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&settings)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = match started {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            started => started.context("cannot start `docker-registry`")?,
-        };
+        let Some(program) = Tool::DockerRegistry.find() else { return Ok(None) };
+        let mut command = program.command();
+        command.arg("serve").arg(&settings).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("cannot start `docker-registry`")?;
         let output = child.stderr.take().context("it has no output")?;
         let docker = Self { child, address, _folder: folder };
         let mut lines = BufReader::new(output).lines();

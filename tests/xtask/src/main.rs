@@ -24,7 +24,7 @@ enum Task {
     Bench(bench::Arguments),
     /// Builds the components and the programs that tests run.
     Build(build::Arguments),
-    /// Runs all tests, after building what they need.
+    /// Runs all tests, after building what they need, and getting the tools of others that they try.
     Test(test::Arguments),
     /// Writes the synchronous twins and the typed forwarders that follow from `wit/`, and the schema of `system.toml`.
     Generate,

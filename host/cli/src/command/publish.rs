@@ -15,6 +15,7 @@ use crate::{
 #[command(after_help = "Examples:
   witan publish sums.wasm --package acme:sums@1.0.0 --registry registry.example.org --key release
   witan publish sums.wasm --package acme:sums@1.0.0 --registry registry.example.org --key release --dry-run
+  witan publish sums.wasm --package acme:sums@1.0.0 --registry registry.example.org --keyless
 
 Before the first time: `witan keys generate release` and `witan registry login registry.example.org`.
 A version is published once. Publishing the same bytes again completes what broke off.")]
@@ -42,11 +43,11 @@ struct Answer<'a> {
 }
 
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let prepared = arguments.what.prepare()?;
+    let prepared = arguments.what.prepare(global).await?;
     let summary = prepared.summary();
     if arguments.dry_run {
         // Signed all the same: a key that cannot sign is found out now.
-        let _signed = prepared.unlogged()?;
+        prepared.try_key()?;
         match global.json {
             true => output::json(&Answer { summary, published: false, repository: None }),
             false => output::line(&format!("{}\nnothing was published", summary.in_words())),
@@ -58,8 +59,8 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     registry.is_published(&prepared.package, &prepared.digest).await?;
     let artifact = match &arguments.log {
         LogArgument { unlogged: true, .. } => prepared.unlogged()?,
-        LogArgument { log: Some(place), .. } => prepared.witnessed(&client(place).await?.log()).await?,
-        LogArgument { log: None, .. } => prepared.witnessed(&registry.log()).await?,
+        LogArgument { transparency_log: Some(place), .. } => prepared.witnessed(&client(place).await?.log()).await?,
+        LogArgument { transparency_log: None, .. } => prepared.witnessed(&registry.log()).await?,
     };
     let published = registry.publish(&prepared.package, &artifact).await?;
     let place = format!("{}/{}", registry.host(), published.repository);

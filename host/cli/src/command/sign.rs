@@ -21,7 +21,7 @@ use witan_capability::Capability;
 use witan_engine::{Engine, Settings};
 use witan_registry_component::Component;
 use witan_registry_sign::{
-    Attestation, Embedded, LocalBuild, Log, Provenance, Release, Sbom, Signed, SigningKey, Source, Statement,
+    Attestation, Embedded, Identity, LocalBuild, Log, Provenance, Release, Sbom, Signed, SigningKey, Source, Statement,
 };
 use witan_registry_types::{Artifact, ComponentConfig, ComponentManifest, Digest, Name, Package, Registry};
 use witan_system::{Ceiling, Grants};
@@ -30,7 +30,9 @@ use witan_tools::Tools;
 use crate::{
     Global,
     command::inspect,
-    host, lock, output,
+    host,
+    keyless::{Keyless, KeylessArguments},
+    lock, output,
     registry::{KeysArgument, client, place},
 };
 
@@ -39,11 +41,19 @@ const LARGEST: u64 = 16 << 20;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  witan sign sums.wasm --package acme:sums@1.0.0 --key release --log registry.example.org --out signed
-  witan sign sums.wasm --package acme:sums@1.0.0 --key ci --unlogged --ceiling ceiling.toml --out signed
+  witan sign sums.wasm --package acme:sums@1.0.0 --key release --out signed \\
+      --transparency-log registry.example.org
+  witan sign sums.wasm --package acme:sums@1.0.0 --key ci --unlogged --out signed \\
+      --ceiling ceiling.toml
+  witan sign sums.wasm --package acme:sums@1.0.0 --keyless --out signed \\
+      --transparency-log registry.example.org
+  witan sign sums.wasm --package acme:sums@1.0.0 --identity-token token --out signed \\
+      --fulcio fulcio.example.org --trusted-root trusted_root.json \\
+      --transparency-log rekor.example.org
 
-A ceiling is what the component may ever need, under your signature; no operator can grant more. Without
-one it is empty, which is enough for what needs the baseline alone. `witan publish` signs and publishes.")]
+A ceiling is what the component may ever need, under your signature; no operator can grant more.
+Without one it is empty, which is enough for what needs the baseline alone. `witan publish` signs
+and publishes.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     what: What,
@@ -63,8 +73,10 @@ pub(crate) struct What {
     #[arg(long)]
     pub(crate) package: Package,
     /// The key to sign with; see `witan keys`.
-    #[arg(long, value_name = "NAME")]
-    key: Name,
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["keyless", "identity_token"])]
+    key: Option<Name>,
+    #[command(flatten)]
+    keyless: KeylessArguments,
     #[command(flatten)]
     keys: KeysArgument,
     /// A TOML file of what it may ever need.
@@ -85,9 +97,9 @@ pub(crate) struct What {
 /// Which log witnesses the signatures.
 #[derive(Args)]
 pub(crate) struct LogArgument {
-    /// The registry whose log witnesses the signatures; `publish` takes the one that it publishes to.
+    /// The registry, or the Rekor, whose log witnesses the signatures; `publish` takes that of the registry.
     #[arg(long, value_name = "HOST", conflicts_with = "unlogged", value_parser = place)]
-    pub(crate) log: Option<Registry>,
+    pub(crate) transparency_log: Option<Registry>,
     /// Have no log witness them. They count only where an operator's policy allows that.
     #[arg(long)]
     pub(crate) unlogged: bool,
@@ -99,8 +111,16 @@ pub(crate) struct Prepared {
     pub(crate) digest: Digest,
     artifact: Artifact,
     statements: Vec<Statement>,
-    key: SigningKey,
+    signer: Signer,
     summary: Summary,
+}
+
+/// Who signs.
+enum Signer {
+    /// The holder of a key.
+    Key(SigningKey),
+    /// Whom a token names.
+    Keyless(Box<Keyless>),
 }
 
 /// What a version is, as programs read it.
@@ -117,17 +137,26 @@ pub(crate) struct Summary {
     /// Of its WIT.
     wit: String,
     dependencies: usize,
-    /// The key that signs.
-    key: String,
+    /// The key that signs, or the identity.
+    #[serde(flatten)]
+    signer: SignerSummary,
     commit: Option<String>,
 }
 
+/// Who signs, as programs read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum SignerSummary {
+    Key(String),
+    Identity { issuer: String, subject: String },
+}
+
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let LogArgument { log, unlogged } = &arguments.log;
+    let LogArgument { transparency_log: log, unlogged } = &arguments.log;
     if log.is_none() && !unlogged {
-        bail!("name a log with `--log HOST`, or say `--unlogged`; most policies want a log's witness");
+        bail!("name a log with `--transparency-log HOST`, or say `--unlogged`; most policies want a log's witness");
     }
-    let prepared = arguments.what.prepare()?;
+    let prepared = arguments.what.prepare(global).await?;
     let artifact = match log {
         Some(place) => prepared.witnessed(&client(place).await?.log()).await?,
         None => prepared.unlogged()?,
@@ -156,8 +185,8 @@ fn write(folder: &Path, artifact: &Artifact) -> anyhow::Result<()> {
 }
 
 impl What {
-    /// Computes what is to be signed, and opens the key.
-    pub(crate) fn prepare(&self) -> anyhow::Result<Prepared> {
+    /// Computes what is to be signed, and opens the key or reads the token.
+    pub(crate) async fn prepare(&self, global: &Global) -> anyhow::Result<Prepared> {
         let bytes = inspect::read(&self.file)?;
         let component = Component::read(&bytes).with_context(|| format!("cannot sign `{}`", self.file.display()))?;
         let ceiling = self.ceiling(&component)?;
@@ -183,7 +212,10 @@ impl What {
             statement(Attestation::Provenance, Provenance::local(&build).to_predicate()),
             statement(Attestation::Sbom, sbom.to_predicate()),
         ];
-        let key = self.keys.load(&self.key)?;
+        let signer = match &self.key {
+            Some(name) => Signer::Key(self.keys.load(name)?),
+            None => Signer::Keyless(Box::new(self.keyless.open(global).await?)),
+        };
         let summary = Summary {
             package: self.package.to_string(),
             digest: digest.to_string(),
@@ -193,11 +225,11 @@ impl What {
             ceiling,
             wit: wit.to_string(),
             dependencies: sbom.dependencies().len(),
-            key: key.id().to_string(),
+            signer: signer.summary(),
             commit: source.map(|source| source.commit),
         };
         let artifact = Artifact { manifest, config, layer: bytes, bundles: Vec::new() };
-        Ok(Prepared { package: self.package.clone(), digest, artifact, statements, key, summary })
+        Ok(Prepared { package: self.package.clone(), digest, artifact, statements, signer, summary })
     }
 
     fn ceiling(&self, component: &Component) -> anyhow::Result<Ceiling> {
@@ -255,8 +287,16 @@ impl Prepared {
         &self.summary
     }
 
-    fn signed(&self) -> anyhow::Result<Vec<Signed>> {
-        Ok(self.statements.iter().map(|statement| Signed::with_key(statement, &self.key)).collect::<Result<_, _>>()?)
+    fn signed(&self, key: &SigningKey) -> anyhow::Result<Vec<Signed>> {
+        Ok(self.statements.iter().map(|statement| Signed::with_key(statement, key)).collect::<Result<_, _>>()?)
+    }
+
+    /// Sees that the key can sign, where there is one yet; nobody is asked.
+    pub(crate) fn try_key(&self) -> anyhow::Result<()> {
+        if let Signer::Key(key) = &self.signer {
+            self.signed(key)?;
+        }
+        Ok(())
     }
 
     fn with(&self, bundles: Vec<Vec<u8>>) -> Artifact {
@@ -265,8 +305,14 @@ impl Prepared {
 
     /// The version with signatures that `log` has witnessed.
     pub(crate) async fn witnessed(&self, log: &impl Log) -> anyhow::Result<Artifact> {
+        let key = match &self.signer {
+            Signer::Key(key) => key,
+            Signer::Keyless(keyless) => {
+                return Ok(self.with(keyless.sign(&self.statements, &self.digest, log).await?));
+            }
+        };
         let mut bundles = Vec::new();
-        for signed in self.signed()? {
+        for signed in self.signed(key)? {
             bundles.push(signed.witnessed(log).await?);
         }
         Ok(self.with(bundles))
@@ -274,8 +320,25 @@ impl Prepared {
 
     /// The version with signatures that nobody has witnessed.
     pub(crate) fn unlogged(&self) -> anyhow::Result<Artifact> {
-        let bundles = self.signed()?.iter().map(Signed::unlogged).collect::<Result<_, _>>()?;
+        let Signer::Key(key) = &self.signer else {
+            bail!(
+                "a certificate is valid for minutes, and only a log can say when it was used: leave out `--unlogged`"
+            );
+        };
+        let bundles = self.signed(key)?.iter().map(Signed::unlogged).collect::<Result<_, _>>()?;
         Ok(self.with(bundles))
+    }
+}
+
+impl Signer {
+    fn summary(&self) -> SignerSummary {
+        match self {
+            Self::Key(key) => SignerSummary::Key(key.id().to_string()),
+            Self::Keyless(keyless) => {
+                let Identity { issuer, subject } = keyless.identity();
+                SignerSummary::Identity { issuer: issuer.clone(), subject: subject.as_str().to_owned() }
+            }
+        }
     }
 }
 
@@ -288,15 +351,18 @@ impl Summary {
             toml::to_string(&self.ceiling).unwrap_or_default().trim_end().replace('\n', "\n            ")
         };
         let commit = self.commit.as_deref().unwrap_or("none known");
+        let signer = match &self.signer {
+            SignerSummary::Key(key) => format!("key       {key}"),
+            SignerSummary::Identity { issuer, subject } => format!("signer    {subject} (of {issuer})"),
+        };
         format!(
             "{}\n  manifest  {}\n  imports   {}\n  exports   {}\n  ceiling   {ceiling}\n  made of   {} dependencies, commit \
-             {commit}\n  key       {}",
+             {commit}\n  {signer}",
             self.package,
             self.digest,
             list(&self.imports),
             list(&self.exports),
-            self.dependencies,
-            self.key
+            self.dependencies
         )
     }
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 mod audit;
+mod interop;
+mod keyless;
 mod keys;
 mod killed;
 mod publish;
@@ -110,6 +112,9 @@ impl Home {
             "WITAN_KEYS",
             "WITAN_PASSPHRASE",
             "WITAN_REGISTRY",
+            "SIGSTORE_ID_TOKEN",
+            "ACTIONS_ID_TOKEN_REQUEST_URL",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
         ] {
             command.env_remove(name);
         }

@@ -125,7 +125,7 @@ fn what_is_no_component_or_has_no_log_is_not_signed() {
     sign(&home, &["--lock", "Cargo.lock"]).badly(&["core module"]);
     home.component("sums.wasm", SUMS);
     let without: Vec<&str> = SIGN.into_iter().filter(|argument| *argument != "--unlogged").collect();
-    home.run(&[&without[..], &["--lock", "Cargo.lock"]].concat()).badly(&["--log", "--unlogged"]);
+    home.run(&[&without[..], &["--lock", "Cargo.lock"]].concat()).badly(&["--transparency-log", "--unlogged"]);
 }
 
 #[test]

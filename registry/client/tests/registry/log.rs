@@ -60,9 +60,9 @@ async fn an_entry_that_the_log_has_is_given_again() {
     let client = client(&running, &["acme:pull,push"]).await;
     let key = SigningKey::generate().unwrap();
     let [statement, ..] = statements(Digest::of(b"manifest"));
-    let body = Signed::with_key(&statement, &key).unwrap().entry_body().unwrap();
-    let first = client.log().witness(&body).await.unwrap();
-    let again = client.log().witness(&body).await.unwrap();
+    let proposal = Signed::with_key(&statement, &key).unwrap().proposal().unwrap();
+    let first = client.log().witness(&proposal).await.unwrap();
+    let again = client.log().witness(&proposal).await.unwrap();
     assert_eq!((first.index, &first.body), (again.index, &again.body));
     assert_eq!(client.log().checkpoint(&client.log().introduce().await.unwrap(), None).await.unwrap().size, 1);
 }
@@ -72,10 +72,11 @@ async fn whoever_may_not_push_has_nothing_witnessed() {
     let running = start().await;
     let reader = client(&running, &["acme:pull"]).await;
     let [statement, ..] = statements(Digest::of(b"manifest"));
-    let body = Signed::with_key(&statement, &SigningKey::generate().unwrap()).unwrap().entry_body().unwrap();
-    assert!(reader.log().witness(&body).await.is_err());
+    let signed = Signed::with_key(&statement, &SigningKey::generate().unwrap()).unwrap();
+    let proposal = signed.proposal().unwrap();
+    assert!(reader.log().witness(&proposal).await.is_err());
     let owner = client(&running, &["acme:push"]).await;
-    assert!(owner.log().witness(&body).await.is_ok());
+    assert!(owner.log().witness(&proposal).await.is_ok());
 }
 
 #[tokio::test]

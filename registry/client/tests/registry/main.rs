@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 mod attacks;
+mod authority;
 mod log;
 mod old;
 mod support;

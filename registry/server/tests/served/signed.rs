@@ -35,6 +35,7 @@ async fn witness(running: &Running, body: &[u8], token: &str) -> LogEntry {
         time: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
         promise: BASE64.decode(entry["verification"]["signedEntryTimestamp"].as_str().unwrap()).unwrap(),
         proof: InclusionProof {
+            index: proof["logIndex"].as_u64().unwrap(),
             size: proof["treeSize"].as_u64().unwrap(),
             root: bytes32(&proof["rootHash"]),
             hashes: proof["hashes"].as_array().unwrap().iter().map(bytes32).collect(),

@@ -176,6 +176,41 @@ fn another_authority_is_not_trusted() {
 }
 
 #[test]
+fn a_signer_sees_its_own_signature_as_others_will() {
+    let keyless = Keyless::new(&[identity()]);
+    let root = keyless.publisher.root();
+    let signed = keyless.signed(&identity(), noon(), after(60));
+    assert_eq!(root.signer(&signed[0], &digest()).unwrap(), identity());
+    assert!(root.signer(&signed[0], &Digest::of(b"other")).is_err());
+    let expired = keyless.signed(&identity(), noon(), after(601));
+    assert!(matches!(root.signer(&expired[0], &digest()), Err(Reason::CertificateExpired { .. })));
+    keyless.publisher.authority.log.set_time(after(60));
+    let impostor = keyless.bundles(&Authority::new().certify(&identity(), noon()));
+    assert!(matches!(root.signer(&impostor[0], &digest()), Err(Reason::Certificate(_))));
+    // By a key, nobody has a name.
+    assert!(root.signer(&keyless.publisher.bundles()[0], &digest()).is_err());
+}
+
+#[test]
+fn an_authority_is_asked_where_there_is_one_alone() {
+    let mut root: Value = serde_json::from_slice(&Authority::new().trusted_root()).unwrap();
+    let authority = |root: &Value| {
+        let root = TrustRoot::parse(root.to_string().as_bytes(), noon()).unwrap();
+        root.authority().map(str::to_owned)
+    };
+    assert_eq!(authority(&root).as_deref(), Some("https://ca.example"));
+    let mut other = root["certificateAuthorities"][0].clone();
+    other["uri"] = "https://other.example".into();
+    root["certificateAuthorities"].as_array_mut().unwrap().push(other);
+    assert_eq!(authority(&root), None);
+    // One that has ended is trusted for what it certified, and certifies nothing more.
+    root["certificateAuthorities"][0]["validFor"]["end"] = "2025-06-01T00:00:00Z".into();
+    assert_eq!(authority(&root).as_deref(), Some("https://other.example"));
+    root["certificateAuthorities"] = json!([]);
+    assert_eq!(authority(&root), None);
+}
+
+#[test]
 fn a_certificate_is_for_its_own_key() {
     let keyless = Keyless::new(&[identity()]);
     let mut certified = keyless.publisher.authority.certify(&identity(), noon());
