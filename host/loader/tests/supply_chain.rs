@@ -23,6 +23,7 @@ use witan_policy::{DecisionLog, Entry, GrantPolicy};
 use witan_registry_sign::{
     Attestation, Embedded, Identity, Rule, Sbom, SigningKey, Statement, Subject, TrustPolicy, TrustRoot, TrustedKey,
 };
+use witan_registry_tuf::HoldError;
 use witan_registry_types::{Artifact, ComponentInterfaces, Digest, Package};
 use witan_system::{Ceiling, CompileIn, ComponentName, Pool, System};
 
@@ -41,6 +42,8 @@ struct World {
     rules: Vec<Rule>,
     /// When the trusted root was last known to be current.
     as_of: SystemTime,
+    /// Why what the registry says of whom to trust does not hold, if it is held to that.
+    held: Option<HoldError>,
     packages: BTreeMap<Package, Fetched>,
     policy: Arc<GrantPolicy>,
     source: Package,
@@ -56,6 +59,7 @@ impl World {
             rules: vec![rule("acme:*", &[&key], 1)],
             key,
             as_of: SystemTime::now(),
+            held: None,
             packages: BTreeMap::new(),
             policy: Arc::new(GrantPolicy::new(DecisionLog::in_memory())),
             source: package("1.0.0"),
@@ -155,7 +159,8 @@ impl World {
         gate.packages = self.packages.clone();
         let policy = TrustPolicy::new(self.rules.clone(), TrustPolicy::MAX_AGE).unwrap();
         let root = TrustRoot::parse(&self.authority.trusted_root(), self.as_of).unwrap();
-        gate.trust = Trust::new(policy, Some(root));
+        let held = self.held.iter().map(|error| ("registry.example".parse().unwrap(), Err(error.clone()))).collect();
+        gate.trust = Trust { registries: system.registries.clone(), held, ..Trust::new(policy, Some(root)) };
         let loader = Loader {
             engine: ENGINE.clone(),
             gate: Arc::new(gate),
@@ -259,6 +264,11 @@ const ATTACKS: &[Attack] = &[
         "metadata that is held back until it is too old",
         |world| world.as_of = SystemTime::now() - TrustPolicy::MAX_AGE - Duration::from_secs(60),
         "and may be 168 hours old",
+    ),
+    attack(
+        "TUF metadata that do not hold",
+        |world| world.held = Some(HoldError::Never),
+        "the TUF metadata of `registry.example` do not hold",
     ),
     attack(
         "metadata from the future",
