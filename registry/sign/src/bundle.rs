@@ -137,3 +137,11 @@ impl Signed {
         sigstore::write_bundle(&self.payload, &self.signature, &self.verifies(), None).map_err(SignError::Write)
     }
 }
+
+/// Whether `bundle` is `key`'s signature of `statement`, with an entry of a log or without one as `logged` says. Whether a log
+/// has that entry is not looked at: this is for whoever would sign the same again.
+pub fn is_signature_of(bundle: &[u8], statement: &Statement, key: &PublicKey, logged: bool) -> bool {
+    sigstore::Bundle::parse(bundle).is_ok_and(|bundle| {
+        bundle.payload() == statement.to_payload() && bundle.is_logged() == logged && bundle.is_signed_by(key)
+    })
+}

@@ -21,7 +21,7 @@ mod statement;
 mod time;
 mod trust;
 
-pub use bundle::{BundleError, SignError, Signed};
+pub use bundle::{BundleError, SignError, Signed, is_signature_of};
 pub use checkpoint::Checkpoint;
 pub use evaluate::{Refusal, Rejected, Verified, evaluate};
 pub use identity::{Certificate, CertificateError, IdentityToken, TokenError};

@@ -43,9 +43,9 @@ struct Answer<'a> {
 }
 
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let prepared = arguments.what.prepare(global).await?;
-    let summary = prepared.summary();
+    let mut prepared = arguments.what.prepare(global).await?;
     if arguments.dry_run {
+        let summary = prepared.summary();
         // Signed all the same: a key that cannot sign is found out now.
         prepared.try_key()?;
         match global.json {
@@ -56,7 +56,12 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     }
     let registry = arguments.registry.client().await?;
     // A version that is taken is found out before a log keeps for good that it was signed.
-    registry.is_published(&prepared.package, &prepared.digest).await?;
+    if registry.is_published(&prepared.package, &prepared.digest).await? {
+        // What broke off is completed. What is whole is left: verifiers look at so many signatures, and at no more.
+        let there = registry.fetch(&prepared.package, &prepared.digest, &|_| {}).await?;
+        prepared.unless_signed(&there.bundles, !arguments.log.unlogged);
+    }
+    let summary = prepared.summary();
     let artifact = match &arguments.log {
         LogArgument { unlogged: true, .. } => prepared.unlogged()?,
         LogArgument { transparency_log: Some(place), .. } => prepared.witnessed(&client(place).await?.log()).await?,
@@ -67,7 +72,11 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     match global.json {
         true => output::json(&Answer { summary, published: true, repository: Some(place) }),
         false => {
-            let what = if published.was_there { "was there already, and is signed again" } else { "published" };
+            let what = match (published.was_there, artifact.bundles.is_empty()) {
+                (true, true) => "was there already, signed by this key,",
+                (true, false) => "was there already, and is signed again",
+                (false, _) => "published",
+            };
             output::line(&format!("{}\n{what} in {place}", summary.in_words()));
         }
     }

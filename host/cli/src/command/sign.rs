@@ -22,6 +22,7 @@ use witan_engine::{Engine, Settings};
 use witan_registry_component::Component;
 use witan_registry_sign::{
     Attestation, Embedded, Identity, LocalBuild, Log, Provenance, Release, Sbom, Signed, SigningKey, Source, Statement,
+    is_signature_of,
 };
 use witan_registry_types::{Artifact, ComponentConfig, ComponentManifest, Digest, Name, Package, Registry};
 use witan_system::{Ceiling, Grants};
@@ -297,6 +298,15 @@ impl Prepared {
             self.signed(key)?;
         }
         Ok(())
+    }
+
+    /// Leaves out what the key has signed already in one of `bundles`, in a log or in none. A certificate's key signs once.
+    pub(crate) fn unless_signed(&mut self, bundles: &[Vec<u8>], logged: bool) {
+        let Signer::Key(key) = &self.signer else { return };
+        let is_signed = |statement: &Statement| {
+            bundles.iter().any(|bundle| is_signature_of(bundle, statement, key.public(), logged))
+        };
+        self.statements.retain(|statement| !is_signed(statement));
     }
 
     fn with(&self, bundles: Vec<Vec<u8>>) -> Artifact {

@@ -64,7 +64,19 @@ fn a_version_is_published_once() {
     let served = Served::start(&operator);
     let home = publisher(&served);
     publish(&home, &served, "1.0.0", &[]).well();
+    // Again is nothing new, and by another key one signature more of each statement.
+    let signatures = || {
+        let _none = fs::remove_dir_all(home.path("store"));
+        let pull = ["pull", "acme:sums@1.0.0", "--registry", &served.host, "--store", "store", "--json"];
+        let pulled = home.run(&pull).well();
+        pulled.json()["signatures"].as_u64().unwrap()
+    };
     publish(&home, &served, "1.0.0", &[]).well();
+    assert_eq!(signatures(), 3);
+    home.key("second");
+    let by_second = ["publish", "sums.wasm", "--package", "acme:sums@1.0.0", "--registry", &served.host];
+    home.run(&[&by_second[..], &["--key", "second", "--lock", "Cargo.lock"]].concat()).well();
+    assert_eq!(signatures(), 6);
     home.component("sums.wasm", &SUMS.replace("i32.add", "i32.sub"));
     publish(&home, &served, "1.0.0", &[]).badly_in_json("publish this as a new version");
     publish(&home, &served, "1.0.1", &[]).well();

@@ -181,6 +181,20 @@ fn another_key_is_not_trusted() {
 }
 
 #[test]
+fn who_would_sign_again_is_told_what_is_signed() {
+    let publisher = Publisher::new();
+    let release = statement(Attestation::Release);
+    let (bundle, key) = (publisher.sign(&release), publisher.key.public());
+    assert!(is_signature_of(&bundle, &release, key, true));
+    assert!(!is_signature_of(&bundle, &release, key, false), "it is in a log");
+    assert!(!is_signature_of(&bundle, &statement(Attestation::Sbom), key, true));
+    assert!(!is_signature_of(&bundle, &release, SigningKey::generate().unwrap().public(), true));
+    let forged = changed(&bundle, |value| value["dsseEnvelope"]["signatures"][0]["sig"] = "MAYCAQECAQE=".into());
+    assert!(!is_signature_of(&forged, &release, key, true));
+    assert!(!is_signature_of(b"not a bundle", &release, key, true));
+}
+
+#[test]
 fn a_key_for_another_namespace_does_not_count() {
     let publisher = Publisher::new();
     let other = SigningKey::generate().unwrap();
