@@ -1,5 +1,6 @@
 //! A certificate authority and a transparency log in memory, of the shape of Fulcio and Rekor, and an author's versions,
-//! so that signing is tested without a network. What they sign is real: other clients accept it given the trusted root.
+//! so that signing is tested without a network; where a program is to ask them, they listen on this machine. What they sign
+//! is real: other clients accept it given the trusted root.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at what it did not expect")]
 
