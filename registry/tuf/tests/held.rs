@@ -364,7 +364,7 @@ fn fewer_signatures_than_the_threshold_are_too_few() {
     for file in ["2.root.json", "2.targets.json"] {
         let whole: Value = serde_json::from_slice(&registry.served.get(file)).unwrap();
         let role = file.split('.').nth(1).unwrap();
-        let named: Vec<String> = whole_keys(&registry, role);
+        let named: Vec<String> = kept_keys(&registry, role);
         let one: Vec<Value> = signatures(&whole).into_iter().filter(|one| named.contains(&id(one))).take(1).collect();
         let twice = [one.clone(), one.clone()].concat();
         // The same key under an id of its own is still not named.
@@ -408,11 +408,15 @@ fn id(signature: &Value) -> String {
     signature["keyid"].as_str().unwrap().to_owned()
 }
 
-/// The ids of the keys that the newest root names for a role.
-fn whole_keys(registry: &Registry, role: &str) -> Vec<String> {
-    let root: Value = serde_json::from_slice(&registry.root().bytes).unwrap();
-    let keys = root["signed"]["roles"][role]["keyids"].as_array().unwrap().clone();
-    keys.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+/// The ids of the keys that both the first and the newest root name for a role: a root is signed by keys of the one before.
+fn kept_keys(registry: &Registry, role: &str) -> Vec<String> {
+    let named = |root: &[u8]| -> Vec<String> {
+        let root: Value = serde_json::from_slice(root).unwrap();
+        let keys = root["signed"]["roles"][role]["keyids"].as_array().unwrap().clone();
+        keys.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    };
+    let first = named(&registry.served.get("1.root.json"));
+    named(&registry.root().bytes).into_iter().filter(|id| first.contains(id)).collect()
 }
 
 /// Has snapshot and timestamp name `bytes` as the targets, as somebody with the registry's key could.
