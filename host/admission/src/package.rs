@@ -74,7 +74,7 @@ pub fn verify(
     for (part, descriptor, bytes) in
         [("config", &manifest.config, &artifact.config), ("layer", &manifest.layer, &artifact.layer)]
     {
-        if !descriptor.matches(bytes) {
+        if descriptor.size != bytes.len() as u64 {
             let message = format!("it has {} bytes, and the manifest says {}", bytes.len(), descriptor.size);
             return Err(form(part, message));
         }

@@ -40,7 +40,7 @@ pub(crate) fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     let this = std::env::current_exe()?;
     let program = |name: &str| setting.root.join("tests/programs/build").join(name).display().to_string();
     let (p2, p3) = (program("hello-p2.wasm"), program("hello-p3.wasm"));
-    let servers = [
+    let mut servers = vec![
         ("native", Server::start(&this, &["native"])?),
         ("p2 fresh", Server::start(&setting.witan, &["serve", &p2, "--listen", "127.0.0.1:0"])?),
         ("p3 serial", Server::start(&setting.witan, &["serve", &p3, "--reuse", "serial", "--listen", "127.0.0.1:0"])?),
@@ -50,6 +50,17 @@ pub(crate) fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         ),
         ("p3 fresh", Server::start(&setting.witan, &["serve", &p3, "--listen", "127.0.0.1:0"])?),
     ];
+    const RESIDENT: [&str; 4] = [
+        "-Scli",
+        "-Opooling-allocator=y",
+        "-Opooling-memory-keep-resident=2097152",
+        "-Opooling-table-keep-resident=2097152",
+    ];
+    for (name, file, options) in
+        [("wasmtime p2", &p2, &RESIDENT[..]), ("wasmtime p3", &p3, &["-Sp3=y", "-Wcomponent-model-async=y"])]
+    {
+        servers.extend(Server::wasmtime(file, options)?.map(|server| (name, server)));
+    }
     let mut best: BTreeMap<&str, f64> = BTreeMap::new();
     for _ in 0..ROUNDS {
         for (name, server) in &servers {
@@ -76,8 +87,20 @@ pub(crate) fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         row("the same, WASI 0.3, `--reuse concurrent`", "p3 concurrent", Some((0.42, 0.6))),
         row(&format!("the same, WASI 0.3, fresh instance a request: {fresh:.2}"), "p3 fresh", None),
     ];
+    for (name, ours, what) in [
+        ("wasmtime p2", "p2 fresh", "fresh instances, 2 MiB kept resident"),
+        ("wasmtime p3", "p3 serial", "WASI 0.3, its reuse of instances"),
+    ] {
+        let Some(theirs) = best.get(name) else { continue };
+        rows.push(Row {
+            measure: format!("`wasmtime serve` with the same component, {what}: {:.2} of axum", theirs / native),
+            value: format!("{theirs:.0} requests/s"),
+            floor: format!("ours is {:.2} of it", best[ours] / theirs),
+            figure: Figure::Report,
+        });
+    }
     for (name, server) in &servers {
-        if *name != "native" {
+        if !["native", "wasmtime p2", "wasmtime p3"].contains(name) {
             let measure = format!("resident memory 10 s after that load: {name}");
             rows.push(memory(&measure, server.resident()?, Some(128.0)));
         }

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::BufReader,
+    io::{BufRead as _, BufReader, ErrorKind},
+    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -106,6 +107,26 @@ impl Server {
         let mut server = Self { child, address: String::new() };
         server.address = announced(BufReader::new(output))?;
         Ok(server)
+    }
+
+    /// Starts `wasmtime serve` with the component in `file`. None where that program is not installed.
+    pub(crate) fn wasmtime(file: &str, options: &[&str]) -> anyhow::Result<Option<Self>> {
+        // It takes a port of its own choice, and does not say which.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let mut command = Command::new("wasmtime");
+        command.args(["serve", "--addr", &address]).args(options).arg(file);
+        let mut child = match command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            child => child.context("cannot start `wasmtime`")?,
+        };
+        let output = child.stderr.take().context("it has no output")?;
+        let server = Self { child, address };
+        let mut said = String::new();
+        ensure!(
+            BufReader::new(output).read_line(&mut said)? > 0 && said.starts_with("Serving"),
+            "`wasmtime serve` says: {said}"
+        );
+        Ok(Some(server))
     }
 
     /// Bytes of memory that it has resident.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use axum::serve::ListenerExt as _;
 use futures::future::try_join_all;
 use tempfile::TempDir;
 use tokio::{
@@ -172,6 +173,7 @@ impl Kept {
 pub(crate) async fn files(folder: &Path) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", serde_json::json!({ "url": format!("http://{}", listener.local_addr()?) }));
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     Ok(axum::serve(listener, axum::Router::new().fallback_service(ServeDir::new(folder))).await?)
 }
 
