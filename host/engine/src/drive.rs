@@ -17,15 +17,16 @@ use witan_capability::{Account, CallError, Meter};
 /// that waits for the host is not polled, so that its waits cost it nothing.
 pub(crate) struct Drive<'a, F> {
     account: Arc<Account>,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    future: Pin<Box<F>>,
+    /// Made when there is something to wait for, which many calls never have.
+    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    future: Pin<&'a mut F>,
     cpu: &'a mut Duration,
 }
 
 impl<'a, F> Drive<'a, F> {
     /// Drives `future` at the cost of `account`, and adds the processor time it takes to `cpu`.
-    pub(crate) fn new(account: Arc<Account>, cpu: &'a mut Duration, future: F) -> Self {
-        Self { ended: Box::pin(account.when_ended()), account, future: Box::pin(future), cpu }
+    pub(crate) fn new(account: Arc<Account>, cpu: &'a mut Duration, future: Pin<&'a mut F>) -> Self {
+        Self { account, ended: None, future, cpu }
     }
 }
 
@@ -45,7 +46,8 @@ impl<F: Future> Future for Drive<'_, F> {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => {
                 charged?;
-                if this.ended.as_mut().poll(context).is_ready() {
+                let ended = this.ended.get_or_insert_with(|| Box::pin(this.account.when_ended()));
+                if ended.as_mut().poll(context).is_ready() {
                     this.account.check()?;
                 }
                 Poll::Pending

@@ -3,11 +3,11 @@
 //! Each call runs in a store of its own, driven by a task of its own: wasmtime refuses to drive one store from
 //! within another, and a task that is dropped takes the guest with it, which nothing else does.
 
-use std::future::poll_fn;
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
+use std::{future::poll_fn, pin::pin};
 
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -447,7 +447,8 @@ impl Service {
         let account = call.account.clone();
         let version = admission.version.0.clone();
         let mut cpu = std::time::Duration::ZERO;
-        let driven = Drive::new(account.clone(), &mut cpu, occupy(version, call, work)).await;
+        let occupied = pin!(occupy(version, call, work));
+        let driven = Drive::new(account.clone(), &mut cpu, occupied).await;
         let result = outcome(&self.name, &account, driven);
         self.record(&result, cpu, &account);
         drop(admission);
@@ -470,7 +471,8 @@ impl Service {
             let run = async move {
                 let account = call.account.clone();
                 let mut cpu = std::time::Duration::ZERO;
-                let driven = Drive::new(account.clone(), &mut cpu, occupy(version, call, serve)).await;
+                let occupied = pin!(occupy(version, call, serve));
+                let driven = Drive::new(account.clone(), &mut cpu, occupied).await;
                 let result = outcome(&name, &account, driven);
                 if let Some(service) = service.upgrade() {
                     service.record_end(&result, cpu, &account);
