@@ -154,7 +154,11 @@ impl Refused {
             Self::LocalSignature { .. } => {
                 "build it again with `witan build`, and let nobody change the file".to_owned()
             }
-            Self::Unfetched(package) => format!("run `witan pull {package}`"),
+            Self::Unfetched(_) => {
+                "no registry is asked here, and nothing is known of what is not locked and kept: run \
+                                   `witan up` once, which fetches, verifies and locks it"
+                    .to_owned()
+            }
             Self::Digest { .. } | Self::Form { .. } | Self::Config { .. } | Self::Component(_) | Self::Embedded(_) => {
                 "pull it again; if it stays so, do not run it, and tell whoever publishes it".to_owned()
             }
