@@ -87,6 +87,12 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// The rest of a call that sends through `failure` why it ended before it was done, and that `abort` cancels.
+    #[must_use]
+    pub fn new(failure: oneshot::Receiver<CallError>, abort: Option<AbortHandle>) -> Self {
+        Self { failure, abort }
+    }
+
     /// Waits for the end of the call; the error says why it ended before it was done.
     ///
     /// # Errors
@@ -349,7 +355,7 @@ impl Service {
                 let _gone = fail.send(error);
             }
         });
-        let mut ended = Ended { failure, abort: Some(task.abort_handle()) };
+        let mut ended = Ended::new(failure, Some(task.abort_handle()));
         match output.await {
             // A guest may make an answer of the error that its limit gave it; the limit goes before.
             Ok(output) => match account.ended() {

@@ -101,6 +101,8 @@ pub struct Verdict<S, E> {
 #[derive(Debug)]
 enum Answer<S, E> {
     Waiting(oneshot::Receiver<Result<S, E>>),
+    /// The callee is gone without one.
+    Gone,
     /// Why it failed, until that is told.
     Failed(Option<CallError>),
 }
@@ -115,8 +117,10 @@ impl<S, E> Future for Verdict<S, E> {
             Answer::Waiting(answer) => match pin!(answer).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
-                Poll::Ready(Err(_)) => {}
+                // It is not to be polled again.
+                Poll::Ready(Err(_)) => this.answer = Answer::Gone,
             },
+            Answer::Gone => {}
         }
         // The callee is gone without a verdict; how its call ended says why.
         let Some(held) = &this.held else { return Poll::Ready(Err(no_verdict())) };
@@ -158,6 +162,21 @@ mod tests {
         let mut run = Run::<u8, u8, ()>::failed(CallError::Cancelled);
         assert_eq!(run.events.next().await, None);
         assert_eq!(run.verdict.await, Err(CallError::Cancelled));
+    }
+
+    #[tokio::test]
+    async fn a_callee_that_is_gone_before_it_is_known_why_is_waited_for() {
+        let (_, receiver) = oneshot::channel();
+        let (_, events) = channel(&Account::open(Limits::default()));
+        let (fail, failure) = oneshot::channel();
+        let run = Run::<u8, u8, ()>::held(Parts { events, verdict: receiver }, Ended::new(failure, None));
+        let mut verdict = pin!(run.verdict);
+        for _ in 0..2 {
+            let pending = std::future::poll_fn(|context| Poll::Ready(verdict.as_mut().poll(context).is_pending()));
+            assert!(pending.await);
+        }
+        fail.send(CallError::Cancelled).unwrap();
+        assert_eq!(verdict.await, Err(CallError::Cancelled));
     }
 
     #[tokio::test]

@@ -38,13 +38,21 @@ pub(crate) async fn respond(
     component: &str,
 ) -> Result<Response<ResponseBody>, CallError> {
     let mut run: Run = Box::pin(run);
-    let mut ended = None;
+    let (mut ended, mut silent) = (None, false);
     let answer = poll_fn(|context| {
         if let Poll::Ready(end) = run.as_mut().poll(context) {
             ended = Some(end);
             return Poll::Ready(response.try_recv().ok());
         }
-        Pin::new(&mut response).poll(context).map(Result::ok)
+        if !silent {
+            match Pin::new(&mut response).poll(context) {
+                Poll::Ready(Ok(response)) => return Poll::Ready(Some(response)),
+                // How the call ends says why.
+                Poll::Ready(Err(_)) => silent = true,
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
     });
     let answer = answer.await;
     let run = match ended {
@@ -54,8 +62,8 @@ pub(crate) async fn respond(
         }
         None => Some(run),
     };
-    let silent = || CallError::Trapped { component: component.to_owned(), message: "it gave no answer".to_owned() };
-    let (head, body) = answer.ok_or_else(silent)?.into_parts();
+    let unanswered = || CallError::Trapped { component: component.to_owned(), message: "it gave no answer".to_owned() };
+    let (head, body) = answer.ok_or_else(unanswered)?.into_parts();
     let bodiless = *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     Ok(Response::from_parts(head, ResponseBody { body, run, left: if bodiless { Some(0) } else { announced } }))
