@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{IsTerminal as _, Read as _, Write as _},
+    io::{IsTerminal as _, Read as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     str::FromStr,
@@ -18,7 +18,7 @@ use witan_registry_client::{Client, Credentials, DiscoverError, Settings, Store}
 use witan_registry_sign::{KeyError, KeyFolder, KeysError, SigningKey};
 use witan_registry_types::{Host, Mapping, Name, Package, PackageName, ReferenceError, Registry, Version};
 
-use crate::output;
+use crate::{file, output};
 
 /// What is done in less time needs no bar.
 const UNSEEN: Duration = Duration::from_secs(1);
@@ -134,11 +134,7 @@ pub(crate) fn keep_token(host: &Host, user: Option<String>, token: String) -> an
     let folder = config_folder()?;
     let failed = || format!("cannot write `{}`", path.display());
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(failed)?;
-    // Such a file is 0600 from the beginning.
-    let mut file = tempfile::NamedTempFile::new_in(&folder).with_context(failed)?;
-    file.write_all(toml::to_string(&kept)?.as_bytes()).with_context(failed)?;
-    file.as_file().sync_all().with_context(failed)?;
-    file.persist(&path).with_context(failed)?;
+    file::replace(&path, toml::to_string(&kept)?.as_bytes(), 0o600).with_context(failed)?;
     Ok(path)
 }
 

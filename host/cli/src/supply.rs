@@ -166,7 +166,11 @@ fn policy(system: &System) -> anyhow::Result<TrustPolicy> {
     let mut rules = system.trust.rules.clone();
     rules.rules.extend(global()?.map(|(_, file)| file.rules).unwrap_or_default());
     TrustPolicy::try_from(&rules).map_err(|error| {
-        let problem = system.origin.problem(&Key::root().child("trust"), in_full(&error), "correct the rules");
+        let problem = system.origin.problem(
+            &Key::root().child("trust"),
+            format!("{:#}", anyhow::Error::new(error)),
+            "correct the rules",
+        );
         anyhow::anyhow!("{problem}")
     })
 }
@@ -269,10 +273,6 @@ pub(crate) async fn have_metadata(system: &System, state: &Path) -> anyhow::Resu
         }
     }
     Ok(())
-}
-
-fn in_full(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", in_full(source)))
 }
 
 /// The rules for all systems of this user, with the folder of their file.

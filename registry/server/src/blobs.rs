@@ -43,13 +43,13 @@ struct State {
     size: u64,
 }
 
-fn disk(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+pub(crate) fn disk(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     let path = path.to_owned();
     move |source| Failure::Disk { path, source }
 }
 
 /// Makes what was created in, renamed into or removed from `folder` durable.
-fn sync_folder(folder: &Path) -> Result<(), Failure> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), Failure> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk(folder))
 }
 

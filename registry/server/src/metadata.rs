@@ -30,7 +30,7 @@ use witan_registry_tuf::{
 use crate::names;
 use crate::{
     Digest, Failure, Namespace, Refusal, Registry,
-    blobs::blocking,
+    blobs::{blocking, disk, sync_folder},
     tokens::{Action, timestamp},
 };
 
@@ -177,11 +177,6 @@ pub fn sign_metadata(data: &Path, signing: &Signing, now: SystemTime) -> Result<
 #[derive(Debug, Clone)]
 struct Folder(PathBuf);
 
-fn disk(path: &Path) -> impl FnOnce(io::Error) -> Failure {
-    let path = path.to_owned();
-    |source| Failure::Disk { path, source }
-}
-
 impl Folder {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
         let path = self.0.join(name);
@@ -204,7 +199,7 @@ impl Folder {
             file.sync_all()
         });
         written.and_then(|()| fs::rename(&temporary, &path)).map_err(disk(&path))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk(folder))
+        sync_folder(folder)
     }
 
     fn write_new(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {

@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     registry: RegistryArgument,
     #[command(flatten)]
     log: LogArgument,
-    /// Say what would be published, and ask nobody.
+    /// Say what would be published, and ask neither registry nor log. In GitHub Actions `--keyless` still asks for a token,
+    /// which says who would sign.
     #[arg(long)]
     dry_run: bool,
 }

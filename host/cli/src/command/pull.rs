@@ -1,19 +1,13 @@
 //! `witan pull`: fetches a component from a registry and keeps it.
 
-use std::{
-    fs::Permissions,
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use witan_system::System;
 
 use crate::{
-    Global, output,
+    Global, file, output,
     registry::{RegistryArgument, StoreArgument, Wanted, yanked},
     source, supply,
 };
@@ -50,7 +44,7 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
         if let Err(error) = &verified {
             bail!("`{package}` was fetched and kept, and not written out: {error:#}");
         }
-        write(out, &artifact.layer).with_context(|| format!("cannot write `{}`", out.display()))?;
+        file::replace(out, &artifact.layer, 0o666).with_context(|| format!("cannot write `{}`", out.display()))?;
     }
     let size = artifact.layer.len() as u64;
     if global.json {
@@ -75,15 +69,4 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
         Err(error) => output::note(&format!("it would not be let in here: {error:#}")),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Gives `out` these bytes under another name first: whoever finds it finds all of it.
-fn write(out: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // As any other file that is made: less what the umask of this process takes away.
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(out)?;
-    Ok(())
 }

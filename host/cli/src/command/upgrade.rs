@@ -18,7 +18,7 @@ use witan_system::{Ceiling, ComponentName, Source, System};
 use crate::{
     Global,
     advisories::Advisories,
-    host, output,
+    file, host, output,
     registry::{self, StoreArgument},
     source, supply,
 };
@@ -314,13 +314,7 @@ fn write_source(file: &Path, name: &ComponentName, package: &Package) -> anyhow:
     }
     let text = document.to_string();
     System::parse(&text, file)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-    new.write_all(text.as_bytes()).with_context(failed)?;
-    new.as_file().sync_all().with_context(failed)?;
-    std::fs::set_permissions(new.path(), std::fs::metadata(file)?.permissions()).with_context(failed)?;
-    new.persist(file).with_context(failed)?;
-    Ok(())
+    file::replace(file, text.as_bytes(), 0o666).with_context(failed)
 }
 
 fn keep(system: &System, lock: &Lock) -> anyhow::Result<()> {
