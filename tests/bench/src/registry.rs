@@ -2,15 +2,14 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    net::{SocketAddr, TcpListener as Port},
+    net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use axum::serve::ListenerExt as _;
 use futures::future::try_join_all;
 use tempfile::TempDir;
@@ -23,7 +22,7 @@ use witan_admission::verify;
 use witan_authority::Version;
 use witan_registry_client::{Client, Credentials, Settings};
 use witan_registry_types::{Artifact, Digest, Host, Mapping, Package};
-use witan_test_tools::Tool;
+use witan_test_tools::{DockerRegistry, Tool};
 
 use crate::{
     Setting,
@@ -219,9 +218,11 @@ async fn pull(client: Arc<Client>, package: Package, digest: Digest) -> anyhow::
 
 /// Versions pushed one after another, to ours and to `docker-registry` where that is installed.
 async fn pushes(registry: &Ours) -> anyhow::Result<Row> {
-    let other = Docker::start()?;
+    let folder = tempfile::tempdir()?;
+    let started = |found| DockerRegistry::start(&found, folder.path());
+    let other = Tool::DockerRegistry.find().map(started).transpose().context("docker-registry does not serve")?;
     let ours = registry.client()?;
-    let theirs = other.as_ref().map(|other| client(&other.address, None)).transpose()?;
+    let theirs = other.as_ref().map(|other| client(other.host(), None)).transpose()?;
     let (mut at_ours, mut at_theirs) = (Duration::ZERO, Duration::ZERO);
     for number in 1..=PUSHES {
         let (package, artifact) = unsigned(number)?;
@@ -257,49 +258,4 @@ fn unsigned(number: u32) -> anyhow::Result<(Package, Artifact)> {
     let version = Version::of(&package).with_section("blob", &blob);
     let manifest = version.manifest();
     Ok((package, Artifact { manifest, config: version.config.to_json(), layer: version.wasm, bundles: Vec::new() }))
-}
-
-/// Debian's docker-registry, ended when it is dropped.
-struct Docker {
-    child: Child,
-    address: String,
-    _folder: TempDir,
-}
-
-impl Docker {
-    /// Starts it and waits until it listens. None where it is not installed.
-    fn start() -> anyhow::Result<Option<Self>> {
-        let folder = tempfile::tempdir()?;
-        // It takes no port of its own choice.
-        let address = Port::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let settings = folder.path().join("config.yml");
-        let storage = folder.path().join("data");
-        let text = format!(
-            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
-            storage.display()
-        );
-        fs::write(&settings, text)?;
-        let Some(program) = Tool::DockerRegistry.find() else { return Ok(None) };
-        let mut command = program.command();
-        command.arg("serve").arg(&settings).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("cannot start `docker-registry`")?;
-        let output = child.stderr.take().context("it has no output")?;
-        let docker = Self { child, address, _folder: folder };
-        let mut lines = BufReader::new(output).lines();
-        for line in lines.by_ref() {
-            if line?.contains("listening on") {
-                // What it still says is read, so that it is not held up.
-                std::thread::spawn(move || lines.for_each(drop));
-                return Ok(Some(docker));
-            }
-        }
-        bail!("docker-registry ended before it served")
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-    }
 }

@@ -5,6 +5,7 @@
 
 mod bounded;
 mod debian;
+mod docker;
 mod find;
 mod python;
 
@@ -15,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use docker::DockerRegistry;
 pub use find::Found;
 
 /// The environment variable that names the file to which tests add what they skip.

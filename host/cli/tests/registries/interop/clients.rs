@@ -91,7 +91,7 @@ fn oras_copies_signatures_that_still_count(place: Place) {
     let Some(oras) = Tool::Oras.or_skip() else { return };
     // From each into the other.
     let Some(mut world) = World::new(Place::DockerS) else { return };
-    let docker_s = world.docker_s.as_ref().unwrap().host.clone();
+    let docker_s = world.docker_s.as_ref().unwrap().host().to_owned();
     let (from, to) = match place {
         Place::Ours => (docker_s, world.ours.host.clone()),
         Place::DockerS => (world.ours.host.clone(), docker_s),

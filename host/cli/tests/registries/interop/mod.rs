@@ -8,17 +8,15 @@ mod identity;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread::JoinHandle,
+    process::Stdio,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use serde_json::{Value, json};
 use witan_registry_client::{Client, Credentials, Settings};
 use witan_registry_types::{Artifact, ComponentManifest, Digest, Host, Mapping, media};
-use witan_test_tools::{Found, Tool};
+use witan_test_tools::{DockerRegistry, Found, Tool};
 
 use crate::{Home, LOCK, SUMS, Said, Served};
 
@@ -69,8 +67,8 @@ impl World {
         home.run_with_input(&["registry", "login", &ours.host], &format!("{token}\n")).well();
         docker_login(&home, &ours.host, &token);
         home.run(&["registry", "trust", &ours.host, "--out", "trusted_root.json"]).well();
-        let docker_s = docker_s.map(|found| DockerRegistry::start(&found, &home));
-        let host = docker_s.as_ref().map_or(&ours.host, |registry| &registry.host).clone();
+        let docker_s = docker_s.map(|found| DockerRegistry::start(&found, &home.path("docker-registry")).unwrap());
+        let host = docker_s.as_ref().map_or(&*ours.host, DockerRegistry::host).to_owned();
         Some(Self { home, ours, token, docker_s, host })
     }
 
@@ -219,42 +217,4 @@ fn layer_of(manifest: &[u8]) -> String {
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-/// Debian's registry, which listens on this machine until it is dropped.
-struct DockerRegistry {
-    child: Child,
-    host: String,
-    _reader: JoinHandle<()>,
-}
-
-impl DockerRegistry {
-    fn start(found: &Found, home: &Home) -> Self {
-        let data = home.path("docker-registry");
-        let settings = format!(
-            "version: 0.1\nlog: {{ formatter: json }}\nhttp: {{ addr: '127.0.0.1:0' }}\n\
-             storage: {{ filesystem: {{ rootdirectory: '{}' }} }}\n",
-            data.display()
-        );
-        let file = home.file("docker-registry.yml", settings);
-        let mut command: Command = found.command();
-        command.arg("serve").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let host = lines.find_map(|line| {
-            let line: Value = serde_json::from_str(&line).ok()?;
-            Some(line["msg"].as_str()?.strip_prefix("listening on ")?.to_owned())
-        });
-        let host = host.expect("the registry ended before it served");
-        // It logs each request, and waits for whoever reads that.
-        let reader = std::thread::spawn(move || lines.for_each(drop));
-        Self { child, host, _reader: reader }
-    }
-}
-
-impl Drop for DockerRegistry {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _status = self.child.wait();
-    }
 }
