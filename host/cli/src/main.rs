@@ -3,6 +3,7 @@
 mod advisories;
 mod client;
 mod command;
+mod database;
 mod file;
 mod flags;
 mod foreign;

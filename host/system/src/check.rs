@@ -121,9 +121,23 @@ impl Checker<'_> {
         Host {
             state: self.resolve(&key.child("state"), &state),
             roots: roots.map(|(index, root)| self.resolve(&key.child("roots").index(index), root)).collect(),
+            database: self.database(&key.child("database"), host.database.as_deref()),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
         }
+    }
+
+    fn database(&mut self, key: &Key, url: Option<&str>) -> Option<String> {
+        let url = url?;
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            let message = "this is no URL of a PostgreSQL database".to_owned();
+            self.report(
+                key,
+                message,
+                "write `postgres://user@host/database`, or remove it to keep rows in the state folder",
+            );
+        }
+        Some(url.to_owned())
     }
 
     fn pool(&mut self, key: &Key, pool: &file::Pool, default: &Pool) -> Pool {

@@ -71,6 +71,9 @@ pub(crate) struct Host {
     /// Folders under which a task that comes over HTTP may name `paths`, relative to this file. Default: none, so that
     /// such tasks must carry their documents.
     pub(crate) roots: Vec<String>,
+    /// The URL of a PostgreSQL database that keeps the host's rows, such as `postgres://witan@db.example/witan`. Its password is
+    /// better left to `PGPASSWORD` or `PGPASSFILE`. Default: `witan.db`, a SQLite database in the state folder.
+    pub(crate) database: Option<String>,
     /// How many components can be alive at once, and what each may take of the engine.
     pub(crate) pool: Pool,
     /// What compiling a component may take.

@@ -130,6 +130,8 @@ pub struct Host {
     pub state: PathBuf,
     /// Folders under which a task that comes over HTTP may name paths.
     pub roots: Vec<PathBuf>,
+    /// The URL of the PostgreSQL database that keeps the host's rows; none is SQLite in the state folder.
+    pub database: Option<String>,
     /// How many components can be alive at once.
     pub pool: Pool,
     /// What compiling a component may take.
@@ -138,7 +140,13 @@ pub struct Host {
 
 impl Default for Host {
     fn default() -> Self {
-        Self { state: ".witan".into(), roots: Vec::new(), pool: Pool::default(), compile: Compile::default() }
+        Self {
+            state: ".witan".into(),
+            roots: Vec::new(),
+            database: None,
+            pool: Pool::default(),
+            compile: Compile::default(),
+        }
     }
 }
 

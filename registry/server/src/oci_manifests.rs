@@ -4,13 +4,13 @@ use axum::{body::Body, response::Response};
 use http::{HeaderName, Method, StatusCode, header, request::Parts};
 use serde_json::json;
 use sqlx::Row as _;
+use witan_database::Writer;
 
 use crate::names;
 use crate::{
     Deletion, Digest, Failure, Reference, Refusal, Registry, Repository, Tag,
     blobs::blocking,
     body,
-    database::Writer,
     manifest::{Manifest, OCI_INDEX, Referrer},
     oci::{CONTENT_DIGEST, headers, insert, json as answer, query, text},
     tokens::now,

@@ -10,12 +10,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::RwLock;
 use uuid::Uuid;
+use witan_database::Database;
 
 use crate::{
     Digest, Failure, MetadataError, Namespace, Repository, Scope, Settings, Token,
     blobs::Blobs,
     component::Descriptions,
-    database::Database,
+    database,
     limits::Limiter,
     metadata::Metadata,
     tokens::{self, Minter, Policy},
@@ -67,6 +68,9 @@ pub enum OpenError {
     /// The disk or the database fails.
     #[error("the registry's data cannot be used")]
     Failed(#[from] Failure),
+    /// The database cannot be opened, or is a newer program's.
+    #[error("the database cannot be used")]
+    Database(#[from] witan_database::DatabaseError),
 }
 
 impl Registry {
@@ -80,7 +84,7 @@ impl Registry {
             return Err(OpenError::PublicUrl(url.clone()));
         }
         let lock = lock(&settings)?;
-        let database = Database::open(&settings.database, &settings.data).await?;
+        let database = database::open(&settings.database, &settings.data).await?;
         let blobs = Blobs::open(&settings.data)?;
         let minter = Minter::new()?;
         let transparency = Transparency::open(&settings, &database).await?;
@@ -160,9 +164,9 @@ impl Administration {
     ///
     /// # Errors
     /// When the disk or the database fails.
-    pub async fn open(settings: &Settings) -> Result<Self, Failure> {
+    pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
         make_folder(settings)?;
-        Ok(Self(Database::open(&settings.database, &settings.data).await?))
+        Ok(Self(database::open(&settings.database, &settings.data).await?))
     }
 
     /// As [`Registry::create_token`].

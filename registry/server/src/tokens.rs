@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 use uuid::Uuid;
+use witan_database::Database;
 
 use crate::names;
-use crate::{Failure, Namespace, Refusal, Repository, database::Database};
+use crate::{Failure, Namespace, Refusal, Repository};
 
 /// What a token's secret begins with, so that one that leaked is found by those who look for such.
 const SECRET: &str = "witan_";

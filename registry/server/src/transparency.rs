@@ -22,15 +22,14 @@ use serde_json::{Value, json};
 use sigstore_crypto::{VerificationKey, parse_certificate_info};
 use sigstore_types::{DerCertificate, DerPublicKey, DsseEnvelope, SignatureBytes};
 use sqlx::Row as _;
+use witan_database::Database;
 use witan_merkle_log::{CosignError, Hash, Log, LogError, SigningKey, Tile, Witness};
 
 use crate::names;
 use crate::{
     Digest, Failure, OpenError, Refusal, Registry, Settings,
     blobs::blocking,
-    body,
-    database::Database,
-    hex, oci,
+    body, hex, oci,
     tokens::{Action, now},
 };
 

@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use sqlx::Row as _;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
+use witan_database::{Database, Writer};
 
 use crate::{
     Digest, Failure, Namespace, Refusal, Registry, Repository,
     blobs::{Incoming, blocking},
     body,
-    database::{Database, Writer},
     tokens::now,
 };
 

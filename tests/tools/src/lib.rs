@@ -7,6 +7,7 @@ mod bounded;
 mod debian;
 mod docker;
 mod find;
+mod postgres;
 mod python;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 
 pub use docker::DockerRegistry;
 pub use find::Found;
+pub use postgres::Postgres;
 
 /// The environment variable that names the file to which tests add what they skip.
 pub const SKIPPED: &str = "WITAN_SKIPPED_CHECKS";
@@ -71,17 +73,20 @@ impl Tool {
     pub fn or_skip(self) -> Option<Found> {
         let found = self.find();
         if found.is_none() {
-            // The harness captures what is printed, and not what is written.
-            let test = std::thread::current().name().unwrap_or("a test").to_owned();
-            let line = format!("{test}\t{}\n", self.program());
-            let _shown =
-                std::io::stderr().write_all(format!("skipped {test}: there is no `{}`\n", self.program()).as_bytes());
-            if let Some(path) = std::env::var_os(SKIPPED) {
-                let file = OpenOptions::new().append(true).create(true).open(path);
-                let _noted = file.and_then(|mut file| file.write_all(line.as_bytes()));
-            }
+            skip(self.program(), &format!("there is no `{}`", self.program()));
         }
         found
+    }
+}
+
+/// Notes that the test of this thread is skipped for want of `what`.
+fn skip(what: &str, reason: &str) {
+    // The harness captures what is printed, and not what is written.
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _shown = std::io::stderr().write_all(format!("skipped {test}: {reason}\n").as_bytes());
+    if let Some(path) = std::env::var_os(SKIPPED) {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let _noted = file.and_then(|mut file| file.write_all(format!("{test}\t{what}\n").as_bytes()));
     }
 }
 

@@ -82,6 +82,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let system = source::load(global)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
+    let _database = crate::database::open(&system).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
     // Before the files are read: a change of what was read must not be missed.

@@ -1,91 +1,12 @@
-//! The same registry over PostgreSQL: a server of its own, on a socket in a temporary folder.
+//! The same registry over PostgreSQL: a server of its own.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use witan_registry_server::{DatabaseSettings, Deletion, Digest};
 use witan_test_registry::{MANIFEST, Running, descriptor, manifest, refusal, start_in};
-
-/// A PostgreSQL server that ends with the test.
-struct Postgres {
-    programs: PathBuf,
-    child: Child,
-    folder: TempDir,
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        let mut stop = as_user(&self.programs.join("pg_ctl"));
-        stop.args(["stop", "--mode=immediate", "-D"]).arg(self.folder.path().join("pg"));
-        let _stopped = stop.stdout(Stdio::null()).stderr(Stdio::null()).current_dir(self.folder.path()).status();
-        let _ended = self.child.wait();
-    }
-}
-
-/// The newest PostgreSQL of this machine, where Debian and others put it.
-fn programs() -> Option<PathBuf> {
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
-    folders.sort();
-    folders.extend(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
-    folders.into_iter().rev().find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
-}
-
-/// A command that does not run as root, as which PostgreSQL refuses to.
-fn as_user(program: &Path) -> Command {
-    let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    if root {
-        let mut command = Command::new("runuser");
-        command.args(["-u", "postgres", "--"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    }
-}
-
-fn start_postgres() -> Option<Postgres> {
-    let programs = programs()?;
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let data = folder.path().join("pg");
-    let made = as_user(&programs.join("initdb"))
-        .args(["--auth=trust", "--username=witan", "--no-sync", "--encoding=UTF8", "-D"])
-        .arg(&data)
-        .stdout(Stdio::null())
-        .current_dir(folder.path())
-        .status()
-        .unwrap();
-    assert!(made.success());
-    let mut server = as_user(&programs.join("postgres"));
-    server.arg("-D").arg(&data).args(["-c", "listen_addresses=", "-k"]).arg(folder.path());
-    server.stdout(Stdio::null()).stderr(Stdio::null()).current_dir(folder.path());
-    let child = server.spawn().unwrap();
-    Some(Postgres { programs, child, folder })
-}
-
-impl Postgres {
-    fn url(&self) -> String {
-        format!("postgres://witan@localhost/postgres?host={}", self.folder.path().display())
-    }
-
-    async fn ready(&self) {
-        let socket = self.folder.path().join(".s.PGSQL.5432");
-        let connected = async {
-            while tokio::net::UnixStream::connect(&socket).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), connected).await.unwrap();
-    }
-}
+use witan_test_tools::Postgres;
 
 async fn start(postgres: &Postgres, folder: Arc<TempDir>) -> Running {
     start_in(folder, |settings| {
@@ -100,11 +21,7 @@ async fn start(postgres: &Postgres, folder: Arc<TempDir>) -> Running {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_over_postgresql() {
-    let Some(postgres) = start_postgres() else {
-        eprintln!("SKIPPED: the registry over PostgreSQL; install `postgresql` to check it");
-        return;
-    };
-    postgres.ready().await;
+    let Some(postgres) = Postgres::or_skip() else { return };
     let running = start(&postgres, Arc::new(tempfile::tempdir().unwrap())).await;
     let token = running.token(&["acme:pull,push,delete"]).await;
 
