@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequestParts, Path, Query, State},
+    extract::{Extension, FromRequestParts, Path, Query, State},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
+use witan_capability::CallContext;
 use witan_tasks::{Code, Envelope, Task, TaskError, TaskRequest, TaskView};
 
 use crate::{
@@ -74,6 +75,7 @@ pub(crate) struct Submit {
 )]
 pub(crate) async fn submit(
     State(api): State<Api>,
+    Extension(context): Extension<CallContext>,
     Fields(query): Fields<Submit>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
@@ -84,7 +86,7 @@ pub(crate) async fn submit(
         return Err(TaskError::invalid("wait", message).into());
     }
     let request = TaskRequest::from_json(&read(request.into_body()).await?)?;
-    let task = api.0.parts.tasks.submit(request, &api.edge()).await?;
+    let task = api.0.parts.tasks.submit(request, &api.edge(context)).await?;
     let ended = if wait.is_zero() { None } else { wait_for(&task, wait).await };
     let mut response = match ended {
         Some(envelope) => envelope_response(envelope),
@@ -117,7 +119,7 @@ fn envelope_response(envelope: Envelope) -> Response {
     (status, headers, Json(envelope)).into_response()
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
+pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
     let collected = body.collect().await.map_err(|error| match error.into_inner().downcast::<BodyError>() {
         Ok(error) => TaskError::from(&*error),
         Err(error) => TaskError::new(Code::InvalidRequest, format!("the body broke off: {error}")),
@@ -149,12 +151,16 @@ pub(crate) struct Page {
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn list(State(api): State<Api>, Fields(page): Fields<Page>) -> Result<Json<List<TaskView>>, Refusal> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    Extension(context): Extension<CallContext>,
+    Fields(page): Fields<Page>,
+) -> Result<Json<List<TaskView>>, Refusal> {
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(TaskError::invalid("limit", format!("`limit` is from 1 to {LARGEST_PAGE}")).into());
     }
-    let (tasks, more) = api.0.parts.tasks.newest(limit, page.after);
+    let (tasks, more) = api.0.parts.tasks.newest(context.tenant(), limit, page.after);
     let views: Vec<TaskView> = tasks.iter().map(|task| TaskView { envelope: None, ..task.view() }).collect();
     Ok(Json(List::of(views, more, |view| view.id.to_string())))
 }
@@ -173,8 +179,12 @@ pub(crate) async fn list(State(api): State<Api>, Fields(page): Fields<Page>) -> 
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(find(&api, &id)?.view()))
+pub(crate) async fn show(
+    State(api): State<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    Ok(Json(find(&api, &context, &id)?.view()))
 }
 
 /// Cancels a task.
@@ -191,8 +201,12 @@ pub(crate) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id)?;
+pub(crate) async fn cancel(
+    State(api): State<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &context, &id)?;
     task.cancel();
     task.finished().await;
     Ok(Json(task.view()))
@@ -224,11 +238,12 @@ pub(crate) struct After {
 )]
 pub(crate) async fn events(
     State(api): State<Api>,
+    Extension(context): Extension<CallContext>,
     Path(id): Path<String>,
     Fields(from): Fields<After>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &id)?;
+    let task = find(&api, &context, &id)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let after = last.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
@@ -259,8 +274,9 @@ pub(crate) async fn events(
     Ok(response)
 }
 
-fn find(api: &Api, id: &str) -> Result<Task, TaskError> {
-    let task = id.parse::<Uuid>().ok().and_then(|id| api.0.parts.tasks.get(id));
+/// The task `id`, if it is of the tenant that asks: another's is no task here.
+fn find(api: &Api, context: &CallContext, id: &str) -> Result<Task, TaskError> {
+    let task = id.parse::<Uuid>().ok().and_then(|id| api.0.parts.tasks.get(context.tenant(), id));
     task.ok_or_else(|| {
         let message =
             "no such task is kept; tasks are kept in memory, until the host ends or many later tasks have ended";

@@ -221,8 +221,12 @@ codes! {
     HostNotAllowed = "host_not_allowed", PermissionError, Platform, 421, 3, false;
     /// The request comes from a page of another origin.
     OriginNotAllowed = "origin_not_allowed", PermissionError, Platform, 403, 3, false;
-    /// The token is missing or wrong.
+    /// The credential is missing or not good.
     Unauthorized = "unauthorized", AuthenticationError, Platform, 401, 3, false;
+    /// The credential is good, and not for this.
+    InsufficientScope = "insufficient_scope", PermissionError, Platform, 403, 3, false;
+    /// Too many bad credentials came from the client's address.
+    TooManyAttempts = "too_many_attempts", AuthenticationError, Platform, 429, 6, true;
 }
 
 impl Code {

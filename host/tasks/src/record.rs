@@ -112,6 +112,7 @@ pub struct Task(Arc<Record>);
 #[derive(Debug)]
 struct Record {
     id: Uuid,
+    tenant: String,
     intent: String,
     metadata: BTreeMap<String, String>,
     created_at_ms: u64,
@@ -133,9 +134,16 @@ struct Inner {
 }
 
 impl Task {
-    pub(crate) fn new(id: Uuid, intent: String, metadata: BTreeMap<String, String>, account: Arc<Account>) -> Self {
+    pub(crate) fn new(
+        id: Uuid,
+        tenant: String,
+        intent: String,
+        metadata: BTreeMap<String, String>,
+        account: Arc<Account>,
+    ) -> Self {
         let task = Self(Arc::new(Record {
             id,
+            tenant,
             intent,
             metadata,
             created_at_ms: now_ms(),
@@ -160,6 +168,12 @@ impl Task {
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.0.id
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.0.tenant
     }
 
     /// Its state.

@@ -147,7 +147,8 @@ impl Tasks {
         let limits = limits(&allowed, request.deadline_ms);
         let context = context(&edge.context.for_task(id, files), &limits, request.privacy, budget);
         let work = Work { intent: request.intent.clone(), input, parameters };
-        let task = Task::new(id, request.intent, request.metadata, (self.0.open_account)(limits));
+        let tenant = context.tenant().to_owned();
+        let task = Task::new(id, tenant, request.intent, request.metadata, (self.0.open_account)(limits));
         self.0.kept.lock().insert(task.clone());
         let deadline_ms = request.deadline_ms.filter(|deadline| Duration::from_millis(*deadline) < allowed.deadline);
         let run = Run { tasks: self.clone(), task: task.clone(), handler, context, deadline_ms };
@@ -155,18 +156,19 @@ impl Tasks {
         Ok(task)
     }
 
-    /// The task `id`, if it is kept.
+    /// The task `id` of `tenant`, if it is kept.
     #[must_use]
-    pub fn get(&self, id: Uuid) -> Option<Task> {
-        self.0.kept.lock().get(id)
+    pub fn get(&self, tenant: &str, id: Uuid) -> Option<Task> {
+        self.0.kept.lock().get(id).filter(|task| task.tenant() == tenant)
     }
 
-    /// At most `limit` tasks that are kept, the newest first, and whether there are more; with `before`, of those
+    /// At most `limit` tasks of `tenant` that are kept, the newest first, and whether there are more; with `before`, of those
     /// accepted before it.
     #[must_use]
-    pub fn newest(&self, limit: usize, before: Option<Uuid>) -> (Vec<Task>, bool) {
+    pub fn newest(&self, tenant: &str, limit: usize, before: Option<Uuid>) -> (Vec<Task>, bool) {
         let kept = self.0.kept.lock();
-        let mut tasks: Vec<Task> = kept.newest(before).take(limit.saturating_add(1)).cloned().collect();
+        let of_tenant = kept.newest(before).filter(|task| task.tenant() == tenant);
+        let mut tasks: Vec<Task> = of_tenant.take(limit.saturating_add(1)).cloned().collect();
         let more = tasks.len() > limit;
         tasks.truncate(limit);
         (tasks, more)

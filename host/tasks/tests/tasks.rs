@@ -133,7 +133,7 @@ async fn a_task_gets_its_context_and_comes_back_as_an_envelope() {
         names.push(event.happened.name());
     }
     assert_eq!(names, ["state", "state", "progress", "notice", "state"]);
-    let view = world.tasks.get(task.id()).unwrap().view();
+    let view = world.tasks.get("local", task.id()).unwrap().view();
     assert_eq!((view.state, view.kept_in.as_str()), (State::Completed, "memory"));
     assert_eq!(view.progress, Some(Event::Progress { stage: "rank".to_owned(), done: 1, total: 2 }));
     assert_eq!(*world.seen.lock().unwrap(), [Status::Ok]);
@@ -290,10 +290,10 @@ async fn ended_tasks_are_kept_until_others_have_ended() {
         ids.push(task.id());
     }
     world.tasks.drain(Duration::from_secs(60)).await;
-    assert!(world.tasks.get(ids[0]).is_none());
-    let (tasks, more) = world.tasks.newest(1, None);
+    assert!(world.tasks.get("local", ids[0]).is_none());
+    let (tasks, more) = world.tasks.newest("local", 1, None);
     assert_eq!((tasks[0].id(), more), (ids[2], true));
-    let (tasks, more) = world.tasks.newest(5, Some(ids[2]));
+    let (tasks, more) = world.tasks.newest("local", 5, Some(ids[2]));
     assert_eq!((tasks.len(), tasks[0].id(), more), (1, ids[1], false));
 }
 
@@ -306,7 +306,7 @@ async fn bytes_of_ended_tasks_are_bounded() {
         world.tasks.submit(request(), &edge()).await.unwrap().finished().await;
     }
     world.tasks.drain(Duration::from_secs(60)).await;
-    assert_eq!(world.tasks.newest(10, None).0.len(), 1);
+    assert_eq!(world.tasks.newest("local", 10, None).0.len(), 1);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn a_client_that_does_not_wait_gets_the_place_of_the_task() {
     assert_eq!(answer.json()["envelope"], json!(null));
     world.permits.add_permits(1);
     let id = answer.json()["id"].as_str().unwrap().parse().unwrap();
-    world.tasks.get(id).unwrap().finished().await;
+    world.tasks.get("local", id).unwrap().finished().await;
     let shown = world.get(&location).await;
     assert_eq!((shown.status, shown.json()["state"].as_str()), (200, Some("completed")));
 }
@@ -39,7 +39,7 @@ async fn a_wait_that_is_too_short_ends_with_202_and_the_task_goes_on() {
     let answer = world.echo("?wait=1", "wait").await;
     assert_eq!((answer.status, answer.json()["state"].as_str()), (202, Some("working")));
     world.permits.add_permits(1);
-    let task = world.tasks.get(answer.json()["id"].as_str().unwrap().parse().unwrap()).unwrap();
+    let task = world.tasks.get("local", answer.json()["id"].as_str().unwrap().parse().unwrap()).unwrap();
     assert_eq!(task.finished().await.result.as_ref().unwrap().text, "wait");
 }
 
@@ -88,7 +88,7 @@ async fn a_request_at_fault_is_refused_with_the_field() {
     }
     let broken = world.client.post(world.url("/v1/tasks")).header("content-type", "application/json").body("{");
     assert_eq!(Answer::of(broken.send().await.unwrap()).await.code(), "invalid_request");
-    assert_eq!(world.tasks.newest(10, None).0.len(), 0);
+    assert_eq!(world.tasks.newest("local", 10, None).0.len(), 0);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_client_that_hangs_up_while_it_waits_cancels_the_task() {
     let client = world.client.clone();
     let waiting = tokio::spawn(async move { client.post(url).json(&task("wait")).send().await });
     let submitted = loop {
-        if let Some(task) = world.tasks.newest(1, None).0.pop() {
+        if let Some(task) = world.tasks.newest("local", 1, None).0.pop() {
             break task;
         }
         tokio::task::yield_now().await;

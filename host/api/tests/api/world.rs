@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -21,6 +22,9 @@ use witan_api::{
     error_response, observer, serve,
 };
 use witan_capability::{Account, CallContext};
+use witan_database::{Database, Location};
+use witan_identity::{Directory, Identities, Logged};
+use witan_system::{Auth, System};
 use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
 use witan_telemetry::{Metrics, Ring, Sample};
 
@@ -104,9 +108,12 @@ pub struct World {
     pub permits: Arc<Semaphore>,
     pub host: Arc<FakeHost>,
     pub token: Token,
+    pub identities: Arc<Identities>,
     pub client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     pub served: JoinHandle<()>,
+    /// The rows.
+    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -119,6 +126,16 @@ impl World {
     }
 
     pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
+        Self::start(settings, roots, None).await
+    }
+
+    /// One that asks for credentials, as `auth` under `[host.auth]` says.
+    pub async fn asking(auth: &str) -> Self {
+        let system = System::parse(&format!("schema = 1\n[host.auth]\n{auth}"), Path::new("system.toml")).unwrap();
+        Self::start(Settings::default(), Vec::new(), system.host.auth).await
+    }
+
+    async fn start(settings: Settings, roots: Vec<std::path::PathBuf>, auth: Option<Auth>) -> Self {
         let permits = Arc::new(Semaphore::new(0));
         let handlers: Handlers =
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
@@ -126,6 +143,10 @@ impl World {
         let observer = observer(metrics.clone());
         let tasks = Tasks::new(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer);
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(Location::Sqlite(folder.path().join("rows.db"))).await.unwrap();
+        let directory = Directory::open(database, folder.path(), Arc::new(Logged)).await.unwrap();
+        let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
         let api = Api::new(Parts {
             settings,
             tasks: tasks.clone(),
@@ -133,6 +154,7 @@ impl World {
             host: host.clone(),
             metrics,
             logs: Ring::default(),
+            identities: identities.clone(),
             token: token.clone(),
         });
         let mounts = [("/mirror".to_owned(), Arc::new(Mirror) as Arc<dyn Mount>)];
@@ -148,7 +170,7 @@ impl World {
             serve(listener, serving, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served }
+        Self { address, api, tasks, permits, host, token, identities, client, stop: Some(stop), served, _folder: folder }
     }
 
     /// Asks the host to stop.

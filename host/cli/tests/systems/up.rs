@@ -49,8 +49,10 @@ impl Up {
 
     /// Serves the system in `folder`.
     pub(crate) fn serve(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        let listen: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = Command::new(WITAN)
-            .args(["up", "--listen", "127.0.0.1:0", "--json"])
+            .args(["up", "--json"])
+            .args(listen)
             .args(more)
             .current_dir(folder.path())
             .stdout(Stdio::piped())
