@@ -19,9 +19,16 @@ use crate::Api;
 const OPEN: [&str; 6] =
     ["/healthz", "/readyz", "/openapi.json", "/v1/auth/login", "/v1/auth/callback", "/v1/auth/token"];
 
+/// What describes the gRPC services, as `/openapi.json` does the routes.
+const REFLECTION: &str = "/grpc.reflection.";
+
+/// The service of tasks over gRPC, and its methods that only read.
+const GRPC: &str = "/witan.v1.Tasks/";
+const GRPC_READS: [&str; 2] = ["Stream", "StatusById"];
+
 /// Whether anybody may ask for the route `path`.
 pub(crate) fn is_open(path: &str) -> bool {
-    OPEN.contains(&path)
+    OPEN.contains(&path) || path.starts_with(REFLECTION)
 }
 
 /// Areas in which each tenant has its own. Every other concerns the whole host.
@@ -96,8 +103,8 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
         Some(client) => client,
         None => identities.authenticate(&head.headers, peer).await?,
     };
-    let area = if mounted { "mounts" } else { area(head.uri.path()) };
-    may(&client, area, verb(&head.method))?;
+    let (area, verb) = asked(head.uri.path(), &head.method, mounted);
+    may(&client, area, verb)?;
     if mounted && identities.is_on() {
         head.headers.remove(header::AUTHORIZATION);
         head.headers.remove("x-api-key");
@@ -125,6 +132,18 @@ pub(crate) fn peer(address: SocketAddr, headers: &HeaderMap, behind_proxy: bool)
     let last = || headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?.rsplit(',').next();
     let named = if behind_proxy { last().and_then(|named| named.trim().parse::<IpAddr>().ok()) } else { None };
     Peer { address: named.unwrap_or(address.ip()).to_canonical(), certificate: None }
+}
+
+/// What a request asks for.
+fn asked<'a>(path: &'a str, method: &Method, mounted: bool) -> (&'a str, Verb) {
+    if mounted {
+        return ("mounts", verb(method));
+    }
+    match path.strip_prefix(GRPC) {
+        Some(method) if GRPC_READS.contains(&method) => ("tasks", Verb::Read),
+        Some(_) => ("tasks", Verb::Write),
+        None => (area(path), verb(method)),
+    }
 }
 
 fn verb(method: &Method) -> Verb {
@@ -191,7 +210,11 @@ mod tests {
             ("/", ""),
             ("//v1/tasks", "tasks"),
         ] {
-            assert_eq!(area(path), expected, "{path}");
+            assert_eq!(asked(path, &Method::GET, false), (expected, Verb::Read), "{path}");
         }
+        for (path, verb) in [("Submit", Verb::Write), ("Cancel", Verb::Write), ("StatusById", Verb::Read)] {
+            assert_eq!(asked(&format!("/witan.v1.Tasks/{path}"), &Method::POST, false), ("tasks", verb), "{path}");
+        }
+        assert_eq!(asked("/v1/tasks", &Method::POST, true), ("mounts", Verb::Write));
     }
 }

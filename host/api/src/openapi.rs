@@ -1,5 +1,7 @@
 //! The routes, and their description.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     routing::{MethodRouter, delete, get, post},
@@ -12,6 +14,8 @@ use utoipa::{
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
+use witan_capability::CallContext;
+use witan_identity::TrustLevel;
 use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 
 use crate::{
@@ -50,7 +54,25 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
 
 pub(crate) fn router(api: Api) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
-    router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
+    let router = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api.clone());
+    match grpc(api) {
+        Ok(services) => router.merge(services),
+        Err(error) => {
+            tracing::error!(%error, "gRPC is not served");
+            router
+        }
+    }
+}
+
+fn grpc(api: Api) -> Result<Router, witan_grpc::ReflectionError> {
+    let most = usize::try_from(api.0.parts.settings.body_bytes).unwrap_or(usize::MAX);
+    let (tasks, draining) = (api.0.parts.tasks.clone(), api.0.draining.clone());
+    let edge = move |extensions: &http::Extensions| {
+        // The front has put it there. Whoever nobody knows has no tenant, whose names are never empty.
+        let context = extensions.get::<CallContext>().cloned();
+        api.edge(context.unwrap_or_else(|| CallContext::trusted("", "", TrustLevel::Restricted)))
+    };
+    witan_grpc::routes(tasks, Arc::new(edge), most, draining)
 }
 
 async fn not_found() -> Refusal {

@@ -2,27 +2,11 @@
 
 use serde_json::{Value, json};
 use witan_authority::{Provider, Slip};
-use witan_identity::{NewKey, TrustLevel};
+use witan_identity::TrustLevel;
 
 use crate::world::{Answer, World, task};
 
 impl World {
-    /// The secret of a key of `tenant`.
-    async fn key(&self, tenant: &str, scopes: &[&str], trust: TrustLevel) -> String {
-        let directory = self.identities.directory();
-        let tenant = tenant.parse().unwrap();
-        let _there = directory.create_tenant(&tenant, "test").await;
-        let new = NewKey {
-            tenant,
-            name: "test".to_owned(),
-            scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
-            roles: Default::default(),
-            trust,
-            time: None,
-        };
-        directory.create_key(&new, "test").await.unwrap().1.expose().to_owned()
-    }
-
     async fn ask(&self, key: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.client.request(method.parse().unwrap(), self.url(path)).header("x-api-key", key);
         if let Some(body) = body {
@@ -86,9 +70,9 @@ async fn every_route_and_mount_asks_for_a_credential_but_a_few() {
 #[tokio::test]
 async fn a_credential_is_for_its_scopes_and_the_host_is_the_operators() {
     let world = World::asking("").await;
-    let tasks = world.key("acme", &["tasks:*", "mounts:read"], TrustLevel::Standard).await;
-    let all = world.key("acme", &["*"], TrustLevel::Elevated).await;
-    let metrics = world.key("local", &["metrics:read"], TrustLevel::Privileged).await;
+    let tasks = world.trusted_key("acme", &["tasks:*", "mounts:read"], TrustLevel::Standard).await;
+    let all = world.trusted_key("acme", &["*"], TrustLevel::Elevated).await;
+    let metrics = world.trusted_key("local", &["metrics:read"], TrustLevel::Privileged).await;
     assert_eq!(world.ask(&tasks, "GET", "/v1/tasks", None).await.status, 200);
     assert_eq!(world.ask(&tasks, "GET", "/mirror/a", None).await.status, 200);
     assert_eq!(world.ask(&metrics, "GET", "/metrics", None).await.status, 200);
@@ -116,8 +100,8 @@ async fn a_credential_is_for_its_scopes_and_the_host_is_the_operators() {
 #[tokio::test]
 async fn tenants_do_not_see_one_another() {
     let world = World::asking("").await;
-    let acme = world.key("acme", &["*"], TrustLevel::Standard).await;
-    let other = world.key("other", &["*"], TrustLevel::Standard).await;
+    let acme = world.trusted_key("acme", &["*"], TrustLevel::Standard).await;
+    let other = world.trusted_key("other", &["*"], TrustLevel::Standard).await;
     let submitted = world.ask(&acme, "POST", "/v1/tasks?wait=60", Some(task("a"))).await;
     assert_eq!(submitted.status, 200);
     let id = submitted.json()["task_id"].as_str().unwrap().to_owned();
@@ -155,7 +139,7 @@ async fn tenants_do_not_see_one_another() {
 #[tokio::test]
 async fn a_key_makes_no_key_that_is_for_more() {
     let world = World::asking("").await;
-    let maker = world.key("acme", &["keys:*", "tasks:*"], TrustLevel::Standard).await;
+    let maker = world.trusted_key("acme", &["keys:*", "tasks:*"], TrustLevel::Standard).await;
     let body = |scopes: Value, more: Value| {
         let mut body = json!({ "name": "ci", "scopes": scopes });
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
@@ -188,7 +172,7 @@ async fn a_key_makes_no_key_that_is_for_more() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{scopes} {more}");
     }
     // Nor has it the secret of one that is.
-    world.key("acme", &["*"], TrustLevel::Privileged).await;
+    world.trusted_key("acme", &["*"], TrustLevel::Privileged).await;
     let all = world.ask(&maker, "GET", "/v1/keys?limit=1", None).await.json();
     assert_eq!(all["has_more"], true);
     let strong = all["last_id"].as_str().unwrap().to_owned();
@@ -296,7 +280,7 @@ async fn a_browser_logs_in_and_the_session_is_listed_refreshed_and_ended() {
     assert_eq!(mine(&other, "GET", "/v1/auth/me").await.status, 401);
     assert_eq!(mine(&one, "POST", "/v1/auth/logout").await.json()["active"], false);
     assert_eq!(mine(&one, "GET", "/v1/auth/me").await.status, 401);
-    let key = world.key("local", &["*"], TrustLevel::Privileged).await;
+    let key = world.trusted_key("local", &["*"], TrustLevel::Privileged).await;
     assert_eq!(world.ask(&key, "POST", "/v1/auth/logout", Some(json!({}))).await.code(), "invalid_request");
 
     provider.slip(Slip::Denies);

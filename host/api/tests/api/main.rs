@@ -4,6 +4,7 @@
 
 mod auth;
 mod bounds;
+mod grpc;
 mod platform;
 mod tasks;
 mod world;

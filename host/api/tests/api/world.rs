@@ -23,7 +23,7 @@ use witan_api::{
 };
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
-use witan_identity::{Directory, Identities, Logged};
+use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
 use witan_system::{Auth, System};
 use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
 use witan_telemetry::{Metrics, Ring, Sample};
@@ -170,7 +170,40 @@ impl World {
             serve(listener, serving, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, identities, client, stop: Some(stop), served, _folder: folder }
+        Self {
+            address,
+            api,
+            tasks,
+            permits,
+            host,
+            token,
+            identities,
+            client,
+            stop: Some(stop),
+            served,
+            _folder: folder,
+        }
+    }
+
+    /// The secret of a key of `tenant`, which is made where there is none.
+    pub async fn key(&self, tenant: &str, scopes: &[&str]) -> String {
+        self.trusted_key(tenant, scopes, TrustLevel::Standard).await
+    }
+
+    /// The secret of a key that is trusted so far.
+    pub async fn trusted_key(&self, tenant: &str, scopes: &[&str], trust: TrustLevel) -> String {
+        let directory = self.identities.directory();
+        let tenant = tenant.parse().unwrap();
+        let _there = directory.create_tenant(&tenant, "test").await;
+        let new = NewKey {
+            tenant,
+            name: "test".to_owned(),
+            scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
+            roles: Default::default(),
+            trust,
+            time: None,
+        };
+        directory.create_key(&new, "test").await.unwrap().1.expose().to_owned()
     }
 
     /// Asks the host to stop.

@@ -171,7 +171,8 @@ fn a_user_logs_in_from_the_command_line_and_out_again() {
 fn browse(address: &str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
+        let browser =
+            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
         let (mut address, mut cookie) = (address.to_owned(), String::new());
         loop {
             let answer = browser.get(&address).header("cookie", &cookie).send().await.unwrap();
@@ -240,7 +241,8 @@ fn other_machines_reach_a_host_only_where_it_asks_and_is_told_in_private() {
         use std::io::Write as _;
         let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
         let secret = key["secret"].as_str().unwrap();
-        let head = format!("GET /v1/tasks HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nx-api-key: {secret}\r\n\r\n");
+        let head =
+            format!("GET /v1/tasks HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nx-api-key: {secret}\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         end(stream).unwrap().status
     };
