@@ -15,6 +15,7 @@ mod output;
 mod registry;
 mod source;
 mod supply;
+mod tasks;
 mod watchman;
 mod wave;
 
