@@ -16,6 +16,7 @@ mod registry;
 mod session;
 mod source;
 mod supply;
+mod tasks;
 mod watchman;
 mod wave;
 

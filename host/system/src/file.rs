@@ -11,6 +11,7 @@ use schemars::transform::RecursiveTransform;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthFile;
+use crate::tasks::TasksFile;
 use crate::trust::TrustFile;
 
 /// A number of bytes: a whole number with `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`.
@@ -81,6 +82,8 @@ pub(crate) struct Host {
     pub(crate) pool: Pool,
     /// What compiling a component may take.
     pub(crate) compile: Compile,
+    /// How many tasks run and wait, how long they are kept, and what becomes of those that ran when the host ended.
+    pub(crate) tasks: TasksFile,
 }
 
 /// How many components can be alive at once, and what each may take of the engine. Address space for them is reserved

@@ -14,6 +14,7 @@ use crate::grants::Grants;
 use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::problem::Origin;
+use crate::tasks::Tasks;
 use crate::trust::TrustFile;
 
 /// The components that one host runs: every name parsed, every reference to a component that exists, every path
@@ -139,6 +140,8 @@ pub struct Host {
     pub pool: Pool,
     /// What compiling a component may take.
     pub compile: Compile,
+    /// How many tasks run and wait, and how long they are kept.
+    pub tasks: Tasks,
 }
 
 impl Default for Host {
@@ -150,6 +153,7 @@ impl Default for Host {
             auth: None,
             pool: Pool::default(),
             compile: Compile::default(),
+            tasks: Tasks::default(),
         }
     }
 }

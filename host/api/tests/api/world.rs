@@ -25,7 +25,9 @@ use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
 use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
 use witan_system::{Auth, System};
-use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
+use witan_tasks::{
+    Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
+};
 use witan_telemetry::{Metrics, Ring, Sample};
 
 /// Answers with the text it is given, unless that says otherwise.
@@ -112,8 +114,7 @@ pub struct World {
     pub client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     pub served: JoinHandle<()>,
-    /// The rows.
-    _folder: tempfile::TempDir,
+    _state: tempfile::TempDir,
 }
 
 impl World {
@@ -141,11 +142,12 @@ impl World {
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
         let metrics = Arc::new(Metrics::new(|| Sample { host_calls: 7, ..Sample::default() }));
         let observer = observer(metrics.clone());
-        let tasks = Tasks::new(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer);
+        let state = tempfile::tempdir().unwrap();
+        let database = Database::open(Location::Sqlite(state.path().join("witan.db"))).await.unwrap();
+        let store = Store::open(database.clone(), state.path().join("tasks")).await.unwrap();
+        let tasks = Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store);
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(Location::Sqlite(folder.path().join("rows.db"))).await.unwrap();
-        let directory = Directory::open(database, folder.path(), Arc::new(Logged)).await.unwrap();
+        let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
         let api = Api::new(Parts {
             settings,
@@ -170,19 +172,7 @@ impl World {
             serve(listener, serving, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self {
-            address,
-            api,
-            tasks,
-            permits,
-            host,
-            token,
-            identities,
-            client,
-            stop: Some(stop),
-            served,
-            _folder: folder,
-        }
+        Self { address, api, tasks, permits, host, token, identities, client, stop: Some(stop), served, _state: state }
     }
 
     /// The secret of a key of `tenant`, which is made where there is none.
@@ -204,6 +194,17 @@ impl World {
             time: None,
         };
         directory.create_key(&new, "test").await.unwrap().1.expose().to_owned()
+    }
+
+    /// A task that is kept.
+    pub async fn task(&self, id: uuid::Uuid) -> Task {
+        self.tasks.get("local", id).await.unwrap().unwrap()
+    }
+
+    /// The newest task.
+    pub async fn newest(&self) -> Option<uuid::Uuid> {
+        let (tasks, _) = self.tasks.list("local", &Filter::default(), 1, None).await.unwrap();
+        tasks.first().map(|task| task.id)
     }
 
     /// Asks the host to stop.

@@ -22,13 +22,13 @@ use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Token};
 use witan_identity::{Directory, Identities, Logged};
 use witan_loader::Running;
 use witan_system::System;
-use witan_tasks::Tasks;
+use witan_tasks::{Store, Tasks};
 use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
 
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, source,
+    mount, output, source, tasks,
     watchman::Watchman,
 };
 
@@ -93,14 +93,17 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
     let database = crate::database::open(&system).await?;
-    let directory = Directory::open(database, host.state(), Arc::new(Logged)).await?;
+    let directory = Directory::open(database.clone(), host.state(), Arc::new(Logged)).await?;
     let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
+    let store = tasks::open(&system, database).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
     // Before the files are read: a change of what was read must not be missed.
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
-    let up = Up::new(host, running, &arguments, logs, identities)?;
+    let up = Up::new(host, running, &arguments, logs, store, identities)?;
+    let running = up.current.read().clone();
+    tasks::recover(&up.tasks, &running).await?;
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
     let announced =
@@ -116,9 +119,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         reload: changed,
     };
     let watchman = tokio::spawn(watchman.run());
+    let sweeper = tokio::spawn(tasks::sweep(up.tasks.clone(), up.current.clone()));
     let served = witan_api::serve(listener, up.api.clone(), stopped).await;
     reloads.abort();
     watchman.abort();
+    sweeper.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
@@ -226,6 +231,7 @@ impl Up {
         running: Arc<Running>,
         arguments: &Arguments,
         logs: Ring,
+        store: Store,
         identities: Arc<Identities>,
     ) -> anyhow::Result<Self> {
         let current = Arc::new(RwLock::new(running.clone()));
@@ -235,11 +241,12 @@ impl Up {
             let (current, host, unfinished) = (current.clone(), host.clone(), unfinished.clone());
             move || sample(&current.read(), &host, unfinished.get())
         }));
-        let tasks = Tasks::new(
-            witan_tasks::Settings { limits: running.system.limits.clone(), ..witan_tasks::Settings::default() },
+        let tasks = Tasks::stored(
+            tasks::settings(&running.system),
             host::handlers(&running),
             Arc::new(move |limits| engine.open_account(limits)),
             witan_api::observer(metrics.clone()),
+            store,
         );
         let _first = unfinished.set(tasks.clone());
         let token = Token::generate().context("the system has no randomness to give")?;
@@ -295,7 +302,8 @@ impl Up {
         }
         self.api.replace_mounts(mounts);
         self.api.replace_roots(running.system.host.roots.clone());
-        self.tasks.replace(host::handlers(&running), running.system.limits.clone());
+        let settings = tasks::settings(&running.system);
+        self.tasks.replace(host::handlers(&running), settings.limits, settings.run_again);
         let former = std::mem::replace(&mut *self.current.write(), running);
         tracing::info!(system = %file.display(), "the system was loaded again");
         tokio::spawn(async move {

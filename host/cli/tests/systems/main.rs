@@ -5,6 +5,7 @@
 
 mod auth;
 mod gate;
+mod killed;
 mod running;
 mod swap;
 mod up;
