@@ -14,6 +14,7 @@ use std::{
 use axum::{Router, body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
+use rustls::pki_types::CertificateDer;
 use tower::Service as _;
 use uuid::Uuid;
 use witan_tasks::{Code, TaskError};
@@ -34,13 +35,18 @@ pub(crate) struct Front {
 }
 
 /// Who sent a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where the connection comes from.
+    pub address: SocketAddr,
+    /// The certificate that the client showed, if it showed one that was verified.
+    pub certificate: Option<Arc<CertificateDer<'static>>>,
+}
 
 impl Front {
-    pub(crate) fn new(api: Api, listen: SocketAddr) -> Arc<Self> {
+    pub(crate) fn new(api: Api, listen: SocketAddr, tls: bool) -> Arc<Self> {
         Arc::new(Self {
-            hosts: Hosts::of(listen),
+            hosts: if tls { Hosts::of(listen).over_tls() } else { Hosts::of(listen) },
             router: openapi::router(api.clone()),
             api,
             in_flight: AtomicUsize::new(0),
@@ -50,7 +56,7 @@ impl Front {
     }
 
     /// Answers `request`, whatever it is.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response {
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response {
         let id = self.request_id(request.headers());
         let mut response = match self.route(request, peer).await {
             Ok(response) => response,
@@ -61,7 +67,7 @@ impl Front {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
+    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, TaskError> {
         self.hosts.check(&request)?;
         if request.method() == Method::CONNECT {
             return Err(TaskError::new(Code::MethodNotAllowed, "this host is no proxy"));
@@ -77,7 +83,7 @@ impl Front {
         match mount {
             Some(mount) => Ok(mount.handle(request).await),
             None => {
-                request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(peer);
                 let answered = self.router.clone().call(request.map(Body::new)).await;
                 answered.map_err(|never| match never {})
             }

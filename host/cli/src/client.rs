@@ -1,11 +1,13 @@
 //! Speaks to a running host over its HTTP API.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 use witan_tasks::{Envelope, TaskRequest, TaskView};
+
+use crate::pin;
 
 /// How long one request waits for a task before it asks again.
 const WAIT: Duration = Duration::from_secs(30);
@@ -31,6 +33,15 @@ impl Client {
     pub(crate) fn new(server: Url) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build().context("cannot set up an HTTP client")?;
         Ok(Self { http, server })
+    }
+
+    /// A client of the host on this machine that has the first certificate in the file `certificate`, whatever name is in it
+    /// and whoever signed it: that file is what tells the host from others.
+    pub(crate) fn pinned(server: Url, certificate: &Path) -> anyhow::Result<Self> {
+        let tls = pin::config(certificate)
+            .with_context(|| format!("cannot read the host's certificate `{}`", certificate.display()))?;
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build();
+        Ok(Self { http: http.context("cannot set up an HTTP client")?, server })
     }
 
     /// Has the host do a task, and waits for its end.

@@ -1,9 +1,11 @@
 //! The commands, a module each.
 
 mod audit;
+mod backup;
 mod build;
 mod call;
 mod check;
+mod doctor;
 mod grants;
 mod graph;
 mod inspect;
@@ -15,6 +17,7 @@ mod registry;
 mod run;
 mod running;
 mod search;
+mod secrets;
 mod serve;
 mod sign;
 mod task;
@@ -46,6 +49,10 @@ pub(crate) enum Command {
     Logs(running::Logs),
     /// Stop the host that runs on this folder's system.
     Stop,
+    /// Copy a host's data into one file while it runs, and restore it.
+    Backup(backup::Arguments),
+    /// Look for what is wrong with a host, its data and its surroundings.
+    Doctor(doctor::Arguments),
     /// Check a system without running it, and say what its components may do.
     Check(check::Arguments),
     /// Draw a system: components, links, grants, mounts and intents.
@@ -70,6 +77,8 @@ pub(crate) enum Command {
     Quarantine(quarantine::Arguments),
     /// Make components of Rust sources, and sign them for this machine.
     Build(build::Arguments),
+    /// Keep secrets for components, which use them and never see them.
+    Secrets(secrets::Arguments),
     /// Find out which grants components need.
     Grants(Box<grants::Arguments>),
     /// Make, list, replace and export the keys that you sign with.
@@ -118,6 +127,8 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Ps(target) => running::ps(&target, global).await,
         Command::Logs(arguments) => running::logs(&arguments, global).await,
         Command::Stop => running::stop(global).await,
+        Command::Backup(arguments) => backup::run(&arguments, global).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, global).await,
         Command::Check(arguments) => check::run(&arguments, global),
         Command::Graph(arguments) => graph::run(&arguments, global),
         Command::Run(arguments) => run::run(*arguments, global).await,
@@ -133,6 +144,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Inspect(arguments) => inspect::run(&arguments, global),
         Command::Keys(arguments) => keys::run(&arguments, global),
         Command::Sign(arguments) => sign::run(&arguments, global).await,
+        Command::Secrets(arguments) => secrets::run(&arguments, global),
         Command::Publish(arguments) => publish::run(&arguments, global).await,
         Command::Pull(arguments) => pull::run(&arguments, global).await,
         Command::Search(arguments) => search::run(&arguments, global).await,

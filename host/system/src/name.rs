@@ -79,6 +79,12 @@ kebab_name!(
     "the name of a tool: lower-case letters, digits and single hyphens, a letter first, 64 at most"
 );
 
+kebab_name!(
+    /// What a system calls a secret: lower-case letters, digits and single hyphens, 64 at most.
+    SecretName,
+    "the name of a secret: lower-case letters, digits and single hyphens, a letter first, 64 at most"
+);
+
 /// An interface that a component imports, such as `witan:documents/extract` or `wasi:http/types@0.2.0`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName {

@@ -11,8 +11,10 @@ use witan_registry_types::{Host as RegistryHost, Namespace, Package, PackageName
 pub use crate::file::{CompileIn, LinkMode, Reuse};
 use crate::grants::Grants;
 use crate::limits::{ComponentLimits, Limits};
-use crate::name::{ComponentName, Intent, InterfaceName};
+use crate::name::{ComponentName, Intent, InterfaceName, SecretName};
+use crate::operate::{Egress, Tls};
 use crate::problem::Origin;
+use crate::secrets::{HostSecrets, Secret};
 use crate::trust::TrustFile;
 
 /// The components that one host runs: every name parsed, every reference to a component that exists, every path
@@ -36,6 +38,8 @@ pub struct System {
     pub registries: Registries,
     /// Whom this system trusts to sign what comes from a registry.
     pub trust: Trust,
+    /// The secrets that components may use.
+    pub secrets: BTreeMap<SecretName, Secret>,
 }
 
 /// Where packages come from.
@@ -136,6 +140,14 @@ pub struct Host {
     pub pool: Pool,
     /// What compiling a component may take.
     pub compile: Compile,
+    /// How secrets are kept and fetched.
+    pub secrets: HostSecrets,
+    /// TLS for the clients of the host.
+    pub tls: Option<Tls>,
+    /// The way from the host to other machines.
+    pub egress: Egress,
+    /// Whether a crash may leave an image of the host's memory on the disk.
+    pub core_dumps: bool,
 }
 
 impl Default for Host {
@@ -146,6 +158,10 @@ impl Default for Host {
             database: None,
             pool: Pool::default(),
             compile: Compile::default(),
+            secrets: HostSecrets::default(),
+            tls: None,
+            egress: Egress::default(),
+            core_dumps: false,
         }
     }
 }

@@ -41,6 +41,27 @@ pub fn manifest(bytes: &[u8]) {
     }
 }
 
+/// Reads `bytes` as an answer of Vault.
+pub fn vault(bytes: &[u8]) {
+    if let Ok((value, _lease)) = witan_secrets::parse_answer(bytes, "value") {
+        assert!(http_header(value.expose()) && !format!("{value:?}").contains(value.expose()));
+    }
+}
+
+/// Whether a header can carry `text`.
+fn http_header(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+/// Reads `bytes` as a backup, and as what one says that it holds.
+pub fn backup(bytes: &[u8]) {
+    let _verdict = witan_backup::verify(bytes).map_err(|error| assert!(!error.to_string().is_empty()));
+    if let Ok(contents) = witan_backup::parse_contents(bytes) {
+        let into = Path::new("/into");
+        assert!(contents.files.keys().all(|name| into.join(name).starts_with(into) && !name.contains("..")));
+    }
+}
+
 /// Types of every kind, as a component may export functions of.
 const TYPES: &str = r#"(component
     (type $record' (record (field "name" string) (field "sizes" (list u32)) (field "rest" (option string))))

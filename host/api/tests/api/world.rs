@@ -17,8 +17,8 @@ use tokio::{
     task::JoinHandle,
 };
 use witan_api::{
-    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Settings, Token,
-    error_response, observer, serve,
+    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Settings, Tls, Token,
+    error_response, observer, serve_tls,
 };
 use witan_capability::{Account, CallContext};
 use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
@@ -119,6 +119,14 @@ impl World {
     }
 
     pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
+        Self::start(settings, roots, None).await
+    }
+
+    pub async fn over_tls(settings: Settings, tls: Arc<Tls>) -> Self {
+        Self::start(settings, Vec::new(), Some(tls)).await
+    }
+
+    async fn start(settings: Settings, roots: Vec<std::path::PathBuf>, tls: Option<Arc<Tls>>) -> Self {
         let permits = Arc::new(Semaphore::new(0));
         let handlers: Handlers =
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
@@ -145,7 +153,7 @@ impl World {
             let shutdown = async {
                 let _dropped = stopped.await;
             };
-            serve(listener, serving, shutdown).await.unwrap();
+            serve_tls(listener, serving, tls, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
         Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served }

@@ -1,7 +1,6 @@
 //! `witan up`: serves the system.
 
 use std::{
-    fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -9,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
+use http::uri::Scheme;
 use notify::{RecursiveMode, Watcher as _};
 use parking_lot::RwLock;
 use tokio::{
@@ -18,7 +18,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use witan_api::{Api, ComponentStatus, NotReady, Parts, Token};
+use witan_api::{Api, ComponentStatus, NotReady, Parts, Tls, TlsFiles, Token};
 use witan_loader::Running;
 use witan_system::System;
 use witan_tasks::Tasks;
@@ -27,7 +27,7 @@ use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, source,
+    mount, output, owner, source,
     watchman::Watchman,
 };
 
@@ -80,19 +80,21 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let logs = logs(&arguments, global)?;
     let listener = witan_api::bind(arguments.listen).await?;
     let system = source::load(global)?;
+    let tls = tls(&system)?;
+    let _owner = owner::host(&system.host.state).await?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
-    let _owner = own(host.state())?;
     let _database = crate::database::open(&system).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
     // Before the files are read: a change of what was read must not be missed.
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
-    let up = Up::new(host, running, &arguments, logs)?;
+    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let up = Up::new(host, running, &arguments, logs, scheme.clone())?;
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
     let announced =
-        witan_api::Running { url: format!("http://{address}"), pid: std::process::id(), token: up.token.clone() };
+        witan_api::Running { url: format!("{scheme}://{address}"), pid: std::process::id(), token: up.token.clone() };
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     let stopped = super::stopped();
     announce(&announced.url, &up, global);
@@ -104,7 +106,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         reload: changed,
     };
     let watchman = tokio::spawn(watchman.run());
-    let served = witan_api::serve(listener, up.api.clone(), stopped).await;
+    let served = witan_api::serve_tls(listener, up.api.clone(), tls, stopped).await;
     reloads.abort();
     watchman.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
@@ -114,6 +116,14 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     up.host.policy.log().flush();
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// TLS, where the system asks for it.
+fn tls(system: &System) -> anyhow::Result<Option<Arc<Tls>>> {
+    let Some(tls) = &system.host.tls else { return Ok(None) };
+    let (certificate, key) = (tls.certificate.clone(), tls.key.clone());
+    let files = TlsFiles { certificate, key, client_ca: tls.client_ca.clone() };
+    Ok(Some(Arc::new(Tls::load(files).context("cannot speak TLS as [host.tls] says")?)))
 }
 
 fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Ring> {
@@ -141,23 +151,6 @@ fn announce(url: &str, up: &Up, global: &Global) {
     output::line(&format!("serving {} on {url}; stop with `witan stop` or Ctrl-C", names.join(", ")));
 }
 
-/// Takes the state folder for this process, as long as the file that is returned is open.
-fn own(state: &Path) -> anyhow::Result<File> {
-    let path = state.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot open `{}`", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => bail!(
-            "another host runs on the state folder `{}`; stop it with `witan stop`, or set another `host.state`",
-            state.display()
-        ),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock `{}`", path.display()))
-        }
-    }
-}
-
 /// A host that serves.
 #[derive(Clone)]
 struct Up {
@@ -167,6 +160,8 @@ struct Up {
     api: Api,
     metrics: Arc<Metrics>,
     token: Token,
+    /// How clients speak to it.
+    scheme: Scheme,
 }
 
 /// What the API asks of the host.
@@ -208,7 +203,13 @@ impl witan_api::Host for Status {
 }
 
 impl Up {
-    fn new(host: Arc<Host>, running: Arc<Running>, arguments: &Arguments, logs: Ring) -> anyhow::Result<Self> {
+    fn new(
+        host: Arc<Host>,
+        running: Arc<Running>,
+        arguments: &Arguments,
+        logs: Ring,
+        scheme: Scheme,
+    ) -> anyhow::Result<Self> {
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
         let unfinished = Arc::new(std::sync::OnceLock::<Tasks>::new());
@@ -235,8 +236,8 @@ impl Up {
             logs,
             token: token.clone(),
         });
-        api.replace_mounts(mount::mounts(&host.engine, &running, &metrics)?);
-        Ok(Self { host, current, tasks, api, metrics, token })
+        api.replace_mounts(mount::mounts(&host.engine, &running, &metrics, &scheme)?);
+        Ok(Self { host, current, tasks, api, metrics, token, scheme })
     }
 
     /// Loads the system again whenever it is asked to: by SIGHUP, by a change of the files that `watch` watches, and when a
@@ -267,7 +268,7 @@ impl Up {
         // To compile keeps a thread busy, which must not be one that serves calls.
         let load = tokio::task::spawn_blocking(move || Handle::current().block_on(host.load(system)));
         let running = Arc::new(load.await.context("the load of the system was broken off")??);
-        let mounts = mount::mounts(&self.host.engine, &running, &self.metrics)?;
+        let mounts = mount::mounts(&self.host.engine, &running, &self.metrics, &self.scheme)?;
         self.api.replace_mounts(mounts);
         self.api.replace_roots(running.system.host.roots.clone());
         self.tasks.replace(host::handlers(&running), running.system.limits.clone());

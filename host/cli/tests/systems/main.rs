@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 mod gate;
+mod operate;
 mod running;
+mod secrets;
 mod swap;
 mod up;
 

@@ -49,12 +49,17 @@ impl Up {
 
     /// Serves the system in `folder`.
     pub(crate) fn serve(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        Self::serve_logged(folder, more, Stdio::null())
+    }
+
+    /// As [`Self::serve`], with its log in `errors`.
+    pub(crate) fn serve_logged(folder: tempfile::TempDir, more: &[&str], errors: impl Into<Stdio>) -> Self {
         let mut child = Command::new(WITAN)
             .args(["up", "--listen", "127.0.0.1:0", "--json"])
             .args(more)
             .current_dir(folder.path())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(errors)
             .spawn()
             .unwrap();
         let mut announced = String::new();
@@ -70,6 +75,11 @@ impl Up {
     /// The folder of its system.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens, as host and port.
