@@ -107,7 +107,7 @@ impl Checker<'_> {
         self.folder.join(path).components().filter(|part| *part != std::path::Component::CurDir).collect()
     }
 
-    fn at_least_one<T: PartialOrd + Default>(&mut self, key: &Key, value: T, meaning: &str) -> T {
+    pub(crate) fn at_least_one<T: PartialOrd + Default>(&mut self, key: &Key, value: T, meaning: &str) -> T {
         if value <= T::default() {
             self.report(key, format!("`{key}` cannot be zero"), format!("write a positive value: {meaning}"));
         }
@@ -123,6 +123,7 @@ impl Checker<'_> {
             state: self.resolve(&key.child("state"), &state),
             roots: roots.map(|(index, root)| self.resolve(&key.child("roots").index(index), root)).collect(),
             database: self.database(&key.child("database"), host.database.as_deref()),
+            auth: host.auth.as_ref().map(|auth| self.auth(&key.child("auth"), auth)),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
             secrets: self.host_secrets(&key.child("secrets"), &host.secrets),

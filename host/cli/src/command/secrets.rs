@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use witan_secrets::{Info, Secrets, Value};
-use witan_system::{SecretName, System};
+use witan_system::{SecretName, System, TenantName};
 use zeroize::Zeroizing;
 
 use crate::{Global, output, source};
@@ -39,7 +39,7 @@ enum Command {
         name: Option<SecretName>,
         /// The tenant whose secret it is.
         #[arg(long, default_value = "local")]
-        tenant: String,
+        tenant: TenantName,
         /// Make a new operator key, and encrypt everything under it.
         #[arg(long)]
         operator_key: bool,
@@ -55,7 +55,7 @@ struct Named {
     name: SecretName,
     /// The tenant whose secret it is.
     #[arg(long, default_value = "local")]
-    tenant: String,
+    tenant: TenantName,
 }
 
 /// The longest secret that is read, with room for the end of its line; what is longer is refused, not cut.
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
     let store = Secrets::store(&system);
     match &arguments.command {
         Command::Set(Named { name, tenant }) => {
-            let version = store.set(tenant, name, &value(name)?)?;
+            let version = store.set(tenant.as_str(), name, &value(name)?)?;
             told(global, name, tenant, version, "set");
             if !system.secrets.contains_key(name) {
                 output::note(&format!("nothing uses it yet: add [secrets.{name}] to system.toml"));
@@ -81,15 +81,15 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
         }
         Command::Rotate { name: Some(name), tenant, .. } => {
             // Nobody is asked for what will be refused.
-            if !store.list()?.iter().any(|info| info.name == *name && info.tenant == *tenant) {
+            if !store.list()?.iter().any(|info| info.name == *name && info.tenant == tenant.as_str()) {
                 bail!("there is no secret `{name}` to replace; make it with `witan secrets set {name}`");
             }
-            let version = store.replace(tenant, name, &value(name)?)?;
+            let version = store.replace(tenant.as_str(), name, &value(name)?)?;
             told(global, name, tenant, version, "replaced");
         }
         Command::Rotate { name: None, .. } => bail!("name the secret, or say `--operator-key`"),
         Command::Rm(Named { name, tenant }) => {
-            if !store.remove(tenant, name)? {
+            if !store.remove(tenant.as_str(), name)? {
                 bail!("there is no secret `{name}` of `{tenant}`: `witan secrets list` shows those that there are");
             }
             match global.json {
@@ -117,7 +117,7 @@ fn list(secrets: &[Info], global: &Global) {
     }
 }
 
-fn told(global: &Global, name: &SecretName, tenant: &str, version: u64, what: &str) {
+fn told(global: &Global, name: &SecretName, tenant: &TenantName, version: u64, what: &str) {
     if global.json {
         return output::json(&serde_json::json!({ "secret": name, "tenant": tenant, "version": version }));
     }

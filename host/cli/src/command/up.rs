@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use http::uri::Scheme;
 use notify::{RecursiveMode, Watcher as _};
@@ -80,6 +80,9 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let logs = logs(&arguments, global)?;
     let listener = witan_api::bind(arguments.listen).await?;
     let system = source::load(global)?;
+    if system.host.auth.is_some() {
+        bail!("`[host.auth]` is read and not enforced by this version yet; remove it to serve this machine alone");
+    }
     let tls = tls(&system)?;
     let _owner = owner::host(&system.host.state).await?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
