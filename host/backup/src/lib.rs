@@ -7,7 +7,7 @@
 //! It knows neither databases nor hosts: who calls it says which files there are, and gives copies of those that change.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions, Permissions},
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
@@ -42,14 +42,16 @@ pub struct Contents {
     pub program: String,
     /// When it was begun, in seconds since the Unix epoch: what was acknowledged before is in it.
     pub begun_at: u64,
-    /// The files by name, with `/` between folders.
-    pub files: BTreeMap<String, Stated>,
+    /// The files, in the order in which they were copied.
+    pub files: Vec<Stated>,
 }
 
 /// What is stated of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stated {
+    /// Its name, with `/` between folders.
+    pub name: String,
     /// Its length in bytes.
     pub bytes: u64,
     /// The blake3 of its bytes, in hexadecimal digits.
@@ -97,17 +99,12 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> BackupError {
     |source| BackupError::File { path: path.to_owned(), source }
 }
 
-/// Writes a backup of `files`, names and where their bytes are, to `file`, for this user alone. A file that grows meanwhile is
-/// in it as far as it had come when its turn began.
+/// Writes a backup of `files`, names and where their bytes are, to `file`, for this user alone. They are copied one after the
+/// other: a file that grows meanwhile is in it as far as it had come when its turn began.
 ///
 /// # Errors
 /// When `file` exists, a name cannot be one, or a file cannot be read or written.
-pub fn write(
-    file: &Path,
-    files: &BTreeMap<String, PathBuf>,
-    program: &str,
-    begun_at: u64,
-) -> Result<Contents, BackupError> {
+pub fn write(file: &Path, files: &[(String, PathBuf)], program: &str, begun_at: u64) -> Result<Contents, BackupError> {
     if file.exists() {
         return Err(BackupError::Exists(file.to_owned()));
     }
@@ -115,15 +112,14 @@ pub fn write(
     let mode = Permissions::from_mode(0o600);
     // What grows must not change between its checksum and its bytes.
     let mut copies = tempfile::tempfile_in(folder).map_err(failed(folder))?;
-    let mut contents = Contents { schema: SCHEMA, program: program.to_owned(), begun_at, files: BTreeMap::new() };
+    let mut contents = Contents { schema: SCHEMA, program: program.to_owned(), begun_at, files: Vec::new() };
     for (name, path) in files {
         if !is_name(name) {
             return Err(BackupError::Malformed(format!("`{}` cannot be the name of a file in it", path.display())));
         }
         let source = File::open(path).map_err(failed(path))?;
         let bytes = source.metadata().map_err(failed(path))?.len();
-        let stated = copy(source.take(bytes), &mut copies).map_err(failed(path))?;
-        contents.files.insert(name.clone(), stated);
+        contents.files.push(copy(name, source.take(bytes), &mut copies).map_err(failed(path))?);
     }
     io::Seek::rewind(&mut copies).map_err(failed(folder))?;
     let new =
@@ -151,8 +147,8 @@ fn archive(contents: &Contents, mut copies: impl Read, file: &File) -> io::Resul
     append(CONTENTS, text.len() as u64, &mut text.as_slice())?;
     let checksum = format!("{}\n", blake3::hash(&text));
     append(CHECKSUM, checksum.len() as u64, &mut checksum.as_bytes())?;
-    for (name, stated) in &contents.files {
-        append(name, stated.bytes, &mut copies.by_ref().take(stated.bytes))?;
+    for stated in &contents.files {
+        append(&stated.name, stated.bytes, &mut copies.by_ref().take(stated.bytes))?;
     }
     archive.into_inner()?.flush()
 }
@@ -257,8 +253,8 @@ fn read(
     let contents = parse_contents(&text)?;
     let mut left = contents.files.iter();
     while let Some((name, mut entry)) = next()? {
-        let stated = left.next().filter(|(expected, stated)| **expected == name && stated.bytes == entry.size());
-        let Some((_, stated)) = stated else { return Err(BackupError::Damaged(name)) };
+        let stated = left.next().filter(|stated| stated.name == name && stated.bytes == entry.size());
+        let Some(stated) = stated else { return Err(BackupError::Damaged(name)) };
         let mut hashed = Hashed { from: &mut entry, hasher: blake3::Hasher::new(), bytes: 0 };
         take(&name, &mut hashed).map_err(failed(Path::new(&name)))?;
         io::copy(&mut hashed, &mut io::sink()).map_err(broken)?;
@@ -267,7 +263,7 @@ fn read(
         }
     }
     match left.next() {
-        Some((missing, _)) => Err(BackupError::Damaged(missing.clone())),
+        Some(missing) => Err(BackupError::Damaged(missing.name.clone())),
         None => Ok(contents),
     }
 }
@@ -289,7 +285,8 @@ pub fn parse_contents(text: &[u8]) -> Result<Contents, BackupError> {
         return Err(BackupError::Newer { found: schema, program });
     }
     let contents: Contents = serde_json::from_slice(text).map_err(wrong)?;
-    if contents.files.len() > MOST || !contents.files.keys().all(|name| is_name(name)) {
+    let names: BTreeSet<&str> = contents.files.iter().map(|stated| stated.name.as_str()).collect();
+    if names.len() > MOST || names.len() != contents.files.len() || !names.iter().all(|name| is_name(name)) {
         return Err(BackupError::Malformed("it states files that no backup has".to_owned()));
     }
     Ok(contents)
@@ -302,11 +299,11 @@ fn is_name(name: &str) -> bool {
 }
 
 /// Copies all of `from`, and says what it was.
-fn copy(from: impl Read, to: &mut impl Write) -> io::Result<Stated> {
+fn copy(name: &str, from: impl Read, to: &mut impl Write) -> io::Result<Stated> {
     let mut from = from;
     let mut hashed = Hashed { from: &mut from, hasher: blake3::Hasher::new(), bytes: 0 };
     let bytes = io::copy(&mut hashed, to)?;
-    Ok(Stated { bytes, blake3: hashed.hasher.finalize().to_hex().to_string() })
+    Ok(Stated { name: name.to_owned(), bytes, blake3: hashed.hasher.finalize().to_hex().to_string() })
 }
 
 struct Hashed<'a, R: ?Sized> {

@@ -5,11 +5,11 @@ use super::*;
 /// A folder with some files, and a backup of it.
 fn backup() -> (tempfile::TempDir, PathBuf, Contents) {
     let folder = tempfile::tempdir().unwrap();
-    let mut files = BTreeMap::new();
+    let mut files = Vec::new();
     for (name, bytes) in [("state/a", &b"first"[..]), ("state/deep/b", &[7; 70_000]), ("system/lock", b"lock")] {
         let path = folder.path().join(name.replace('/', "-"));
         fs::write(&path, bytes).unwrap();
-        files.insert(name.to_owned(), path);
+        files.push((name.to_owned(), path));
     }
     let file = folder.path().join("backup.tar");
     let contents = write(&file, &files, "0.1.0", 1_700_000_000).unwrap();
@@ -33,7 +33,7 @@ fn what_was_written_is_restored_for_its_user_alone() {
     assert_eq!(fs::read(into.join("deep/b")).unwrap(), [7; 70_000]);
     assert_eq!([mode(&into), mode(&into.join("deep")), mode(&into.join("a"))], [0o700, 0o700, 0o600]);
     assert!(matches!(restore(open(&file), "state/", &into), Err(BackupError::NotEmpty(_))));
-    assert!(matches!(write(&file, &BTreeMap::new(), "", 0), Err(BackupError::Exists(_))));
+    assert!(matches!(write(&file, &[], "", 0), Err(BackupError::Exists(_))));
     // Nothing is left beside them.
     assert!(
         fs::read_dir(folder.path()).unwrap().all(|entry| !entry
@@ -98,7 +98,7 @@ fn names_that_lead_elsewhere_are_refused() {
     for name in ["../out", "/out", "state/../../out", "state//out", "state/./out"] {
         for (stated, kind) in [(name, tar::EntryType::Regular), ("state/a", tar::EntryType::Symlink)] {
             let blake3 = blake3::hash(b"x").to_hex().to_string();
-            let files = BTreeMap::from([(stated.to_owned(), Stated { bytes: 1, blake3 })]);
+            let files = vec![Stated { name: stated.to_owned(), bytes: 1, blake3 }];
             let contents = Contents { schema: 1, program: String::new(), begun_at: 0, files };
             let text = serde_json::to_vec(&contents).unwrap();
             let checksum = format!("{}\n", blake3::hash(&text));

@@ -90,7 +90,7 @@ fn open(file: &Path) -> anyhow::Result<BufReader<File>> {
 }
 
 fn told(global: &Global, file: &Path, contents: &Contents, what: &str) {
-    let bytes: u64 = contents.files.values().map(|stated| stated.bytes).sum();
+    let bytes: u64 = contents.files.iter().map(|stated| stated.bytes).sum();
     let count = contents.files.len();
     if global.json {
         return output::json(&serde_json::json!({
@@ -123,20 +123,33 @@ async fn create(system: &System, file: &Path, without_database: bool) -> anyhow:
     // Copies have what the data has in it, so that they lie where the backup will, and not where others may read.
     let copies = tempfile::Builder::new().prefix(".backup-").tempdir_in(folder);
     let copies = copies.with_context(|| format!("cannot write into `{}`", folder.display()))?;
-    let mut files = BTreeMap::new();
-    for (name, path) in walk(state)? {
+    let mut files = Vec::new();
+    let mut found: Vec<(String, PathBuf)> = walk(state)?.into_iter().collect();
+    found.sort_by_key(|(name, _)| turn(name));
+    for (name, path) in found {
         if without_database && name == "witan.db" {
             continue;
         }
         let path = if is_sqlite(&path) { copy_rows(&path, copies.path(), files.len()).await? } else { path };
-        files.insert(format!("{STATE}{name}"), path);
+        files.push((format!("{STATE}{name}"), path));
     }
     let lock = system.folder().join("witan.lock");
     if lock.is_file() {
-        files.insert(LOCK.to_owned(), lock);
+        files.push((LOCK.to_owned(), lock));
     }
     let program = env!("CARGO_PKG_VERSION");
     witan_backup::write(file, &files, program, begun_at).with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// When a file is copied. What is made of something else comes before it: the ledger's log has no leaf without its entry, and
+/// no entry is without its key.
+fn turn(name: &str) -> u8 {
+    match name.strip_prefix("ledger/") {
+        Some(name) if name.starts_with("entries/") => 2,
+        Some(name) if name.starts_with("keys") => 3,
+        Some(_) => 1,
+        None => 0,
+    }
 }
 
 /// A copy of all rows of the SQLite database `path` at one moment.

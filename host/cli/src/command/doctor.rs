@@ -122,6 +122,7 @@ async fn examine(system: &System, offline: bool) -> Vec<Finding> {
     findings.extend(tls(system));
     findings.push(database(system).await);
     findings.extend(secrets(system));
+    findings.extend(ledger(state));
     findings.extend(trust(system));
     findings.extend(egress(system));
     if !offline {
@@ -323,6 +324,20 @@ fn secrets(system: &System) -> Vec<Finding> {
         findings.push(ok("secrets", format!("{} stored secrets open under the operator key", listed.len())));
     }
     findings
+}
+
+/// That the ledger is what its own checkpoint says. Only a checkpoint that was kept elsewhere shows that all of it was rewritten.
+fn ledger(state: &Path) -> Option<Finding> {
+    let folder = state.join(witan_ledger::FOLDER);
+    if !folder.exists() {
+        return None;
+    }
+    let remedy = "keep a copy of the data folder as it is, and find out who could write it";
+    Some(match witan_ledger::verify(&folder, None, &[]) {
+        Ok(report) if report.holds => ok("ledger", format!("{} entries verify", report.size)),
+        Ok(report) => problem("ledger", format!("it does not verify: {} faults", report.faults.len()), remedy),
+        Err(error) => problem("ledger", format!("it cannot be verified: {error}"), remedy),
+    })
 }
 
 fn trust(system: &System) -> Vec<Finding> {

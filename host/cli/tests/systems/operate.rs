@@ -35,9 +35,10 @@ fn text(bytes: &[u8]) -> String {
 /// A folder with the default system of the checkout, and a data folder of its own.
 fn default_system() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
+    // Builds the components, if they are not there.
+    assert!(witan(&checkout(), "check").status.success());
     let system = fs::read_to_string(checkout().join("system.toml")).unwrap();
-    let components = format!("\"{}/components/", checkout().display());
-    let system = system.replace("\"components/", &components).replace("\"./components/", &components);
+    let system = system.replace("source = \"components/", &format!("source = \"{}/components/", checkout().display()));
     fs::write(folder.path().join("system.toml"), system).unwrap();
     folder
 }
