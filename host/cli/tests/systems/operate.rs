@@ -294,6 +294,19 @@ fn the_service_is_one_that_systemd_takes() {
 }
 
 #[test]
+fn the_container_file_is_one_that_hadolint_takes() {
+    let file = checkout().join("packaging/Dockerfile");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\nUSER 10001:10001\n"), "it does not run as root");
+    if !has("hadolint") {
+        eprintln!("skipped: there is no hadolint");
+        return;
+    }
+    let linted = Command::new("hadolint").arg(&file).output().unwrap();
+    assert!(linted.status.success(), "{}", String::from_utf8_lossy(&linted.stdout));
+}
+
+#[test]
 fn the_package_has_the_host_and_keeps_its_data() {
     if !has("dpkg-deb") {
         eprintln!("skipped: there is no dpkg-deb");
