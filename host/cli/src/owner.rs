@@ -78,7 +78,7 @@ pub(crate) async fn take(state: &Path, command: &str) -> anyhow::Result<Taken> {
             Err(TryLockError::WouldBlock) => {}
         }
         let who = read(&path);
-        if who.as_ref().is_some_and(|who| who.command == "up") {
+        if who.as_ref().is_some_and(|who| who.command == "up" && lives(who.pid)) {
             return Ok(Taken::Host);
         }
         let name =
@@ -109,6 +109,12 @@ pub(crate) fn current(state: &Path) -> anyhow::Result<Option<Who>> {
         Err(TryLockError::WouldBlock) => Ok(Some(read(&path).unwrap_or(Who { pid: 0, command: "?".to_owned() }))),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot look at `{}`", path.display())),
     }
+}
+
+/// Whether there is a process `pid`: a host that was killed is in the file until the next owner has written its own name.
+fn lives(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 fn file(state: &Path) -> PathBuf {
