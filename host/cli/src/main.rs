@@ -19,6 +19,7 @@ mod pin;
 mod registry;
 mod source;
 mod supply;
+mod tasks;
 mod watchman;
 mod wave;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth::AuthFile;
 use crate::operate::{EgressFile, TlsFile};
 use crate::secrets::{HostSecretsFile, SecretFile, SecretUseFile};
+use crate::tasks::TasksFile;
 use crate::trust::TrustFile;
 
 /// A number of bytes: a whole number with `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`.
@@ -94,6 +95,8 @@ pub(crate) struct Host {
     pub(crate) egress: EgressFile,
     /// Whether a crash may leave an image of the host's memory, with its secrets, on the disk. Default: false.
     pub(crate) core_dumps: bool,
+    /// How many tasks run and wait, how long they are kept, and what becomes of those that ran when the host ended.
+    pub(crate) tasks: TasksFile,
 }
 
 /// How many components can be alive at once, and what each may take of the engine. Address space for them is reserved

@@ -21,6 +21,7 @@ mod problem;
 mod secrets;
 mod shape;
 mod system;
+mod tasks;
 mod trust;
 mod unit;
 mod write;
@@ -53,6 +54,7 @@ pub use system::{
     Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Registries, Reuse, Source, System,
     Trust,
 };
+pub use tasks::Tasks;
 pub use trust::{IdentityFile, KeyFile, RuleFile, StatementKind, TrustFile};
 pub use unit::{Rate, format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
 pub use write::grants_toml;

@@ -16,6 +16,7 @@ use crate::name::{ComponentName, Intent, InterfaceName, SecretName};
 use crate::operate::{Egress, Tls};
 use crate::problem::Origin;
 use crate::secrets::{HostSecrets, Secret};
+use crate::tasks::Tasks;
 use crate::trust::TrustFile;
 
 /// The components that one host runs: every name parsed, every reference to a component that exists, every path
@@ -151,6 +152,8 @@ pub struct Host {
     pub egress: Egress,
     /// Whether a crash may leave an image of the host's memory on the disk.
     pub core_dumps: bool,
+    /// How many tasks run and wait, and how long they are kept.
+    pub tasks: Tasks,
 }
 
 impl Default for Host {
@@ -166,6 +169,7 @@ impl Default for Host {
             tls: None,
             egress: Egress::default(),
             core_dumps: false,
+            tasks: Tasks::default(),
         }
     }
 }

@@ -21,13 +21,13 @@ use tokio::{
 use witan_api::{Api, ComponentStatus, NotReady, Parts, Tls, TlsFiles, Token};
 use witan_loader::Running;
 use witan_system::System;
-use witan_tasks::Tasks;
+use witan_tasks::{Store, Tasks};
 use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
 
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, owner, source,
+    mount, output, owner, source, tasks,
     watchman::Watchman,
 };
 
@@ -86,14 +86,16 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let tls = tls(&system)?;
     let _owner = owner::host(&system.host.state).await?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
-    let _database = crate::database::open(&system).await?;
+    let store = tasks::open(&system).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
     // Before the files are read: a change of what was read must not be missed.
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let up = Up::new(host, running, &arguments, logs, scheme.clone())?;
+    let up = Up::new(host, running, &arguments, logs, store, scheme.clone())?;
+    let running = up.current.read().clone();
+    tasks::recover(&up.tasks, &running).await?;
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
     let announced =
@@ -109,9 +111,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         reload: changed,
     };
     let watchman = tokio::spawn(watchman.run());
+    let sweeper = tokio::spawn(tasks::sweep(up.tasks.clone(), up.current.clone()));
     let served = witan_api::serve_tls(listener, up.api.clone(), tls, stopped).await;
     reloads.abort();
     watchman.abort();
+    sweeper.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
@@ -211,6 +215,7 @@ impl Up {
         running: Arc<Running>,
         arguments: &Arguments,
         logs: Ring,
+        store: Store,
         scheme: Scheme,
     ) -> anyhow::Result<Self> {
         let current = Arc::new(RwLock::new(running.clone()));
@@ -220,11 +225,12 @@ impl Up {
             let (current, host, unfinished) = (current.clone(), host.clone(), unfinished.clone());
             move || sample(&current.read(), &host, unfinished.get())
         }));
-        let tasks = Tasks::new(
-            witan_tasks::Settings { limits: running.system.limits.clone(), ..witan_tasks::Settings::default() },
+        let tasks = Tasks::stored(
+            tasks::settings(&running.system),
             host::handlers(&running),
             Arc::new(move |limits| engine.open_account(limits)),
             witan_api::observer(metrics.clone()),
+            store,
         );
         let _first = unfinished.set(tasks.clone());
         let token = Token::generate().context("the system has no randomness to give")?;
@@ -274,7 +280,8 @@ impl Up {
         let mounts = mount::mounts(&self.host.engine, &running, &self.metrics, &self.scheme)?;
         self.api.replace_mounts(mounts);
         self.api.replace_roots(running.system.host.roots.clone());
-        self.tasks.replace(host::handlers(&running), running.system.limits.clone());
+        let settings = tasks::settings(&running.system);
+        self.tasks.replace(host::handlers(&running), settings.limits, settings.run_again);
         let former = std::mem::replace(&mut *self.current.write(), running);
         tracing::info!(system = %file.display(), "the system was loaded again");
         tokio::spawn(async move {

@@ -167,7 +167,7 @@ fn a_damaged_backup_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn a_database_of_a_newer_program_is_not_touched_and_the_doctor_finds_what_is_wrong() {
+fn the_doctor_finds_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join(".witan");
     fs::create_dir(&state).unwrap();
@@ -191,6 +191,23 @@ fn a_database_of_a_newer_program_is_not_touched_and_the_doctor_finds_what_is_wro
     assert!(words.contains("problem") && words.contains("help: "), "{words}");
     fs::write(folder.path().join("system.toml"), "schema = 7\n").unwrap();
     assert_eq!(json(&witan(folder.path(), "doctor --json"))[0]["check"], "system");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("system.toml"), SYSTEM).unwrap();
+    fs::write(folder.path().join("site.wasm"), built("hello-p3")).unwrap();
+    drop(Up::on(folder.path(), &[]));
+    let rows = folder.path().join(".witan/witan.db");
+    let database = witan_database::Database::open(witan_database::Location::Sqlite(rows)).await.unwrap();
+    let newer = sqlx::query("UPDATE part SET version = 999").execute(database.pool()).await.unwrap();
+    assert!(newer.rows_affected() > 0);
+    database.pool().close().await;
+    let refused = witan(folder.path(), "up --listen 127.0.0.1:0");
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("have version 999") && said.contains("restore a backup from before"), "{said}");
 }
 
 #[test]
