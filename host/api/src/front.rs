@@ -15,12 +15,17 @@ use axum::{Router, body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use rustls::pki_types::CertificateDer;
 use tower::Service as _;
 use uuid::Uuid;
+use witan_identity::Certificate;
 use witan_tasks::{Code, TaskError};
 
-use crate::{Api, RequestBody, answer, error_response, hosts::Hosts, openapi};
+use crate::{
+    Api, RequestBody, answer, error_response,
+    gate::{self, Stopped},
+    hosts::Hosts,
+    openapi,
+};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -35,13 +40,13 @@ pub(crate) struct Front {
     requests: AtomicU64,
 }
 
-/// Who sent a request.
+/// The other end of a connection.
 #[derive(Clone, Debug)]
-pub struct Peer {
-    /// Where the connection comes from.
-    pub address: SocketAddr,
-    /// The certificate that the client showed, if it showed one that was verified.
-    pub certificate: Option<Arc<CertificateDer<'static>>>,
+pub(crate) struct Peer {
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+    /// The certificate that it showed, if it showed one; it was verified.
+    pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
 impl Front {
@@ -70,7 +75,8 @@ impl Front {
     }
 
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, TaskError> {
-        self.hosts.check(&request)?;
+        let public = self.api.0.parts.identities.public_url();
+        self.hosts.check_with(&request, public.as_deref())?;
         if request.method() == Method::CONNECT {
             return Err(TaskError::new(Code::MethodNotAllowed, "this host is no proxy"));
         }
@@ -79,7 +85,21 @@ impl Front {
         if mount.is_none() {
             json_only(&request)?;
         }
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let behind_proxy = self.api.0.parts.settings.behind_proxy;
+        // What a proxy in front shows is not its clients'.
+        let certificate = peer.certificate.filter(|_| !behind_proxy);
+        let named = gate::peer(peer.address, &head.headers, behind_proxy);
+        let peer = witan_identity::Peer { certificate, ..named };
+        match gate::pass(&self.api, &mut head, &peer, mount.is_some()).await {
+            Ok(()) => {}
+            Err(Stopped::Error(error)) => return Err(error),
+            Err(Stopped::Wait(error, wait)) => {
+                let mut response = error_response(error);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+                return Ok(response);
+            }
+        }
         let body = RequestBody::new(body, &self.api.0.parts.settings).map_err(|error| TaskError::from(&error))?;
         let mut request = Request::from_parts(head, body);
         match mount {

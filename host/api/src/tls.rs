@@ -16,6 +16,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use witan_identity::Certificate;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -134,9 +135,12 @@ impl std::fmt::Debug for Tls {
 }
 
 /// The certificate that a client showed, which was verified, if it showed one.
-pub(crate) fn shown(stream: &TlsStream<TcpStream>) -> Option<Arc<CertificateDer<'static>>> {
-    let certificates = stream.get_ref().1.peer_certificates()?;
-    Some(Arc::new(certificates.first()?.clone().into_owned()))
+pub(crate) fn shown(stream: &TlsStream<TcpStream>) -> Option<Arc<Certificate>> {
+    let first = stream.get_ref().1.peer_certificates()?.first()?;
+    Certificate::from_verified(first)
+        .inspect_err(|error| tracing::debug!(%error, "a client's certificate says nothing"))
+        .ok()
+        .map(Arc::new)
 }
 
 impl TlsFiles {

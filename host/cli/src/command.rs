@@ -1,6 +1,7 @@
 //! The commands, a module each.
 
 mod audit;
+mod auth;
 mod backup;
 mod build;
 mod call;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Logs(running::Logs),
     /// Stop the host that runs on this folder's system.
     Stop,
+    /// Say who may ask this host: keys, tenants, users, sessions. Log in to a host.
+    Auth(auth::Arguments),
     /// Copy a host's data into one file while it runs, and restore it.
     Backup(backup::Arguments),
     /// Look for what is wrong with a host, its data and its surroundings.
@@ -127,6 +130,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Ps(target) => running::ps(&target, global).await,
         Command::Logs(arguments) => running::logs(&arguments, global).await,
         Command::Stop => running::stop(global).await,
+        Command::Auth(arguments) => auth::run(arguments, global).await,
         Command::Backup(arguments) => backup::run(&arguments, global).await,
         Command::Doctor(arguments) => doctor::run(&arguments, global).await,
         Command::Check(arguments) => check::run(&arguments, global),

@@ -17,6 +17,7 @@ mod output;
 mod owner;
 mod pin;
 mod registry;
+mod session;
 mod source;
 mod supply;
 mod tasks;

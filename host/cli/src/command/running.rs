@@ -43,6 +43,7 @@ pub(super) fn announced(global: &Global) -> anyhow::Result<(witan_api::Running, 
         Some(tls) if url.scheme() == "https" => Client::pinned(url, &tls.certificate)?,
         _ => Client::new(url)?,
     };
+    let client = client.with_token(running.token.clone());
     Ok((running, client))
 }
 
@@ -151,7 +152,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn stop(global: &Global) -> anyhow::Result<ExitCode> {
     let (running, client) = announced(global)?;
-    client.stop(running.token.secret()).await?;
+    client.stop().await?;
     let ended = async {
         while client.get::<Value>("v1/host").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -67,8 +67,10 @@ impl Up {
     }
 
     fn start_on(folder: &Path, more: &[&str], errors: impl Into<Stdio>) -> Self {
+        let listen: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = Command::new(WITAN)
-            .args(["up", "--listen", "127.0.0.1:0", "--json"])
+            .args(["up", "--json"])
+            .args(listen)
             .args(more)
             .current_dir(folder)
             .stdout(Stdio::piped())
