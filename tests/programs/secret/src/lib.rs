@@ -43,7 +43,11 @@ async fn send(header: &str, authority: &str, placeholder: &str) -> String {
     let (trailers, trailers_end) = wit_future::new(|| Ok(None));
     drop(trailers);
     let (request, _sent) = Request::new(headers, None, trailers_end, None);
-    if request.set_scheme(Some(&Scheme::Http)).is_err() || request.set_authority(Some(authority)).is_err() {
+    let target = request
+        .set_scheme(Some(&Scheme::Http))
+        .and_then(|()| request.set_authority(Some(authority)))
+        .and_then(|()| request.set_path_with_query(Some("/")));
+    if target.is_err() {
         return "target".to_owned();
     }
     let response = match client::send(request).await {
