@@ -162,7 +162,8 @@ async fn copy_rows(path: &Path, copies: &Path, number: usize) -> anyhow::Result<
     Ok(copy)
 }
 
-fn is_sqlite(path: &Path) -> bool {
+/// Whether `path` begins as a SQLite database does.
+pub(super) fn is_sqlite(path: &Path) -> bool {
     let mut head = [0; 16];
     File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok()) && head == *b"SQLite format 3\0"
 }

@@ -275,6 +275,12 @@ async fn database(system: &System) -> Finding {
     if system.host.database.is_none() && !system.host.state.join("witan.db").exists() {
         return ok("database", "there is no database yet; the host makes it");
     }
+    let rows = system.host.state.join("witan.db");
+    let empty = fs::metadata(&rows).is_ok_and(|metadata| metadata.len() == 0);
+    if system.host.database.is_none() && !empty && !super::backup::is_sqlite(&rows) {
+        let message = format!("`{}` is damaged: it does not begin as a database does", rows.display());
+        return problem("database", message, "restore a backup with `witan backup restore`");
+    }
     let database = match crate::database::open(system).await {
         Ok(database) => database,
         Err(error) => return problem("database", format!("{error:#}"), "see that it runs, or restore a backup"),
