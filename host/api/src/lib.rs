@@ -8,6 +8,7 @@ mod answer;
 mod api;
 mod body;
 mod connection;
+mod events;
 mod front;
 mod hosts;
 mod listen;
@@ -17,6 +18,7 @@ mod platform;
 mod running;
 mod serve;
 mod settings;
+mod socket;
 mod tasks;
 
 pub use answer::error_response;

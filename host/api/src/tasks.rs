@@ -418,7 +418,7 @@ pub(crate) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, TaskError> 
     }
 }
 
-async fn find(api: &Api, id: &str) -> Result<Task, TaskError> {
+pub(crate) async fn find(api: &Api, id: &str) -> Result<Task, TaskError> {
     let found = match id.parse::<Uuid>() {
         Ok(id) => api.0.parts.tasks.get(api.edge().context.tenant(), id).await?,
         Err(_) => None,

@@ -57,6 +57,21 @@ impl Client {
         self.answer(self.http.get(self.url(path)?)).await
     }
 
+    /// Posts nothing to `path`.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.answer(self.http.post(self.url(path)?).json(&serde_json::json!({}))).await
+    }
+
+    /// Reads `path`, which goes on for as long as there is something to say.
+    pub(crate) async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let response = self.http.get(self.url(path)?).send().await;
+        let response = response.with_context(|| format!("cannot reach a host at `{}`", self.server))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        bail!("the host answered {}", response.status())
+    }
+
     /// Asks the host to stop.
     pub(crate) async fn stop(&self, token: &str) -> anyhow::Result<()> {
         let _stopping: serde_json::Value = self

@@ -18,6 +18,7 @@ mod search;
 mod serve;
 mod sign;
 mod task;
+mod tasks;
 mod trust;
 mod up;
 mod upgrade;
@@ -36,6 +37,8 @@ use crate::Global;
 pub(crate) enum Command {
     /// Do a task, such as `summarize`, and print its result.
     Task(Box<task::Arguments>),
+    /// List, show, cancel, hold and follow the tasks of a running host.
+    Tasks(tasks::Arguments),
     /// Serve the system over HTTP.
     Up(up::Arguments),
     /// Say how a running host is.
@@ -113,6 +116,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
     }
     match command {
         Command::Task(arguments) => task::run(*arguments, global).await,
+        Command::Tasks(arguments) => tasks::run(arguments, global).await,
         Command::Up(arguments) => up::run(arguments, global).await,
         Command::Status(target) => running::status(&target, global).await,
         Command::Ps(target) => running::ps(&target, global).await,

@@ -66,6 +66,34 @@ fn run(target: &str, count: usize, words: &[&str], body: fn(&[u8])) {
 }
 
 #[test]
+fn no_client_makes_the_host_panic() {
+    let words = [
+        "{\"",
+        "\":",
+        "}",
+        "[",
+        "]",
+        "null",
+        "\"intent\"",
+        "\"input\"",
+        "\"documents\"",
+        "\"callback\"",
+        "\"url\"",
+        "https://",
+        "whsec_",
+        "\"events\"",
+        "task.*",
+        "*",
+        "\"subscribe\"",
+        "\"starting_after\"",
+        "18446744073709551615",
+        "\\u0000",
+        ",",
+    ];
+    run("client", 20_000, &words, witan_inputs::client);
+}
+
+#[test]
 fn no_manifest_makes_the_host_panic() {
     let words = [
         "[components.a]\n",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod bounds;
+mod events;
 mod grpc;
 mod platform;
 mod tasks;

@@ -23,7 +23,7 @@ use witan_api::{
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
 use witan_tasks::{
-    Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
+    Deliverer, Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
 };
 use witan_telemetry::{Metrics, Ring, Sample};
 
@@ -104,6 +104,7 @@ pub struct World {
     pub address: SocketAddr,
     pub api: Api,
     pub tasks: Tasks,
+    pub store: Store,
     pub permits: Arc<Semaphore>,
     pub host: Arc<FakeHost>,
     pub token: Token,
@@ -116,6 +117,17 @@ pub struct World {
 impl World {
     pub async fn new() -> Self {
         Self::with(Settings::default(), Vec::new()).await
+    }
+
+    /// One that may tell callbacks at `host`.
+    pub async fn calling(host: &str) -> Self {
+        let world = Self::new().await;
+        let settings = witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()] };
+        let sender = witan_callback::Sender::new(settings).unwrap();
+        let deliverer = Deliverer::new(world.store.clone(), sender, world.tasks.bus().clone());
+        world.tasks.deliver_by(deliverer.clone());
+        tokio::spawn(deliverer.run());
+        world
     }
 
     pub async fn bounded(settings: Settings) -> Self {
@@ -131,7 +143,8 @@ impl World {
         let state = tempfile::tempdir().unwrap();
         let database = Database::open(Location::Sqlite(state.path().join("witan.db"))).await.unwrap();
         let store = Store::open(database, state.path().join("tasks")).await.unwrap();
-        let tasks = Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store);
+        let tasks =
+            Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store.clone());
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
         let api = Api::new(Parts {
             settings,
@@ -155,7 +168,7 @@ impl World {
             serve(listener, serving, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served, _state: state }
+        Self { address, api, tasks, store, permits, host, token, client, stop: Some(stop), served, _state: state }
     }
 
     /// A task that is kept.

@@ -40,7 +40,7 @@ fn announced(global: &Global) -> anyhow::Result<witan_api::Running> {
 }
 
 impl Target {
-    fn client(&self, global: &Global) -> anyhow::Result<Client> {
+    pub(crate) fn client(&self, global: &Global) -> anyhow::Result<Client> {
         match &self.server {
             Some(url) => Client::new(url.clone()),
             None => Client::new(announced(global)?.url.parse().context("`host.json` names no address")?),

@@ -7,6 +7,7 @@ mod gate;
 mod killed;
 mod running;
 mod swap;
+mod tasks;
 mod up;
 
 use std::{
