@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::ToSchema;
 use witan_capability::{CallContext, Limit};
+use witan_identity::{Identities, TenantName};
 use witan_tasks::{Edge, Observer, Paths, Tasks, Transition};
 use witan_telemetry::{Metrics, Ring};
 
@@ -56,6 +57,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The last log lines.
     pub logs: Ring,
+    /// Who asks.
+    pub identities: Arc<Identities>,
     /// What lets its bearer stop the host.
     pub token: Token,
 }
@@ -120,9 +123,12 @@ impl Api {
         self.0.mounts.read().paths().map(str::to_owned).collect()
     }
 
-    /// For whom tasks of this API run: whoever is on this machine, until clients can say who they are.
-    pub(crate) fn edge(&self) -> Edge {
-        Edge { context: CallContext::local(), paths: Paths::Under(self.0.roots.read().clone()) }
+    /// For whom tasks of a request with this context run. The host's folders are its operator's: another tenant names no
+    /// files in them.
+    pub(crate) fn edge(&self, context: CallContext) -> Edge {
+        let operators = context.tenant() == TenantName::local().as_str();
+        let roots = if operators { self.0.roots.read().clone() } else { Vec::new() };
+        Edge { context, paths: Paths::Under(roots) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Extension, State},
     response::{
         IntoResponse as _, Response,
         sse::{self, KeepAlive, Sse},
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
+use witan_capability::CallContext;
 use witan_events::{CutOff, Event, Pattern, Subscription};
 use witan_tasks::TaskError;
 
@@ -89,13 +90,14 @@ pub(crate) struct Asked {
 )]
 pub(crate) async fn events(
     State(api): State<Api>,
+    Extension(context): Extension<CallContext>,
     Fields(asked): Fields<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let patterns = Pattern::list(asked.types.as_deref().unwrap_or("*"));
     let patterns = patterns.map_err(|error| TaskError::invalid("types", error.to_string()))?;
     let after = last_event(&headers)?.or(asked.starting_after);
-    let heard = Heard::new(&api, api.edge().context.tenant(), patterns, after);
+    let heard = Heard::new(&api, context.tenant(), patterns, after);
     let begin = Telling { gap: heard.gap(), heard, draining: api.0.draining.clone() };
     let events = stream::unfold(Some(begin), |telling| async { telling?.next().await });
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();

@@ -19,7 +19,12 @@ use tower::Service as _;
 use uuid::Uuid;
 use witan_tasks::{Code, TaskError};
 
-use crate::{Api, RequestBody, answer, error_response, hosts::Hosts, openapi};
+use crate::{
+    Api, RequestBody, answer, error_response,
+    gate::{self, Stopped},
+    hosts::Hosts,
+    openapi,
+};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -33,10 +38,6 @@ pub(crate) struct Front {
     run: Uuid,
     requests: AtomicU64,
 }
-
-/// Who sent a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 impl Front {
     pub(crate) fn new(api: Api, listen: SocketAddr) -> Arc<Self> {
@@ -64,7 +65,8 @@ impl Front {
     }
 
     async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
-        self.hosts.check(&request)?;
+        let public = self.api.0.parts.identities.public_url();
+        self.hosts.check_with(&request, public.as_deref())?;
         if request.method() == Method::CONNECT {
             return Err(TaskError::new(Code::MethodNotAllowed, "this host is no proxy"));
         }
@@ -73,13 +75,23 @@ impl Front {
         if mount.is_none() {
             json_only(&request)?;
         }
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let peer = gate::peer(peer, &head.headers, self.api.0.parts.settings.behind_proxy);
+        match gate::pass(&self.api, &mut head, &peer, mount.is_some()).await {
+            Ok(()) => {}
+            Err(Stopped::Error(error)) => return Err(error),
+            Err(Stopped::Wait(error, wait)) => {
+                let mut response = error_response(error);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+                return Ok(response);
+            }
+        }
         let body = RequestBody::new(body, &self.api.0.parts.settings).map_err(|error| TaskError::from(&error))?;
         let mut request = Request::from_parts(head, body);
         match mount {
             Some(mount) => Ok(mount.handle(request).await),
             None => {
-                request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(peer);
                 let grpc = witan_grpc::is_grpc(request.headers());
                 let answered = self.router.clone().call(request.map(|body| routed(body, grpc))).await;
                 answered.map_err(|never| match never {})

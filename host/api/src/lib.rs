@@ -6,11 +6,14 @@
 
 mod answer;
 mod api;
+mod auth;
 mod body;
 mod connection;
 mod events;
 mod front;
+mod gate;
 mod hosts;
+mod keys;
 mod listen;
 mod mount;
 mod openapi;
@@ -23,9 +26,11 @@ mod tasks;
 
 pub use answer::error_response;
 pub use api::{Api, Host, NotReady, Parts, observer};
+pub use auth::{SessionView, TokenRequest, TokenView, Whoami};
 pub use body::{BodyError, RequestBody};
 pub use hosts::Hosts;
-pub use listen::{ListenError, bind, check_listen};
+pub use keys::{KeyView, MadeKey, NewKeyRequest, RotateRequest};
+pub use listen::{Exposure, ListenError, bind, check_listen};
 pub use mount::{Mount, MountError, MountFuture, Mounts, RESERVED};
 pub use openapi::document;
 pub use platform::{ComponentStatus, HostState, HostStatus, List, Readiness, Stopping};

@@ -9,13 +9,13 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use witan_engine::ServiceStats;
+use witan_identity::Peer;
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::{LogRecord, Metrics, resident_bytes};
 
 use crate::{
     Api, NotReady,
     answer::{ErrorBody, Refusal},
-    front::Peer,
     tasks::Fields,
 };
 
@@ -304,11 +304,11 @@ pub struct Stopping {
 )]
 pub(crate) async fn stop(
     State(api): State<Api>,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok()?.strip_prefix("Bearer "));
-    let may = peer.ip().to_canonical().is_loopback() && given.is_some_and(|given| api.0.parts.token.matches(given));
+    let may = peer.address.is_loopback() && given.is_some_and(|given| api.0.parts.token.matches(given));
     if !may {
         let message =
             "send the token from `host.json` in the state folder as `Authorization: Bearer`; `witan stop` does";

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use axum::{
     extract::{
-        Path, State,
+        Extension, Path, State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
     response::Response,
@@ -18,13 +18,16 @@ use futures::{
     stream::{self, SelectAll},
 };
 use serde_json::{Value, json};
+use witan_capability::CallContext;
 use witan_events::{Command, CutOff, MESSAGE_BYTES, Subject};
+use witan_identity::{Client, Verb};
 use witan_tasks::{Code, Task, TaskError};
 
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
     events::Heard,
+    gate,
     tasks::find,
 };
 
@@ -58,10 +61,10 @@ const POLICY: u16 = 1008;
 )]
 pub(crate) async fn open(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let tenant = api.edge().context.tenant().to_owned();
-    serve(api, upgrade, move |api, socket| Session { tenant, ..Session::new(api, socket) })
+    serve(api, upgrade, move |api, socket| Session::new(api, socket, client))
 }
 
 /// Opens a WebSocket that tells of one task what its events tell, and closes with its end.
@@ -79,12 +82,14 @@ pub(crate) async fn open(
 )]
 pub(crate) async fn open_task(
     State(api): State<Api>,
+    Extension(client): Extension<Client>,
+    Extension(context): Extension<CallContext>,
     Path(id): Path<String>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &id).await?;
+    let task = find(&api, &context, &id).await?;
     serve(api, upgrade, move |api, socket| {
-        let mut session = Session { single: true, ..Session::new(api, socket) };
+        let mut session = Session { single: true, ..Session::new(api, socket, client) };
         session.add(id, of_task(task, 0));
         session
     })
@@ -119,7 +124,7 @@ type Stories = SelectAll<Pin<Box<dyn Stream<Item = Told> + Send>>>;
 struct Session {
     api: Api,
     socket: WebSocket,
-    tenant: String,
+    client: Client,
     /// Whether it tells of one thing, and closes with its end.
     single: bool,
     stories: Stories,
@@ -127,9 +132,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(api: Api, socket: WebSocket) -> Self {
+    fn new(api: Api, socket: WebSocket, client: Client) -> Self {
         let (stories, names) = (SelectAll::new(), BTreeMap::new());
-        Self { api, socket, tenant: String::new(), single: false, stories, names }
+        Self { api, socket, client, single: false, stories, names }
     }
 
     fn add(&mut self, name: String, story: impl Stream<Item = Value> + Send + 'static) {
@@ -220,15 +225,18 @@ impl Session {
 
     async fn subscribe(&mut self, name: &str, subject: Subject, after: Option<u64>) -> Result<(), TaskError> {
         let of = name.to_owned();
+        let tenant = self.client.tenant().as_str();
         match subject {
             Subject::Task(id) => {
-                let task = self.api.0.parts.tasks.get(&self.tenant, id).await?;
+                let task = self.api.0.parts.tasks.get(tenant, id).await?;
                 let task = task.ok_or_else(|| TaskError::new(Code::NotFound, "no such task is kept").at("task"))?;
                 let story = of_task(task, after.unwrap_or(0)).map(move |told| named(told, &of));
                 self.add(name.to_owned(), story);
             }
             Subject::Events(patterns) => {
-                let heard = Heard::new(&self.api, &self.tenant, patterns, after);
+                // The route is one of tasks.
+                gate::may(&self.client, "events", Verb::Read)?;
+                let heard = Heard::new(&self.api, tenant, patterns, after);
                 self.add(name.to_owned(), of_events(heard).map(move |told| named(told, &of)));
             }
         }

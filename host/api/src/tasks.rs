@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequestParts, Path, Query, State as State_},
+    extract::{Extension, FromRequestParts, Path, Query, State as State_},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
+use witan_capability::CallContext;
 use witan_tasks::{Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
 
 use crate::{
@@ -78,6 +79,7 @@ pub(crate) struct Submit {
 )]
 pub(crate) async fn submit(
     State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
     Fields(query): Fields<Submit>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
@@ -89,7 +91,7 @@ pub(crate) async fn submit(
     }
     let (head, body) = request.into_parts();
     let body = read(body).await?;
-    let (tasks, edge) = (&api.0.parts.tasks, api.edge());
+    let (tasks, edge) = (&api.0.parts.tasks, api.edge(context));
     let once = once(&api, &edge, &head.headers, SUBMIT, &body)?;
     let known = match &once {
         Some(once) => tasks.known(&edge, once).await?,
@@ -168,7 +170,7 @@ fn envelope_response(envelope: Envelope) -> Response {
     (status, headers, Json(envelope)).into_response()
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
+pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
     let collected = body.collect().await.map_err(|error| match error.into_inner().downcast::<BodyError>() {
         Ok(error) => TaskError::from(&*error),
         Err(error) => TaskError::new(Code::InvalidRequest, format!("the body broke off: {error}")),
@@ -234,13 +236,14 @@ impl Page {
 )]
 pub(crate) async fn list(
     State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
     Fields(page): Fields<Page>,
 ) -> Result<Json<List<TaskView>>, Refusal> {
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(TaskError::invalid("limit", format!("`limit` is from 1 to {LARGEST_PAGE}")).into());
     }
-    let (tasks, edge) = (&api.0.parts.tasks, api.edge());
+    let (tasks, edge) = (&api.0.parts.tasks, api.edge(context));
     let (views, more) = tasks.list(edge.context.tenant(), &page.filter(), limit, page.after).await?;
     Ok(Json(List::of(views, more, |view| view.id.to_string())))
 }
@@ -259,8 +262,12 @@ pub(crate) async fn list(
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn show(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(find(&api, &id).await?.view()))
+pub(crate) async fn show(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    Ok(Json(find(&api, &context, &id).await?.view()))
 }
 
 /// Cancels a task.
@@ -277,8 +284,12 @@ pub(crate) async fn show(State_(api): State_<Api>, Path(id): Path<String>) -> Re
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id).await?;
+pub(crate) async fn cancel(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &context, &id).await?;
     task.cancel();
     task.finished().await;
     Ok(Json(task.view()))
@@ -300,8 +311,12 @@ pub(crate) async fn cancel(State_(api): State_<Api>, Path(id): Path<String>) -> 
         (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
     )
 )]
-pub(crate) async fn pause(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id).await?;
+pub(crate) async fn pause(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &context, &id).await?;
     api.0.parts.tasks.pause(&task).await?;
     Ok(Json(task.view()))
 }
@@ -320,8 +335,12 @@ pub(crate) async fn pause(State_(api): State_<Api>, Path(id): Path<String>) -> R
         (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
     )
 )]
-pub(crate) async fn resume(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id).await?;
+pub(crate) async fn resume(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &context, &id).await?;
     api.0.parts.tasks.resume(&task).await?;
     Ok(Json(task.view()))
 }
@@ -341,9 +360,13 @@ pub(crate) async fn resume(State_(api): State_<Api>, Path(id): Path<String>) -> 
         (status = "5XX", description = "The host cannot take the task", body = ErrorBody),
     )
 )]
-pub(crate) async fn retry(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let task = find(&api, &id).await?;
-    let again = api.0.parts.tasks.retry(&task, &api.edge()).await?;
+pub(crate) async fn retry(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    let task = find(&api, &context, &id).await?;
+    let again = api.0.parts.tasks.retry(&task, &api.edge(context)).await?;
     let mut response = accepted(&again);
     locate(&mut response, &again);
     Ok(response)
@@ -375,11 +398,12 @@ pub(crate) struct After {
 )]
 pub(crate) async fn events(
     State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
     Path(id): Path<String>,
     Fields(from): Fields<After>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &id).await?;
+    let task = find(&api, &context, &id).await?;
     let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
     // After the last event comes the envelope, and after that nothing.
@@ -418,9 +442,10 @@ pub(crate) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, TaskError> 
     }
 }
 
-pub(crate) async fn find(api: &Api, id: &str) -> Result<Task, TaskError> {
+/// The task `id`, if it is of the tenant that asks: another's is no task here.
+pub(crate) async fn find(api: &Api, context: &CallContext, id: &str) -> Result<Task, TaskError> {
     let found = match id.parse::<Uuid>() {
-        Ok(id) => api.0.parts.tasks.get(api.edge().context.tenant(), id).await?,
+        Ok(id) => api.0.parts.tasks.get(context.tenant(), id).await?,
         Err(_) => None,
     };
     found.ok_or_else(|| {

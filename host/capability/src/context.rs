@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use witan_system::TrustLevel;
 
 /// Where the data of a call may go. Ordered from wide to narrow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ pub struct TaskFile {
 pub struct CallContext(Arc<Fields>);
 
 /// The version of the serialised form. A host refuses versions that it does not know.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +44,7 @@ struct Fields {
     version: u16,
     principal: Arc<str>,
     tenant: Arc<str>,
+    trust: TrustLevel,
     task: Option<Uuid>,
     privacy: Privacy,
     /// Millionths of a US dollar that the call tree may still spend; none is unlimited.
@@ -55,13 +57,22 @@ struct Fields {
 }
 
 impl CallContext {
-    /// The context of a call that `principal` makes for `tenant`: standard privacy, no budget, no deadline, no files.
+    /// The context of a call that `principal` makes for `tenant`: standard trust and privacy, no budget, no deadline, no
+    /// files.
     #[must_use]
     pub fn new(principal: impl Into<Arc<str>>, tenant: impl Into<Arc<str>>) -> Self {
+        Self::trusted(principal, tenant, TrustLevel::Standard)
+    }
+
+    /// The context of a call that `principal`, who is trusted so far, makes for `tenant`. Only the edge calls this, where it
+    /// is known who asks.
+    #[must_use]
+    pub fn trusted(principal: impl Into<Arc<str>>, tenant: impl Into<Arc<str>>, trust: TrustLevel) -> Self {
         Self(Arc::new(Fields {
             version: VERSION,
             principal: principal.into(),
             tenant: tenant.into(),
+            trust,
             task: None,
             privacy: Privacy::Standard,
             budget_micros: None,
@@ -72,10 +83,10 @@ impl CallContext {
         }))
     }
 
-    /// The context of whoever sits at this machine: principal and tenant are `local`.
+    /// The context of whoever sits at this machine: principal and tenant are `local`, and trust is `privileged`.
     #[must_use]
     pub fn local() -> Self {
-        Self::new("local", "local")
+        Self::trusted("local", "local", TrustLevel::Privileged)
     }
 
     fn with(&self, change: impl FnOnce(&mut Fields)) -> Self {
@@ -108,6 +119,15 @@ impl CallContext {
         self.with(|fields| fields.privacy = privacy)
     }
 
+    /// The same context for somebody who is trusted so far, or its own where that is less.
+    #[must_use]
+    pub fn narrow_trust(&self, trust: TrustLevel) -> Self {
+        if self.0.trust <= trust {
+            return self.clone();
+        }
+        self.with(|fields| fields.trust = trust)
+    }
+
     /// The same context with this deadline (milliseconds since the Unix epoch), or its own where that is earlier.
     #[must_use]
     pub fn narrow_deadline(&self, deadline_ms: u64) -> Self {
@@ -136,6 +156,12 @@ impl CallContext {
     #[must_use]
     pub fn tenant(&self) -> &str {
         &self.0.tenant
+    }
+
+    /// How far whoever asked is trusted.
+    #[must_use]
+    pub fn trust(&self) -> TrustLevel {
+        self.0.trust
     }
 
     /// The task that the call is part of.
@@ -223,6 +249,9 @@ mod tests {
         assert_eq!(wider, context);
         assert!(wider.child().local_only());
         assert_eq!(wider.narrow_deadline(9).deadline_ms(), Some(9));
+        let restricted = context.narrow_trust(TrustLevel::Restricted);
+        assert_eq!((context.trust(), restricted.trust()), (TrustLevel::Privileged, TrustLevel::Restricted));
+        assert_eq!(restricted.child().narrow_trust(TrustLevel::Elevated).trust(), TrustLevel::Restricted);
     }
 
     #[test]
@@ -230,7 +259,7 @@ mod tests {
         let context = CallContext::new("alice", "acme").child();
         let json = context.to_json().unwrap();
         assert_eq!(CallContext::from_json(&json).unwrap(), context);
-        assert!(CallContext::from_json(&json.replace("\"version\":1", "\"version\":2")).is_err());
+        assert!(CallContext::from_json(&json.replace("\"version\":2", "\"version\":1")).is_err());
         assert!(CallContext::from_json(&json.replacen('{', "{\"tier\":1,", 1)).is_err());
     }
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
+use witan_api::Token;
 use witan_tasks::{Envelope, TaskRequest, TaskView};
+
+use crate::session;
 
 /// How long one request waits for a task before it asks again.
 const WAIT: Duration = Duration::from_secs(30);
@@ -25,12 +28,36 @@ enum Submitted {
 pub(crate) struct Client {
     http: reqwest::Client,
     server: Url,
+    credential: Credential,
+}
+
+/// What a client shows the host.
+enum Credential {
+    /// Nothing.
+    None,
+    /// What the user has for the host: a key in the environment, or a session.
+    Users,
+    /// The token of the host that runs on this folder's system.
+    Token(Token),
 }
 
 impl Client {
+    /// A client that shows what the user has for the host.
     pub(crate) fn new(server: Url) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build().context("cannot set up an HTTP client")?;
-        Ok(Self { http, server })
+        Ok(Self { http, server, credential: Credential::Users })
+    }
+
+    /// The same client, which shows nothing.
+    #[must_use]
+    pub(crate) fn anonymous(self) -> Self {
+        Self { credential: Credential::None, ..self }
+    }
+
+    /// The same client, which shows the token of the host that runs on this folder's system.
+    #[must_use]
+    pub(crate) fn with_token(self, token: Token) -> Self {
+        Self { credential: Credential::Token(token), ..self }
     }
 
     /// Has the host do a task, and waits for its end.
@@ -57,26 +84,23 @@ impl Client {
         self.answer(self.http.get(self.url(path)?)).await
     }
 
-    /// Posts nothing to `path`.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.answer(self.http.post(self.url(path)?).json(&serde_json::json!({}))).await
+    /// Sends `body` to `path`.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.answer(self.http.post(self.url(path)?).json(body)).await
     }
 
     /// Reads `path`, which goes on for as long as there is something to say.
     pub(crate) async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        let response = self.http.get(self.url(path)?).send().await;
-        let response = response.with_context(|| format!("cannot reach a host at `{}`", self.server))?;
+        let response = self.send(self.http.get(self.url(path)?)).await?;
         if response.status().is_success() {
             return Ok(response);
         }
-        bail!("the host answered {}", response.status())
+        bail!("the host answered {}; look for the task with `witan tasks list`", response.status())
     }
 
     /// Asks the host to stop.
-    pub(crate) async fn stop(&self, token: &str) -> anyhow::Result<()> {
-        let _stopping: serde_json::Value = self
-            .answer(self.http.post(self.url("v1/host/stop")?).bearer_auth(token).json(&serde_json::json!({})))
-            .await?;
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        let _stopping: serde_json::Value = self.post("v1/host/stop", &serde_json::json!({})).await?;
         Ok(())
     }
 
@@ -84,16 +108,35 @@ impl Client {
         self.server.join(path).with_context(|| format!("`{}` is not the address of a host", self.server))
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
-        let response = request.send().await.with_context(|| {
+    /// Sends `request` with the credential.
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
+        let request = match &self.credential {
+            Credential::None => request,
+            Credential::Token(token) => request.bearer_auth(token.secret()),
+            Credential::Users => match session::credential(&self.http, &self.server).await? {
+                Some(credential) => request.bearer_auth(&*credential),
+                None => request,
+            },
+        };
+        request.send().await.with_context(|| {
             format!("cannot reach a host at `{}`; start one with `witan up`, or correct `--server`", self.server)
-        })?;
+        })
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let response = self.send(request).await?;
         let status = response.status();
         let body = response.bytes().await.context("the host ended its answer early")?;
         if status.is_success() {
             return serde_json::from_slice(&body).context("the host answered something else than it should");
         }
         let error: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status == 401 && matches!(self.credential, Credential::Users) {
+            let server = &self.server;
+            bail!(
+                "the host does not know you; log in with `witan auth login --server {server}`, or set `WITAN_API_KEY`"
+            );
+        }
         match error.pointer("/error/message").and_then(serde_json::Value::as_str) {
             Some(message) => bail!("the host refused: {message}"),
             None => bail!("the host answered {status}"),

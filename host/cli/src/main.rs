@@ -13,6 +13,7 @@ mod lock;
 mod mount;
 mod output;
 mod registry;
+mod session;
 mod source;
 mod supply;
 mod tasks;

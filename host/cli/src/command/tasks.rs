@@ -91,7 +91,8 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
 }
 
 async fn act(one: &One, action: &str, global: &Global) -> anyhow::Result<()> {
-    show(&one.target.client(global)?.post(&format!("v1/tasks/{}/{action}", one.task)).await?, global);
+    let (client, path) = (one.target.client(global)?, format!("v1/tasks/{}/{action}", one.task));
+    show(&client.post(&path, &serde_json::json!({})).await?, global);
     Ok(())
 }
 
