@@ -106,7 +106,7 @@ async fn serve<S>(
         async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
     });
     let io = TokioIo::new(Stall::new(stream, settings.body_time));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
     // hyper's own clock starts once it knows which version is spoken, and a client may keep that from it.
     let mut silence = pin!(tokio::time::sleep(settings.header_time));
     let (mut silent, mut told) = (true, false);

@@ -9,6 +9,7 @@ mod api;
 mod auth;
 mod body;
 mod connection;
+mod events;
 mod front;
 mod gate;
 mod hosts;
@@ -20,6 +21,7 @@ mod platform;
 mod running;
 mod serve;
 mod settings;
+mod socket;
 mod tasks;
 mod tls;
 

@@ -94,6 +94,12 @@ async fn drain(api: &Api, connections: &TaskTracker, abandoned: &CancellationTok
     tracing::info!(tasks = api.0.parts.tasks.unfinished(), connections = connections.len(), "stopping");
     api.0.draining.cancel();
     connections.close();
+    api.0.sockets.close();
+    let sockets = async {
+        if tokio::time::timeout(patience, api.0.sockets.wait()).await.is_err() {
+            tracing::warn!(sockets = api.0.sockets.len(), "some WebSockets did not close in time");
+        }
+    };
     let requests = async {
         if tokio::time::timeout(patience, connections.wait()).await.is_err() {
             tracing::warn!(connections = connections.len(), "some connections did not finish in time, and are ended");
@@ -101,5 +107,5 @@ async fn drain(api: &Api, connections: &TaskTracker, abandoned: &CancellationTok
             connections.wait().await;
         }
     };
-    tokio::join!(api.0.parts.tasks.drain(patience), requests);
+    tokio::join!(api.0.parts.tasks.drain(patience), requests, sockets);
 }

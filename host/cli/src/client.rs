@@ -99,6 +99,15 @@ impl Client {
         self.answer(self.http.post(self.url(path)?).json(body)).await
     }
 
+    /// Reads `path`, which goes on for as long as there is something to say.
+    pub(crate) async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let response = self.send(self.http.get(self.url(path)?)).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        bail!("the host answered {}; look for the task with `witan tasks list`", response.status())
+    }
+
     /// Asks the host to stop.
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
         let _stopping: serde_json::Value = self.post("v1/host/stop", &serde_json::json!({})).await?;
@@ -109,7 +118,8 @@ impl Client {
         self.server.join(path).with_context(|| format!("`{}` is not the address of a host", self.server))
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+    /// Sends `request` with the credential.
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let request = match &self.credential {
             Credential::None => request,
             Credential::Token(token) => request.bearer_auth(token.secret()),
@@ -118,9 +128,13 @@ impl Client {
                 None => request,
             },
         };
-        let response = request.send().await.with_context(|| {
+        request.send().await.with_context(|| {
             format!("cannot reach a host at `{}`; start one with `witan up`, or correct `--server`", self.server)
-        })?;
+        })
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let response = self.send(request).await?;
         let status = response.status();
         let body = response.bytes().await.context("the host ended its answer early")?;
         if status.is_success() {

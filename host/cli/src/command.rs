@@ -23,6 +23,7 @@ mod secrets;
 mod serve;
 mod sign;
 mod task;
+mod tasks;
 mod trust;
 mod up;
 mod upgrade;
@@ -41,6 +42,8 @@ use crate::Global;
 pub(crate) enum Command {
     /// Do a task, such as `summarize`, and print its result.
     Task(Box<task::Arguments>),
+    /// List, show, cancel, hold and follow the tasks of a running host.
+    Tasks(tasks::Arguments),
     /// Serve the system over HTTP.
     Up(up::Arguments),
     /// Say how a running host is.
@@ -128,6 +131,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
     }
     match command {
         Command::Task(arguments) => task::run(*arguments, global).await,
+        Command::Tasks(arguments) => tasks::run(arguments, global).await,
         Command::Up(arguments) => up::run(arguments, global).await,
         Command::Status(target) => running::status(&target, global).await,
         Command::Ps(target) => running::ps(&target, global).await,

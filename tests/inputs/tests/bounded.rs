@@ -103,6 +103,34 @@ fn no_backup_makes_the_host_panic() {
 }
 
 #[test]
+fn no_client_makes_the_host_panic() {
+    let words = [
+        "{\"",
+        "\":",
+        "}",
+        "[",
+        "]",
+        "null",
+        "\"intent\"",
+        "\"input\"",
+        "\"documents\"",
+        "\"callback\"",
+        "\"url\"",
+        "https://",
+        "whsec_",
+        "\"events\"",
+        "task.*",
+        "*",
+        "\"subscribe\"",
+        "\"starting_after\"",
+        "18446744073709551615",
+        "\\u0000",
+        ",",
+    ];
+    run("client", 20_000, &words, witan_inputs::client);
+}
+
+#[test]
 fn no_manifest_makes_the_host_panic() {
     let words = [
         "[components.a]\n",

@@ -4,6 +4,7 @@
 
 mod auth;
 mod bounds;
+mod events;
 mod grpc;
 mod platform;
 mod tasks;

@@ -26,7 +26,7 @@ use witan_database::{Database, Location};
 use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
 use witan_system::{Auth, System};
 use witan_tasks::{
-    Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
+    Deliverer, Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
 };
 use witan_telemetry::{Metrics, Ring, Sample};
 
@@ -107,6 +107,7 @@ pub struct World {
     pub address: SocketAddr,
     pub api: Api,
     pub tasks: Tasks,
+    pub store: Store,
     pub permits: Arc<Semaphore>,
     pub host: Arc<FakeHost>,
     pub token: Token,
@@ -120,6 +121,17 @@ pub struct World {
 impl World {
     pub async fn new() -> Self {
         Self::with(Settings::default(), Vec::new()).await
+    }
+
+    /// One that may tell callbacks at `host`.
+    pub async fn calling(host: &str) -> Self {
+        let world = Self::new().await;
+        let settings = witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()] };
+        let sender = witan_callback::Sender::new(settings).unwrap();
+        let deliverer = Deliverer::new(world.store.clone(), sender, world.tasks.bus().clone());
+        world.tasks.deliver_by(deliverer.clone());
+        tokio::spawn(deliverer.run());
+        world
     }
 
     pub async fn bounded(settings: Settings) -> Self {
@@ -154,7 +166,8 @@ impl World {
         let state = tempfile::tempdir().unwrap();
         let database = Database::open(Location::Sqlite(state.path().join("witan.db"))).await.unwrap();
         let store = Store::open(database.clone(), state.path().join("tasks")).await.unwrap();
-        let tasks = Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store);
+        let tasks =
+            Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store.clone());
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
         let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
@@ -181,7 +194,20 @@ impl World {
             serve_tls(listener, serving, tls, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, identities, client, stop: Some(stop), served, _state: state }
+        Self {
+            address,
+            api,
+            tasks,
+            store,
+            permits,
+            host,
+            token,
+            identities,
+            client,
+            stop: Some(stop),
+            served,
+            _state: state,
+        }
     }
 
     /// The secret of a key of `tenant`, which is made where there is none.

@@ -48,7 +48,7 @@ pub(super) fn announced(global: &Global) -> anyhow::Result<(witan_api::Running, 
 }
 
 impl Target {
-    fn client(&self, global: &Global) -> anyhow::Result<Client> {
+    pub(crate) fn client(&self, global: &Global) -> anyhow::Result<Client> {
         match &self.server {
             Some(url) => Client::new(url.clone()),
             None => Ok(announced(global)?.1),

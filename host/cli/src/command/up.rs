@@ -19,6 +19,7 @@ use tokio::{
     sync::mpsc,
 };
 use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Tls, TlsFiles, Token};
+use witan_events::{SystemReloaded, What};
 use witan_identity::{Directory, Identities, Logged};
 use witan_loader::Running;
 use witan_system::System;
@@ -103,8 +104,10 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let up = Up::new(host, running, &arguments, logs, store, identities, scheme.clone())?;
+    let up = Up::new(host, running, &arguments, logs, store.clone(), identities, scheme.clone())?;
     let running = up.current.read().clone();
+    let deliverer = tokio::spawn(tasks::callbacks(&up.tasks, store, &running.system)?.run());
+    tasks::tell_loaded(&up.tasks, &running);
     tasks::recover(&up.tasks, &running).await?;
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
@@ -126,6 +129,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     reloads.abort();
     watchman.abort();
     sweeper.abort();
+    deliverer.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
@@ -301,6 +305,9 @@ impl Up {
         let settings = tasks::settings(&running.system);
         self.tasks.replace(host::handlers(&running), settings.limits, settings.run_again);
         let former = std::mem::replace(&mut *self.current.write(), running);
+        tasks::tell_loaded(&self.tasks, &self.current.read().clone());
+        let reloaded = SystemReloaded { system: file.display().to_string() };
+        self.tasks.bus().publish(None, What::SystemReloaded(reloaded));
         tracing::info!(system = %file.display(), "the system was loaded again");
         tokio::spawn(async move {
             former.drained().await;

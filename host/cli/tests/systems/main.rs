@@ -10,6 +10,7 @@ mod operate;
 mod running;
 mod secrets;
 mod swap;
+mod tasks;
 mod up;
 
 use std::{
