@@ -54,7 +54,8 @@ fn tasks_are_listed_shown_held_cancelled_and_followed() {
         let cancelled = json_of(&up, &format!("tasks cancel {id}"));
         assert_eq!((&cancelled["state"], &cancelled["envelope"]["status"]), (&"cancelled".into(), &"CANCELED".into()));
     }
-    assert_eq!(json_of(&up, &format!("tasks resume {waits}"))["state"], "queued");
+    // Its turn may come before the answer does.
+    assert_ne!(json_of(&up, &format!("tasks resume {waits}"))["state"], "paused");
     up.until(&format!("/v1/tasks/{waits}"), |task| task.contains("\"state\":\"completed\""));
     let again = json_of(&up, &format!("tasks retry {}", run[0]));
     assert_ne!(again["id"], run[0].as_str());
