@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::ToSchema;
 use witan_capability::{CallContext, Limit};
 use witan_identity::{Identities, TenantName};
@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) started_at_ms: u64,
     /// Cancelled when somebody who may asks the host to stop.
     pub(crate) stop: CancellationToken,
+    /// The WebSockets that are open.
+    pub(crate) sockets: TaskTracker,
     /// Cancelled when the host stops: streams that would go on end.
     pub(crate) draining: CancellationToken,
 }
@@ -93,6 +95,7 @@ impl Api {
             started: Instant::now(),
             started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             stop: CancellationToken::new(),
+            sockets: TaskTracker::new(),
             draining: CancellationToken::new(),
         }))
     }

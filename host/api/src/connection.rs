@@ -15,12 +15,19 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_util::sync::CancellationToken;
 
 use witan_stall::Stall;
 
-use crate::{Settings, front::Front};
+use crate::{
+    Settings, Tls,
+    front::{Front, Peer},
+    tls,
+};
 
 /// Streams of one HTTP/2 connection at once.
 const STREAMS: u32 = 128;
@@ -46,10 +53,12 @@ pub(crate) fn builder(settings: &Settings) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Serves `stream` until its client is done, `draining` lets it finish what is under way, or `abandoned` ends it.
-pub(crate) async fn serve(
+/// Speaks TLS with the client of `stream` where there is one, and serves it.
+#[expect(clippy::too_many_arguments, reason = "all that a connection needs, once")]
+pub(crate) async fn greet(
     stream: TcpStream,
-    peer: SocketAddr,
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
     front: Arc<Front>,
     builder: &Builder<TokioExecutor>,
     settings: &Settings,
@@ -58,15 +67,46 @@ pub(crate) async fn serve(
 ) {
     // Answers are small and whole; waiting to fill a packet would only delay them.
     let _slower = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        let peer = Peer { address, certificate: None };
+        return serve(stream, peer, front, builder, settings, draining, abandoned).await;
+    };
+    let greeting = tokio::time::timeout(settings.header_time, tls.accept(stream));
+    let greeted = tokio::select! {
+        greeted = greeting => greeted,
+        () = abandoned.cancelled() => return,
+    };
+    match greeted {
+        Ok(Ok(stream)) => {
+            let peer = Peer { address, certificate: tls::shown(&stream) };
+            serve(stream, peer, front, builder, settings, draining, abandoned).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, %address, "a client does not speak TLS as the host does"),
+        Err(_) => tracing::debug!(%address, "a client did not greet in time"),
+    }
+}
+
+/// Serves `stream` until its client is done, `draining` lets it finish what is under way, or `abandoned` ends it.
+async fn serve<S>(
+    stream: S,
+    peer: Peer,
+    front: Arc<Front>,
+    builder: &Builder<TokioExecutor>,
+    settings: &Settings,
+    draining: CancellationToken,
+    abandoned: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let spoken = Arc::new(AtomicBool::new(false));
     let speaks = spoken.clone();
     let service = service_fn(move |request| {
         speaks.store(true, Ordering::Relaxed);
-        let front = front.clone();
+        let (front, peer) = (front.clone(), peer.clone());
         async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
     });
     let io = TokioIo::new(Stall::new(stream, settings.body_time));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
     // hyper's own clock starts once it knows which version is spoken, and a client may keep that from it.
     let mut silence = pin!(tokio::time::sleep(settings.header_time));
     let (mut silent, mut told) = (true, false);

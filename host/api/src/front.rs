@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower::Service as _;
 use uuid::Uuid;
+use witan_identity::Certificate;
 use witan_tasks::{Code, TaskError};
 
 use crate::{
@@ -39,10 +40,19 @@ pub(crate) struct Front {
     requests: AtomicU64,
 }
 
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+    /// The certificate that it showed, if it showed one; it was verified.
+    pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
 impl Front {
-    pub(crate) fn new(api: Api, listen: SocketAddr) -> Arc<Self> {
+    pub(crate) fn new(api: Api, listen: SocketAddr, tls: bool) -> Arc<Self> {
         Arc::new(Self {
-            hosts: Hosts::of(listen),
+            hosts: if tls { Hosts::of(listen).over_tls() } else { Hosts::of(listen) },
             router: openapi::router(api.clone()),
             api,
             in_flight: AtomicUsize::new(0),
@@ -52,7 +62,7 @@ impl Front {
     }
 
     /// Answers `request`, whatever it is.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response {
+    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response {
         let id = self.request_id(request.headers());
         let grpc = witan_grpc::is_grpc(request.headers());
         let mut response = match self.route(request, peer).await {
@@ -64,7 +74,7 @@ impl Front {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
+    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, TaskError> {
         let public = self.api.0.parts.identities.public_url();
         self.hosts.check_with(&request, public.as_deref())?;
         if request.method() == Method::CONNECT {
@@ -76,7 +86,11 @@ impl Front {
             json_only(&request)?;
         }
         let (mut head, body) = request.into_parts();
-        let peer = gate::peer(peer, &head.headers, self.api.0.parts.settings.behind_proxy);
+        let behind_proxy = self.api.0.parts.settings.behind_proxy;
+        // What a proxy in front shows is not its clients'.
+        let certificate = peer.certificate.filter(|_| !behind_proxy);
+        let named = gate::peer(peer.address, &head.headers, behind_proxy);
+        let peer = witan_identity::Peer { certificate, ..named };
         match gate::pass(&self.api, &mut head, &peer, mount.is_some()).await {
             Ok(()) => {}
             Err(Stopped::Error(error)) => return Err(error),

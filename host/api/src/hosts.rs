@@ -10,7 +10,11 @@ use witan_tasks::{Code, TaskError};
 
 /// The names of a host that listens on one address.
 #[derive(Debug)]
-pub struct Hosts(Vec<String>);
+pub struct Hosts {
+    names: Vec<String>,
+    /// What its pages' origins begin with.
+    scheme: &'static [u8],
+}
 
 impl Hosts {
     /// The names that mean this machine where it listens on `address`.
@@ -28,7 +32,20 @@ impl Hosts {
                 names.push(name.to_owned());
             }
         }
-        Self(names)
+        Self { names, scheme: b"http://" }
+    }
+
+    /// The same, for a host that speaks TLS.
+    #[must_use]
+    pub fn over_tls(mut self) -> Self {
+        let port = self.names.iter().find_map(|name| name.strip_prefix("localhost:")).map(str::to_owned);
+        if port.as_deref() == Some("443") {
+            let usual: Vec<String> =
+                self.names.iter().filter_map(|name| name.strip_suffix(":443")).map(str::to_owned).collect();
+            self.names.extend(usual);
+        }
+        self.scheme = b"https://";
+        self
     }
 
     /// Checks that the request is meant for this host, and comes from no page of another origin.
@@ -61,7 +78,7 @@ impl Hosts {
         }
         let message = format!(
             "the request is not meant for this host, which is called {}; `host.auth.public-url` gives it another name",
-            self.0.join(", ")
+            self.names.join(", ")
         );
         Err(TaskError::new(Code::HostNotAllowed, message).at("Host"))
     }
@@ -69,7 +86,7 @@ impl Hosts {
     fn check_origin(&self, headers: &HeaderMap, public: Option<&str>) -> Result<(), TaskError> {
         let ours = |origin: &[u8]| {
             let is_public = public.is_some_and(|public| public.as_bytes().eq_ignore_ascii_case(origin));
-            is_public || origin.strip_prefix(b"http://").is_some_and(|name| self.is_ours(name))
+            is_public || origin.strip_prefix(self.scheme).is_some_and(|name| self.is_ours(name))
         };
         if headers.get_all(header::ORIGIN).iter().all(|origin| ours(origin.as_bytes())) {
             return Ok(());
@@ -79,7 +96,7 @@ impl Hosts {
     }
 
     fn is_ours(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|ours| ours.as_bytes().eq_ignore_ascii_case(name))
+        self.names.iter().any(|ours| ours.as_bytes().eq_ignore_ascii_case(name))
     }
 }
 

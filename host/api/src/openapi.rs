@@ -21,7 +21,7 @@ use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    auth, gate, keys, platform, tasks,
+    auth, events, gate, keys, platform, socket, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -44,6 +44,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/tasks/{id}/pause", post(tasks::pause)),
         ("/v1/tasks/{id}/resume", post(tasks::resume)),
         ("/v1/tasks/{id}/retry", post(tasks::retry)),
+        ("/v1/tasks/{id}/ws", get(socket::open_task)),
+        ("/v1/ws", get(socket::open)),
+        ("/v1/events", get(events::events)),
+        ("/v1/events/schemas", get(events::schemas)),
         ("/v1/components", get(platform::components)),
         ("/v1/host", get(platform::host)),
         ("/v1/host/logs", get(platform::logs)),
@@ -115,6 +119,10 @@ async fn method_not_allowed() -> Refusal {
         tasks::pause,
         tasks::resume,
         tasks::retry,
+        socket::open_task,
+        socket::open,
+        events::events,
+        events::schemas,
         platform::components,
         platform::host,
         platform::logs,

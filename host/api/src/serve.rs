@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Api, Exposure, ListenError, check_listen, connection, front::Front};
+use crate::{Api, Exposure, ListenError, Tls, check_listen, connection, front::Front};
 
 /// How long to wait after a connection could not be accepted, for want of file handles mostly: at once would fail at
 /// once.
@@ -17,15 +17,30 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 /// # Errors
 /// When other machines could reach the listener.
 pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) -> Result<(), ListenError> {
+    serve_tls(listener, api, None, shutdown).await
+}
+
+/// As [`serve`], over TLS where there is one.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_tls(
+    listener: TcpListener,
+    api: Api,
+    tls: Option<Arc<Tls>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ListenError> {
     let unknown = |source: io::Error| ListenError::Bind { address: ([127, 0, 0, 1], 0).into(), source };
     let address = listener.local_addr().map_err(unknown)?;
-    let exposure = Exposure { asks: api.0.parts.identities.required(), private: api.0.parts.settings.private };
+    let exposure =
+        Exposure { asks: api.0.parts.identities.required(), private: tls.is_some() || api.0.parts.settings.private };
     check_listen(address, exposure)?;
     let _first = api.0.listen.set(address);
     let connections = TaskTracker::new();
     let abandoned = CancellationToken::new();
     tokio::select! {
-        () = accept(listener, &api, address, &connections, &abandoned) => {}
+        () = accept(listener, &api, address, tls.clone(), &connections, &abandoned) => {}
+        () = follow(tls.as_deref()) => {}
         () = shutdown => {}
         () = api.stop_requested() => {}
     }
@@ -33,21 +48,30 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output
     Ok(())
 }
 
+/// Reads certificates again when they change, for as long as connections are taken.
+async fn follow(tls: Option<&Tls>) {
+    match tls {
+        Some(tls) => tls.follow().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     api: &Api,
     address: std::net::SocketAddr,
+    tls: Option<Arc<Tls>>,
     connections: &TaskTracker,
     abandoned: &CancellationToken,
 ) {
     let settings = Arc::new(api.0.parts.settings.clone());
-    let front = Front::new(api.clone(), address);
+    let front = Front::new(api.clone(), address, tls.is_some());
     let builder = Arc::new(connection::builder(&settings));
     let places = Arc::new(Semaphore::new(settings.connections));
     loop {
         // Nobody closes the semaphore.
         let place = places.clone().acquire_owned().await.ok();
-        let (stream, peer) = match listener.accept().await {
+        let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -56,9 +80,10 @@ async fn accept(
             }
         };
         let (front, builder, settings) = (front.clone(), builder.clone(), settings.clone());
+        let tls = tls.clone();
         let (draining, abandoned) = (api.0.draining.clone(), abandoned.clone());
         connections.spawn(async move {
-            connection::serve(stream, peer, front, &builder, &settings, draining, abandoned).await;
+            connection::greet(stream, address, tls, front, &builder, &settings, draining, abandoned).await;
             drop(place);
         });
     }
@@ -69,6 +94,12 @@ async fn drain(api: &Api, connections: &TaskTracker, abandoned: &CancellationTok
     tracing::info!(tasks = api.0.parts.tasks.unfinished(), connections = connections.len(), "stopping");
     api.0.draining.cancel();
     connections.close();
+    api.0.sockets.close();
+    let sockets = async {
+        if tokio::time::timeout(patience, api.0.sockets.wait()).await.is_err() {
+            tracing::warn!(sockets = api.0.sockets.len(), "some WebSockets did not close in time");
+        }
+    };
     let requests = async {
         if tokio::time::timeout(patience, connections.wait()).await.is_err() {
             tracing::warn!(connections = connections.len(), "some connections did not finish in time, and are ended");
@@ -76,5 +107,5 @@ async fn drain(api: &Api, connections: &TaskTracker, abandoned: &CancellationTok
             connections.wait().await;
         }
     };
-    tokio::join!(api.0.parts.tasks.drain(patience), requests);
+    tokio::join!(api.0.parts.tasks.drain(patience), requests, sockets);
 }

@@ -443,7 +443,7 @@ pub(crate) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, TaskError> 
 }
 
 /// The task `id`, if it is of the tenant that asks: another's is no task here.
-async fn find(api: &Api, context: &CallContext, id: &str) -> Result<Task, TaskError> {
+pub(crate) async fn find(api: &Api, context: &CallContext, id: &str) -> Result<Task, TaskError> {
     let found = match id.parse::<Uuid>() {
         Ok(id) => api.0.parts.tasks.get(context.tenant(), id).await?,
         Err(_) => None,

@@ -66,6 +66,8 @@ pub enum Action {
     EnvironmentRead,
     /// Read a configuration key.
     ConfigRead,
+    /// Have the host put a secret in the place of its placeholder.
+    SecretUse,
     /// Read the wall clock.
     WallClock,
     /// Write a log line.
@@ -94,7 +96,7 @@ impl Action {
     /// Whether the action changes something outside the call. Every effect is in the decision log, as is every denial.
     #[must_use]
     pub fn is_effect(self) -> bool {
-        self.is_egress() || matches!(self, Self::FileWrite | Self::KeyvalueWrite | Self::ToolCall)
+        self.is_egress() || matches!(self, Self::FileWrite | Self::KeyvalueWrite | Self::ToolCall | Self::SecretUse)
     }
 }
 

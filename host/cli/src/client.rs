@@ -1,6 +1,6 @@
 //! Speaks to a running host over its HTTP API.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -8,7 +8,7 @@ use url::Url;
 use witan_api::Token;
 use witan_tasks::{Envelope, TaskRequest, TaskView};
 
-use crate::session;
+use crate::{pin, session};
 
 /// How long one request waits for a task before it asks again.
 const WAIT: Duration = Duration::from_secs(30);
@@ -60,6 +60,16 @@ impl Client {
         Self { credential: Credential::Token(token), ..self }
     }
 
+    /// A client of the host on this machine that has the first certificate in the file `certificate`, whatever name is in it
+    /// and whoever signed it: that file is what tells the host from others.
+    pub(crate) fn pinned(server: Url, certificate: &Path) -> anyhow::Result<Self> {
+        let tls = pin::config(certificate)
+            .with_context(|| format!("cannot read the host's certificate `{}`", certificate.display()))?;
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build();
+        let http = http.context("cannot set up an HTTP client")?;
+        Ok(Self { http, server, credential: Credential::Users })
+    }
+
     /// Has the host do a task, and waits for its end.
     pub(crate) async fn task(&self, request: &TaskRequest) -> anyhow::Result<Envelope> {
         let wait = WAIT.as_secs();
@@ -89,6 +99,15 @@ impl Client {
         self.answer(self.http.post(self.url(path)?).json(body)).await
     }
 
+    /// Reads `path`, which goes on for as long as there is something to say.
+    pub(crate) async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let response = self.send(self.http.get(self.url(path)?)).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        bail!("the host answered {}; look for the task with `witan tasks list`", response.status())
+    }
+
     /// Asks the host to stop.
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
         let _stopping: serde_json::Value = self.post("v1/host/stop", &serde_json::json!({})).await?;
@@ -99,7 +118,8 @@ impl Client {
         self.server.join(path).with_context(|| format!("`{}` is not the address of a host", self.server))
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+    /// Sends `request` with the credential.
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let request = match &self.credential {
             Credential::None => request,
             Credential::Token(token) => request.bearer_auth(token.secret()),
@@ -108,9 +128,13 @@ impl Client {
                 None => request,
             },
         };
-        let response = request.send().await.with_context(|| {
+        request.send().await.with_context(|| {
             format!("cannot reach a host at `{}`; start one with `witan up`, or correct `--server`", self.server)
-        })?;
+        })
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let response = self.send(request).await?;
         let status = response.status();
         let body = response.bytes().await.context("the host ended its answer early")?;
         if status.is_success() {

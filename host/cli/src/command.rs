@@ -2,9 +2,11 @@
 
 mod audit;
 mod auth;
+mod backup;
 mod build;
 mod call;
 mod check;
+mod doctor;
 mod grants;
 mod graph;
 mod inspect;
@@ -17,9 +19,11 @@ mod registry;
 mod run;
 mod running;
 mod search;
+mod secrets;
 mod serve;
 mod sign;
 mod task;
+mod tasks;
 mod trust;
 mod up;
 mod upgrade;
@@ -38,6 +42,8 @@ use crate::Global;
 pub(crate) enum Command {
     /// Do a task, such as `summarize`, and print its result.
     Task(Box<task::Arguments>),
+    /// List, show, cancel, hold and follow the tasks of a running host.
+    Tasks(tasks::Arguments),
     /// Serve the system over HTTP.
     Up(up::Arguments),
     /// Say how a running host is.
@@ -50,6 +56,10 @@ pub(crate) enum Command {
     Stop,
     /// Say who may ask this host: keys, tenants, users, sessions. Log in to a host.
     Auth(auth::Arguments),
+    /// Copy a host's data into one file while it runs, and restore it.
+    Backup(backup::Arguments),
+    /// Look for what is wrong with a host, its data and its surroundings.
+    Doctor(doctor::Arguments),
     /// Check a system without running it, and say what its components may do.
     Check(check::Arguments),
     /// Draw a system: components, links, grants, mounts and intents.
@@ -74,6 +84,8 @@ pub(crate) enum Command {
     Quarantine(quarantine::Arguments),
     /// Make components of Rust sources, and sign them for this machine.
     Build(build::Arguments),
+    /// Keep secrets for components, which use them and never see them.
+    Secrets(secrets::Arguments),
     /// Find out which grants components need.
     Grants(Box<grants::Arguments>),
     /// Make, list, replace and export the keys that you sign with.
@@ -119,12 +131,15 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
     }
     match command {
         Command::Task(arguments) => task::run(*arguments, global).await,
+        Command::Tasks(arguments) => tasks::run(arguments, global).await,
         Command::Up(arguments) => up::run(arguments, global).await,
         Command::Status(target) => running::status(&target, global).await,
         Command::Ps(target) => running::ps(&target, global).await,
         Command::Logs(arguments) => running::logs(&arguments, global).await,
         Command::Stop => running::stop(global).await,
         Command::Auth(arguments) => auth::run(arguments, global).await,
+        Command::Backup(arguments) => backup::run(&arguments, global).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, global).await,
         Command::Check(arguments) => check::run(&arguments, global),
         Command::Graph(arguments) => graph::run(&arguments, global),
         Command::Run(arguments) => run::run(*arguments, global).await,
@@ -141,6 +156,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Keys(arguments) => keys::run(&arguments, global),
         Command::Sign(arguments) => sign::run(&arguments, global).await,
         Command::Policy(arguments) => policy::run(&arguments, global),
+        Command::Secrets(arguments) => secrets::run(&arguments, global),
         Command::Publish(arguments) => publish::run(&arguments, global).await,
         Command::Pull(arguments) => pull::run(&arguments, global).await,
         Command::Search(arguments) => search::run(&arguments, global).await,

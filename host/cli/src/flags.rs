@@ -140,6 +140,7 @@ impl Flags {
             logging: self.logging.then(LoggingGrant::default),
             keyvalue: self.keyvalue.map(|max_bytes| KeyvalueGrant { max_bytes }),
             tools: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 

@@ -12,7 +12,9 @@ use crate::{
     Global,
     flags::{Flags, granting},
     host::{Host, Mode},
-    output, source,
+    output,
+    owner::{self, Owner},
+    source,
 };
 
 /// A component that is ready to be called.
@@ -22,6 +24,8 @@ pub(crate) struct Ready {
     pub(crate) name: ComponentName,
     /// What each call starts from.
     pub(crate) context: CallContext,
+    /// The system's data folder, where it is a component of a system.
+    _owner: Option<Owner>,
 }
 
 impl Ready {
@@ -62,6 +66,14 @@ impl Ready {
         mode: Mode,
         locked: bool,
     ) -> anyhow::Result<Self> {
+        let owner = match system.origin.file() {
+            // What no system names has a folder of its own, which holds nothing but copies.
+            file if file.as_os_str().is_empty() => None,
+            _ => {
+                let remedy = "call a component beside it with `witan task`, or stop it with `witan stop`";
+                Some(owner::alone(&system.host.state, "call", remedy).await?)
+            }
+        };
         let host = Host::new(&system, mode)?.held_to_lock(locked);
         let running = host.load(system).await.map_err(with_flags)?;
         if let Some(held) = running.held().iter().find(|held| held.component == name.as_str()) {
@@ -71,7 +83,7 @@ impl Ready {
                 held.help.as_deref().unwrap_or("see `witan quarantine`")
             );
         }
-        Ok(Self { host, running, name, context: flags.context() })
+        Ok(Self { host, running, name, context: flags.context(), _owner: owner })
     }
 
     /// The component.

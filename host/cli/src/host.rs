@@ -16,11 +16,13 @@ use witan_engine::{Cache, Compiler, Engine, Settings};
 use witan_loader::{Loader, Running};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_registry_types::{Digest, Package};
+use witan_secrets::RunKey;
 use witan_system::{ComponentName, Source, System};
 use witan_tasks::ComponentHandler;
 use witan_tools::Tools;
 
 use crate::{
+    core_dump, egress,
     registry::StoreArgument,
     supply::{self, NotFetched},
 };
@@ -31,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) policy: Arc<GrantPolicy>,
     state: PathBuf,
+    /// What the placeholders of secrets are made of, in all systems that it loads.
+    run: RunKey,
     record: bool,
     locked: bool,
 }
@@ -50,6 +54,9 @@ impl Host {
     /// A host sized as `system` says, which keeps its data in the system's folder.
     pub(crate) fn new(system: &System, mode: Mode) -> anyhow::Result<Self> {
         let state = system.host.state.clone();
+        if system.host.core_dumps {
+            core_dump::on();
+        }
         std::fs::create_dir_all(&state).with_context(|| format!("cannot make the folder `{}`", state.display()))?;
         let log = DecisionLog::to_file(&state.join("decisions.jsonl"))
             .with_context(|| format!("cannot write the decision log in `{}`", state.display()))?;
@@ -65,7 +72,8 @@ impl Host {
             compile: system.host.compile.clone(),
             memory: widest_memory(system),
         })?;
-        Ok(Self { engine, kernel, policy, state, record: mode != Mode::Enforce, locked: false })
+        let run = RunKey::generate()?;
+        Ok(Self { engine, kernel, policy, state, run, record: mode != Mode::Enforce, locked: false })
     }
 
     /// The same host, which starts no system that differs from its lock.
@@ -76,7 +84,7 @@ impl Host {
     }
 
     /// Loads `system` with a progress bar, holds it to its lock, and runs the health checks.
-    pub(crate) async fn load(&self, system: System) -> anyhow::Result<Running> {
+    pub(crate) async fn load(&self, mut system: System) -> anyhow::Result<Running> {
         let tools = Tools::new(self.engine.clone());
         let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
         supply::have_metadata(&system, &self.state).await?;
@@ -85,7 +93,7 @@ impl Host {
             self.refused(&component, &Source::Registry(package), digest.as_ref(), format!("{error:#}"));
             error
         })?;
-        let loader = self.loader(supply::gate(&system, &self.state, packages)?, tools.clone())?;
+        let loader = self.loader(supply::gate(&system, &self.state, packages)?, tools.clone(), &mut system)?;
         let running = self.stand(&loader, system)?;
         if self.locked {
             self.hold_to_lock(&running)?;
@@ -100,11 +108,11 @@ impl Host {
     }
 
     /// As [`Self::load`], without running code of the components, and without fetching any.
-    pub(crate) fn prepare(&self, system: System) -> anyhow::Result<Running> {
+    pub(crate) fn prepare(&self, mut system: System) -> anyhow::Result<Running> {
         let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
         let packages = supply::fetched(&system, &store, lock.as_ref())?;
         let gate = supply::gate(&system, &self.state, packages)?;
-        let loader = self.loader(gate, Tools::new(self.engine.clone()))?;
+        let loader = self.loader(gate, Tools::new(self.engine.clone()), &mut system)?;
         let running = self.stand(&loader, system)?;
         if self.locked {
             self.hold_to_lock(&running)?;
@@ -171,13 +179,14 @@ impl Host {
         &self.state
     }
 
-    fn loader(&self, gate: Gate, tools: Tools) -> anyhow::Result<Loader> {
+    /// What loads `system`, whose components get the placeholders of their secrets.
+    fn loader(&self, gate: Gate, tools: Tools, system: &mut System) -> anyhow::Result<Loader> {
         Ok(Loader {
             engine: self.engine.clone(),
             gate: Arc::new(gate),
             policy: self.policy.clone(),
             kernel: self.kernel.clone(),
-            capabilities: capabilities(&self.state, tools)?,
+            capabilities: capabilities_with(&self.state, tools, egress::settings(system, &self.run)?)?,
             cache: Some(cache(&self.state)?),
             compiler: Some(compiler()?),
             link_all: self.record,
@@ -192,11 +201,19 @@ impl Drop for Host {
     }
 }
 
-/// Every capability of this host.
+/// Every capability of this host, for what asks about them and sends nothing.
 pub(crate) fn capabilities(state: &Path, tools: Tools) -> anyhow::Result<Vec<Arc<dyn Capability>>> {
+    capabilities_with(state, tools, witan_http::Settings::default())
+}
+
+fn capabilities_with(
+    state: &Path,
+    tools: Tools,
+    http: witan_http::Settings,
+) -> anyhow::Result<Vec<Arc<dyn Capability>>> {
     let mut all = witan_wasi::capabilities();
     all.push(Arc::new(witan_http::Types));
-    all.push(Arc::new(witan_http::Client::new(witan_http::Settings::default())?));
+    all.push(Arc::new(witan_http::Client::new(http)?));
     all.push(Arc::new(witan_config::Config));
     all.push(Arc::new(witan_logging::Logging::default()));
     all.push(Arc::new(witan_keyvalue::Keyvalue::new(state.join("keyvalue.sqlite"))));

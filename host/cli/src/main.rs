@@ -3,7 +3,9 @@
 mod advisories;
 mod client;
 mod command;
+mod core_dump;
 mod database;
+mod egress;
 mod file;
 mod flags;
 mod foreign;
@@ -12,6 +14,8 @@ mod keyless;
 mod lock;
 mod mount;
 mod output;
+mod owner;
+mod pin;
 mod registry;
 mod session;
 mod source;
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
     if let command::Command::CompileWorker = arguments.command {
         return ExitCode::from(u8::try_from(witan_engine::compile_worker()).unwrap_or(1));
     }
+    core_dump::off();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::failure(&arguments.global, &anyhow::Error::new(error)),

@@ -19,14 +19,26 @@ struct ComponentMount {
     service: Arc<Service>,
     limits: Limits,
     metrics: Arc<Metrics>,
+    scheme: Scheme,
 }
 
-/// The mounts of `running`, which count in `metrics` what limits end.
-pub(crate) fn mounts(engine: &Arc<Engine>, running: &Running, metrics: &Arc<Metrics>) -> anyhow::Result<Mounts> {
+/// The mounts of `running`, whose clients speak `scheme`, and which count in `metrics` what limits end.
+pub(crate) fn mounts(
+    engine: &Arc<Engine>,
+    running: &Running,
+    metrics: &Arc<Metrics>,
+    scheme: &Scheme,
+) -> anyhow::Result<Mounts> {
     let all = running.system.mounts.iter().filter_map(|mount| {
         let service = running.component(&mount.component)?.service.clone();
         let limits = running.system.components.get(&mount.component)?.limits.call.clone();
-        let component = ComponentMount { engine: engine.clone(), service, limits, metrics: metrics.clone() };
+        let component = ComponentMount {
+            engine: engine.clone(),
+            service,
+            limits,
+            metrics: metrics.clone(),
+            scheme: scheme.clone(),
+        };
         Some((mount.path.clone(), Arc::new(component) as Arc<dyn Mount>))
     });
     Ok(Mounts::new(all)?)
@@ -52,7 +64,7 @@ impl ComponentMount {
         let context = request.extensions().get::<CallContext>().cloned();
         // The front has put it there.
         let context = context.ok_or_else(|| TaskError::new(Code::Internal, "nobody knows who sent this"))?;
-        let request = witan_http::incoming(request, Scheme::HTTP)?;
+        let request = witan_http::incoming(request, self.scheme.clone())?;
         let account = self.engine.open_account(self.limits.clone());
         let tree = Tree { account: account.clone(), metrics: self.metrics.clone() };
         let response = witan_http::serve(&self.service, &context, &account, request).await?;

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use parking_lot::RwLock;
+use witan_callback::{Deliverer, Sender};
 use witan_database::Database;
+use witan_events::{ComponentLoaded, What};
 use witan_loader::Running;
 use witan_system::System;
 use witan_tasks::{Paths, Retention, Settings, Store, Tasks};
@@ -28,6 +30,25 @@ pub(crate) fn settings(system: &System) -> Settings {
         limits: system.limits.clone(),
         run_again: tasks.run_again.iter().map(|intent| intent.as_str().to_owned()).collect(),
         ..Settings::default()
+    }
+}
+
+/// Has callbacks told, as `system` lets them be.
+pub(crate) fn callbacks(tasks: &Tasks, store: Store, system: &System) -> anyhow::Result<Deliverer> {
+    let hosts = system.host.tasks.callback_hosts.clone();
+    let settings = witan_callback::Settings { is_public: witan_policy::is_public, hosts };
+    let sender = Sender::new(settings).context("cannot set up HTTP for callbacks")?;
+    let deliverer = Deliverer::new(store, sender, tasks.bus().clone());
+    tasks.deliver_by(deliverer.clone());
+    Ok(deliverer)
+}
+
+/// Tells that the components of `running` serve from now on.
+pub(crate) fn tell_loaded(tasks: &Tasks, running: &Running) {
+    for (name, loaded) in running.components() {
+        let digest = loaded.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let loaded = ComponentLoaded { component: name.to_string(), digest };
+        tasks.bus().publish(None, What::ComponentLoaded(loaded));
     }
 }
 

@@ -23,9 +23,11 @@ use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use witan_capability::{Account, Action, Call, HostFunction, LimitExceeded, Meter, Resource};
+use witan_secrets::{Asker, Scan, Secrets};
 use witan_system::HostName;
 
-use crate::body::{Received, Sent};
+use crate::body::{Received, Scanned, Sent};
+use crate::proxy::{Proxy, Resolving};
 use crate::resolve::{Resolver, SystemResolver};
 use crate::target::Target;
 use crate::{headers, tls};
@@ -46,6 +48,10 @@ pub struct Settings {
     pub resolver: Arc<dyn Resolver>,
     /// Certificates of authorities that are trusted besides the public roots of the web.
     pub roots: Vec<CertificateDer<'static>>,
+    /// The way to other machines, where there is no straight one.
+    pub proxy: Option<Proxy>,
+    /// The secrets whose placeholders are swapped in requests.
+    pub secrets: Option<Arc<Secrets>>,
     /// How long a look-up, a connection and a TLS handshake may take together, where the guest does not say.
     pub connect_timeout: Duration,
     /// How long the head of the response may take, where the guest does not say.
@@ -60,6 +66,8 @@ impl Default for Settings {
         Self {
             resolver: Arc::new(SystemResolver),
             roots: Vec::new(),
+            proxy: None,
+            secrets: None,
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(120),
             between_bytes_timeout: Duration::from_secs(60),
@@ -105,6 +113,7 @@ impl Connector {
         if !headers::fits(request.headers()) {
             return Err(Error::HttpRequestHeaderSectionSize(u32::try_from(headers::size(request.headers())).ok()));
         }
+        let scan = self.swap(call, function, target, &mut request).await?;
         let times = Times::new(call, &self.settings, options.unwrap_or_default());
         let lease = Lease::take(&call.account).map_err(|_| Error::ConnectionLimitReached)?;
         let head = headers::size(request.headers()) + target.host_text().len();
@@ -115,10 +124,42 @@ impl Connector {
         if target.tls() {
             let handshake = tls::connect(&self.tls, target.host(), stream);
             let stream = timeout_at(connect, handshake).await.map_err(|_| Error::ConnectionTimeout)??;
-            exchange(stream, request, times, lease).await
+            exchange(stream, request, times, lease, scan).await
         } else {
-            exchange(stream, request, times, lease).await
+            exchange(stream, request, times, lease, scan).await
         }
+    }
+
+    /// Puts secrets in the place of their placeholders in the headers of `request`; what the response is to be searched for.
+    async fn swap(
+        &self,
+        call: &Call,
+        function: HostFunction,
+        target: &Target,
+        request: &mut Request<WasiBody>,
+    ) -> Result<Option<Scan>, Error> {
+        let Some(secrets) = &self.settings.secrets else { return Ok(None) };
+        let asker = Asker {
+            component: &call.component.name,
+            tenant: call.context.tenant(),
+            grants: &call.component.grants.secrets,
+            origin: &target.origin(),
+        };
+        let permits = |name: &witan_system::SecretName| {
+            let entered = call.enter(function, Action::SecretUse, &Resource::Key(name.as_str()));
+            entered.inspect_err(|denial| refused(call, denial)).is_ok()
+        };
+        let swapped = secrets.swap(asker, request.headers_mut(), permits).await;
+        let scan = swapped.map_err(|error| {
+            let (component, trace) = (&call.component.name, call.context.trace());
+            tracing::warn!(%component, %trace, "request refused: {error}");
+            Error::HttpRequestDenied
+        })?;
+        // With the secrets in it, it may be too large.
+        if scan.is_some() && !headers::fits(request.headers()) {
+            return Err(Error::HttpRequestHeaderSectionSize(None));
+        }
+        Ok(scan)
     }
 
     /// Connects to the first address of `target` that policy allows and that answers.
@@ -129,6 +170,13 @@ impl Connector {
         target: &Target,
         until: Instant,
     ) -> Result<TcpStream, Error> {
+        let proxy = self.settings.proxy.as_ref().filter(|proxy| proxy.leads_to(target.host()));
+        if let (Some(proxy), HostName::Name(name)) = (proxy, target.host())
+            && proxy.resolving == Resolving::ByProxy
+        {
+            // Where the name leads is known to the proxy alone: that the grant names it must do.
+            return proxy.connect(name, target.port(), until).await;
+        }
         let (name, addresses) = match target.host() {
             HostName::Address(address) => (None, vec![*address]),
             HostName::Name(name) => (Some(name.as_str()), self.resolve(name, until).await?),
@@ -140,6 +188,13 @@ impl Connector {
             if let Err(denial) = call.enter(function, Action::HttpSend, &resource) {
                 refused(call, &denial);
                 failure = Error::DestinationIpProhibited;
+                continue;
+            }
+            if let Some(proxy) = proxy {
+                match proxy.connect(&address.ip().to_string(), address.port(), until).await {
+                    Err(error) => failure = error,
+                    connected => return connected,
+                }
                 continue;
             }
             match timeout_at(until, TcpStream::connect(address)).await {
@@ -174,7 +229,13 @@ pub(crate) fn refused(call: &Call, denial: &witan_capability::Denial) {
     );
 }
 
-async fn exchange<S>(stream: S, request: Request<Sent>, times: Times, lease: Lease) -> Result<Answer, Error>
+async fn exchange<S>(
+    stream: S,
+    request: Request<Sent>,
+    times: Times,
+    lease: Lease,
+    scan: Option<Scan>,
+) -> Result<Answer, Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -195,7 +256,17 @@ where
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Error::HttpUpgradeFailed);
     }
-    let response = response.map(|body| Received::new(body, times).boxed_unsync());
+    let response = match scan {
+        None => response.map(|body| Received::new(body, times).boxed_unsync()),
+        Some(scan) => {
+            let (mut head, body) = response.into_parts();
+            let covered = scan.headers(&mut head.headers);
+            if covered > 0 {
+                tracing::warn!(headers = covered, "a response's headers had a secret of its request; it is covered");
+            }
+            Response::from_parts(head, Scanned::new(Received::new(body, times), scan).boxed_unsync())
+        }
+    };
     let rest = async move {
         match connection {
             Some(connection) => connection.await.map_err(code),
@@ -230,7 +301,7 @@ fn breaks_off(error: &hyper::Error) -> bool {
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-fn connect_code(error: &io::Error) -> Error {
+pub(crate) fn connect_code(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
         io::ErrorKind::TimedOut => Error::ConnectionTimeout,

@@ -5,8 +5,8 @@
 //! address, and sends by a connector of its own, so that the address that was checked is the address that is connected
 //! to. [`serve`] calls a component that serves requests.
 //!
-//! Nothing here follows a redirect, keeps a connection for a second request or reads a proxy setting: each of these
-//! would send something that the guard did not see.
+//! Nothing here follows a redirect, keeps a connection for a second request or takes a proxy from its environment: each of
+//! these would send something that the guard did not see. [`Proxy`] is the operator's.
 
 #[macro_use]
 mod guarded;
@@ -20,6 +20,7 @@ mod handler;
 mod headers;
 mod p2;
 mod p3;
+mod proxy;
 mod queue;
 mod resolve;
 mod target;
@@ -31,4 +32,6 @@ pub use client::{ClientError, Settings};
 
 pub use exchange::{BodyError, ResponseBody};
 pub use handler::{Protocol, incoming, serve};
+pub use proxy::{Proxy, Resolving, basic};
 pub use resolve::{Resolver, SystemResolver};
+pub use tls::authorities;

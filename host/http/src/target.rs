@@ -6,7 +6,7 @@
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderValue, Method, Request};
 use witan_capability::Resource;
-use witan_system::{HostName, normalise_http_path};
+use witan_system::{HostName, OriginName, normalise_http_path};
 
 /// The target of a request.
 #[derive(Clone, Debug)]
@@ -88,6 +88,12 @@ impl Target {
     /// The port.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Scheme, host and port.
+    pub(crate) fn origin(&self) -> OriginName {
+        let scheme = if self.tls { witan_system::Scheme::Https } else { witan_system::Scheme::Http };
+        OriginName { scheme, host: self.host.clone(), port: self.port }
     }
 
     /// Writes the target into `request`, in place of whatever stood there. False if it does not fit, which input that

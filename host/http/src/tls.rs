@@ -23,6 +23,16 @@ pub(crate) fn config(more: &[CertificateDer<'static>]) -> Result<Arc<ClientConfi
     Ok(Arc::new(config))
 }
 
+/// The certificates in the PEM file `path`.
+///
+/// # Errors
+/// When it cannot be read, or has none.
+pub fn authorities(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
+    use rustls::pki_types::pem::PemObject as _;
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
+    if certificates.is_empty() { Err(rustls::pki_types::pem::Error::NoItemsFound) } else { Ok(certificates) }
+}
+
 /// Speaks TLS over `stream`. The certificate must be for `host`, the name that was granted.
 pub(crate) async fn connect(
     config: &Arc<ClientConfig>,

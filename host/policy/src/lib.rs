@@ -109,6 +109,7 @@ fn action_in_words(action: witan_capability::Action) -> &'static str {
         Action::SocketBind => "bind",
         Action::EnvironmentRead => "read the variable",
         Action::ConfigRead => "read the setting",
+        Action::SecretUse => "use the secret",
         Action::WallClock => "read the time of day",
         Action::Log => "log",
         Action::KeyvalueRead => "read the stored key",

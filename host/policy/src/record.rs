@@ -131,6 +131,7 @@ impl Needs {
             logging: self.logging.then(|| self.granted.logging.clone().unwrap_or_default()),
             keyvalue: self.keyvalue.then(|| self.granted.keyvalue.clone().unwrap_or_default()),
             tools: self.tools.iter().filter_map(|tool| tool_grant(tool)).collect(),
+            secrets: self.granted.secrets.clone(),
         }
     }
 

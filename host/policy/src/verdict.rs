@@ -64,6 +64,12 @@ pub(crate) fn verdict(request: &Request<'_>) -> Result<(), Refusal> {
         (Action::ConfigRead, Resource::Key(key)) => {
             refuse_unless_granted("the setting is not granted", format!("config = {{ {key:?} = \"…\" }}"))
         }
+        (Action::SecretUse, Resource::Key(name)) => {
+            match grants.secrets.iter().any(|grant| grant.secret.as_str() == *name) {
+                true => Ok(()),
+                false => refuse("the secret is not granted"),
+            }
+        }
         // A list of what was granted, which is empty where nothing was.
         (Action::EnvironmentRead | Action::ConfigRead, Resource::None) => Ok(()),
         (Action::WallClock, _) if grants.wall_clock => Ok(()),

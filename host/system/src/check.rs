@@ -34,19 +34,20 @@ pub(crate) fn check(file: &File, origin: Origin) -> (System, Vec<Problem>) {
     let root = Key::root();
     let mut host = checker.host(&file.host);
     let limits = checker.limits(&root.child("limits"), &Limits::default(), &file.limits, None);
-    let components = checker.components(&file.components, &limits);
+    let components = checker.components(file, &limits);
     let intents = checker.intents(&file.intents, &file.components);
     host.tasks = checker.tasks(&file.host.tasks, &intents);
     let mounts = checker.mounts(&file.mounts, &file.components);
     let registries = checker.registries(&root.child("registries"), &file.registries);
     let trust = checker.trust(&root.child("trust"), &file.trust, &registries);
+    let secrets = checker.secrets(&root.child("secrets"), &file.secrets, &host.secrets);
     checker.reachable(&components, &registries);
     checker.cycles(&components);
     for (name, component) in &components {
         checker.fused(name, component, &components, file);
     }
     let problems = checker.problems;
-    (System { origin, host, limits, components, intents, mounts, registries, trust }, problems)
+    (System { origin, host, limits, components, intents, mounts, registries, trust, secrets }, problems)
 }
 
 impl Checker<'_> {
@@ -126,6 +127,10 @@ impl Checker<'_> {
             auth: host.auth.as_ref().map(|auth| self.auth(&key.child("auth"), auth)),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
+            secrets: self.host_secrets(&key.child("secrets"), &host.secrets),
+            tls: self.tls(&key.child("tls"), host.tls.as_ref()),
+            egress: self.egress(&key.child("egress"), &host.egress),
+            core_dumps: host.core_dumps,
             // Read once the intents are known.
             tasks: default.tasks,
         }
@@ -222,12 +227,12 @@ impl Checker<'_> {
         }
     }
 
-    fn components(&mut self, written: &Written, limits: &Limits) -> BTreeMap<ComponentName, Component> {
+    fn components(&mut self, file: &File, limits: &Limits) -> BTreeMap<ComponentName, Component> {
         let mut components = BTreeMap::new();
-        for (name, component) in written {
+        for (name, component) in &file.components {
             let key = Key::root().child("components").child(name);
             let parsed: Option<ComponentName> = self.name(&key, name);
-            let component = self.component(&key, name, component, limits, written);
+            let component = self.component(&key, name, component, limits, file);
             if let Some(name) = parsed {
                 components.insert(name, component);
             }
@@ -235,14 +240,8 @@ impl Checker<'_> {
         components
     }
 
-    fn component(
-        &mut self,
-        key: &Key,
-        name: &str,
-        from: &file::Component,
-        limits: &Limits,
-        all: &Written,
-    ) -> Component {
+    fn component(&mut self, key: &Key, name: &str, from: &file::Component, limits: &Limits, file: &File) -> Component {
+        let all = &file.components;
         Component {
             source: self.source(&key.child("source"), &from.source),
             allow_unsigned: from.allow_unsigned,
@@ -250,7 +249,7 @@ impl Checker<'_> {
             compile: from.compile.unwrap_or(CompileIn::Child),
             limits: self.component_limits(&key.child("limits"), &from.limits, limits),
             instances: self.instances(&key.child("instances"), &from.instances),
-            grants: self.grants(&key.child("grants"), name, &from.grants, all),
+            grants: self.grants(&key.child("grants"), name, &from.grants, file),
             links: self.links(&key.child("links"), name, &from.links, all),
         }
     }

@@ -12,7 +12,8 @@ use crate::path::{is_below, normalise_guest_path, normalise_http_path};
 use crate::problem::Key;
 
 impl Checker<'_> {
-    pub(crate) fn grants(&mut self, key: &Key, name: &str, from: &file::Grants, all: &Written) -> Grants {
+    pub(crate) fn grants(&mut self, key: &Key, name: &str, from: &file::Grants, file: &file::File) -> Grants {
+        let all = &file.components;
         let filesystem = each(&key.child("filesystem"), &from.filesystem, |key, grant| self.filesystem(key, grant));
         let http = each(&key.child("http"), &from.http, |key, grant| self.http(key, grant));
         let sockets = each(&key.child("sockets"), &from.sockets, |key, grant| self.socket(key, grant));
@@ -22,16 +23,25 @@ impl Checker<'_> {
         self.twice(&sockets);
         self.twice(&tools);
         self.overlapping(&filesystem);
+        let secrets_key = key.child("secrets");
+        let secrets = self.secret_grants(&secrets_key, &from.secrets, &file.secrets);
+        let mut environment = self.environment(&key.child("environment"), &from.environment);
+        let names = secrets.iter().filter_map(|grant| grant.environment.clone());
+        self.placeholders(&secrets_key, names, &mut environment);
+        let mut config = self.config(&key.child("config"), &from.config);
+        let names = secrets.iter().filter_map(|grant| grant.config.clone());
+        self.placeholders(&secrets_key, names, &mut config);
         Grants {
             filesystem: without_keys(filesystem),
             http: without_keys(http),
             sockets: without_keys(sockets),
-            environment: self.environment(&key.child("environment"), &from.environment),
-            config: self.config(&key.child("config"), &from.config),
+            environment,
+            config,
             wall_clock: from.wall_clock,
             logging: from.logging.as_ref().map(|grant| self.logging(&key.child("logging"), grant)),
             keyvalue: from.keyvalue.as_ref().map(|grant| self.keyvalue(&key.child("keyvalue"), grant)),
             tools: without_keys(tools),
+            secrets,
         }
     }
 

@@ -38,11 +38,27 @@ impl System {
         Some(Explanation {
             component: name.clone(),
             serves: self.serves(name),
-            may: component.grants.in_words(self.folder()),
+            may: component.grants.in_words(self.folder()).into_iter().chain(self.secrets_of(component)).collect(),
             calls: calls(component),
             limits: limits(component),
             notes: self.notes(name, component),
         })
+    }
+
+    fn secrets_of(&self, component: &Component) -> Vec<String> {
+        let grants = component.grants.secrets.iter();
+        let words = grants.filter_map(|grant| {
+            let secret = self.secrets.get(&grant.secret)?;
+            let origins: Vec<String> = secret.origins.iter().map(|origin| quoted(&origin.to_string())).collect();
+            let headers: Vec<String> = secret.headers.iter().map(|header| quoted(header)).collect();
+            Some(format!(
+                "send the secret {}, which it never sees, to {} in {}",
+                quoted(grant.secret.as_str()),
+                origins.join(", "),
+                headers.join(", ")
+            ))
+        });
+        words.collect()
     }
 
     fn serves(&self, name: &ComponentName) -> Vec<String> {

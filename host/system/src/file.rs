@@ -11,6 +11,8 @@ use schemars::transform::RecursiveTransform;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthFile;
+use crate::operate::{EgressFile, TlsFile};
+use crate::secrets::{HostSecretsFile, SecretFile, SecretUseFile};
 use crate::tasks::TasksFile;
 use crate::trust::TrustFile;
 
@@ -59,6 +61,9 @@ pub(crate) struct File {
     /// Where packages come from: a namespace, or `*` for all others, and its registry as `host[:port][/prefix]`.
     #[serde(default)]
     pub(crate) registries: BTreeMap<String, String>,
+    /// Secrets by name. Names are lower-case letters, digits and single hyphens.
+    #[serde(default)]
+    pub(crate) secrets: BTreeMap<String, SecretFile>,
     /// Whom this system trusts to sign what comes from a registry. Default: nobody.
     #[serde(default)]
     pub(crate) trust: TrustFile,
@@ -82,6 +87,14 @@ pub(crate) struct Host {
     pub(crate) pool: Pool,
     /// What compiling a component may take.
     pub(crate) compile: Compile,
+    /// How secrets are kept and fetched.
+    pub(crate) secrets: HostSecretsFile,
+    /// TLS for the clients of the host. Default: none, so that only this machine can be listened on.
+    pub(crate) tls: Option<TlsFile>,
+    /// The way from the host to other machines.
+    pub(crate) egress: EgressFile,
+    /// Whether a crash may leave an image of the host's memory, with its secrets, on the disk. Default: false.
+    pub(crate) core_dumps: bool,
     /// How many tasks run and wait, how long they are kept, and what becomes of those that ran when the host ended.
     pub(crate) tasks: TasksFile,
 }
@@ -270,6 +283,9 @@ pub(crate) struct Grants {
     /// Tools that it may find and call, `component.tool`, or `component.*` for all of a component.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tools: Vec<String>,
+    /// Secrets that it may use, each by a placeholder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<SecretUseFile>,
 }
 
 /// A file or folder that a component may use: either `path`, or `task = true`.

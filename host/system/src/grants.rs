@@ -13,6 +13,7 @@ use serde::Serialize;
 
 pub use crate::file::{Access, Protocol, Scheme};
 use crate::name::{ComponentName, ToolName};
+use crate::secrets::SecretGrant;
 use crate::unit::Rate;
 
 /// Everything that one component was granted. The default grants nothing.
@@ -24,9 +25,9 @@ pub struct Grants {
     pub http: Vec<HttpGrant>,
     /// Connections to other machines.
     pub sockets: Vec<SocketGrant>,
-    /// Environment variables that it sees, by name.
+    /// Environment variables that it sees, by name. That of a secret is empty until the host puts a placeholder there.
     pub environment: BTreeMap<String, String>,
-    /// Settings that it reads through `wasi:config`, by key.
+    /// Settings that it reads through `wasi:config`, by key. That of a secret is empty until the host puts a placeholder there.
     pub config: BTreeMap<String, String>,
     /// Whether it may know the time of day.
     pub wall_clock: bool,
@@ -36,6 +37,8 @@ pub struct Grants {
     pub keyvalue: Option<KeyvalueGrant>,
     /// Tools that it may find and call.
     pub tools: Vec<ToolGrant>,
+    /// Secrets that it may use.
+    pub secrets: Vec<SecretGrant>,
 }
 
 impl Grants {

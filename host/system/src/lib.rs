@@ -15,8 +15,10 @@ mod graph;
 mod identity;
 mod limits;
 mod name;
+mod operate;
 mod path;
 mod problem;
+mod secrets;
 mod shape;
 mod system;
 mod tasks;
@@ -43,9 +45,11 @@ pub use grants::{
 pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
 pub use identity::{Scope, ScopeError, TrustLevel, TrustLevelError, Verb};
 pub use limits::{ComponentLimits, Limits};
-pub use name::{ComponentName, Intent, InterfaceName, Name, NameError, TenantName, ToolName};
+pub use name::{ComponentName, Intent, InterfaceName, Name, NameError, SecretName, TenantName, ToolName};
+pub use operate::{Egress, Resolve, Tls};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
+pub use secrets::{HostSecrets, KeyPlace, OriginName, OriginNameError, Secret, SecretGrant, SecretSource, VaultServer};
 pub use system::{
     Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Registries, Reuse, Source, System,
     Trust,

@@ -80,6 +80,12 @@ kebab_name!(
 );
 
 kebab_name!(
+    /// What a system calls a secret: lower-case letters, digits and single hyphens, 64 at most.
+    SecretName,
+    "the name of a secret: lower-case letters, digits and single hyphens, a letter first, 64 at most"
+);
+
+kebab_name!(
     /// A tenant: lower-case letters, digits and single hyphens, 64 at most.
     TenantName,
     "a tenant: lower-case letters, digits and single hyphens, a letter first, 64 at most"

@@ -12,8 +12,10 @@ use crate::auth::Auth;
 pub use crate::file::{CompileIn, LinkMode, Reuse};
 use crate::grants::Grants;
 use crate::limits::{ComponentLimits, Limits};
-use crate::name::{ComponentName, Intent, InterfaceName};
+use crate::name::{ComponentName, Intent, InterfaceName, SecretName};
+use crate::operate::{Egress, Tls};
 use crate::problem::Origin;
+use crate::secrets::{HostSecrets, Secret};
 use crate::tasks::Tasks;
 use crate::trust::TrustFile;
 
@@ -38,6 +40,8 @@ pub struct System {
     pub registries: Registries,
     /// Whom this system trusts to sign what comes from a registry.
     pub trust: Trust,
+    /// The secrets that components may use.
+    pub secrets: BTreeMap<SecretName, Secret>,
 }
 
 /// Where packages come from.
@@ -140,6 +144,14 @@ pub struct Host {
     pub pool: Pool,
     /// What compiling a component may take.
     pub compile: Compile,
+    /// How secrets are kept and fetched.
+    pub secrets: HostSecrets,
+    /// TLS for the clients of the host.
+    pub tls: Option<Tls>,
+    /// The way from the host to other machines.
+    pub egress: Egress,
+    /// Whether a crash may leave an image of the host's memory on the disk.
+    pub core_dumps: bool,
     /// How many tasks run and wait, and how long they are kept.
     pub tasks: Tasks,
 }
@@ -153,6 +165,10 @@ impl Default for Host {
             auth: None,
             pool: Pool::default(),
             compile: Compile::default(),
+            secrets: HostSecrets::default(),
+            tls: None,
+            egress: Egress::default(),
+            core_dumps: false,
             tasks: Tasks::default(),
         }
     }

@@ -26,6 +26,9 @@ pub(crate) struct TasksFile {
     /// Intents whose tasks are run again where the host ended while they ran, three times at most: what they do may be done
     /// twice. Tasks of other intents have failed then. Default: none.
     pub(crate) run_again: Vec<String>,
+    /// Hosts that callbacks may tell although they are of this machine or a private network, and without TLS: `host`, or
+    /// `host:port`. Default: none.
+    pub(crate) callback_hosts: Vec<String>,
 }
 
 /// How many tasks run and wait, how long they are kept, and what becomes of those that ran when the host ended.
@@ -41,6 +44,8 @@ pub struct Tasks {
     pub keep_number: u32,
     /// Intents whose tasks are run again where the host ended while they ran.
     pub run_again: BTreeSet<Intent>,
+    /// Hosts that callbacks may tell whatever their addresses are, as `host` or `host:port`.
+    pub callback_hosts: Vec<String>,
 }
 
 impl Default for Tasks {
@@ -51,6 +56,7 @@ impl Default for Tasks {
             keep: Duration::from_secs(7 * 24 * 3_600),
             keep_number: 100_000,
             run_again: BTreeSet::new(),
+            callback_hosts: Vec::new(),
         }
     }
 }
@@ -71,12 +77,20 @@ impl Checker<'_> {
             }
             run_again.insert(name);
         }
+        for (index, host) in file.callback_hosts.iter().enumerate() {
+            let plain = |char: char| char.is_ascii_alphanumeric() || ".-_:[]".contains(char);
+            if host.is_empty() || !host.chars().all(plain) {
+                let key = key.child("callback-hosts").index(index);
+                self.report(&key, format!("`{host}` is no host"), "write `host` or `host:port`");
+            }
+        }
         Tasks {
             concurrency: self.at_least_one(&key.child("concurrency"), concurrency, "with none, no task could run"),
             queue: file.queue.unwrap_or(default.queue),
             keep,
             keep_number: file.keep_number.unwrap_or(default.keep_number),
             run_again,
+            callback_hosts: file.callback_hosts.clone(),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Grants, written as they stand in `system.toml`.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::file;
 use crate::grants::{Files, FilesystemGrant, Grants, HttpGrant, KeyvalueGrant, LoggingGrant, SocketGrant};
+use crate::secrets::{SecretGrant, SecretUseFile};
 use crate::unit::format_bytes;
 
 /// The section of `system.toml` that grants `grants` to `component`, with paths relative to `folder` where they lie
@@ -14,8 +15,8 @@ pub fn grants_toml(component: &str, grants: &Grants, folder: &Path) -> String {
         filesystem: grants.filesystem.iter().map(|grant| filesystem(grant, folder)).collect(),
         http: grants.http.iter().map(http).collect(),
         sockets: grants.sockets.iter().map(socket).collect(),
-        environment: grants.environment.clone(),
-        config: grants.config.clone(),
+        environment: without(&grants.environment, grants.secrets.iter().filter_map(|grant| grant.environment.as_ref())),
+        config: without(&grants.config, grants.secrets.iter().filter_map(|grant| grant.config.as_ref())),
         wall_clock: grants.wall_clock,
         logging: grants
             .logging
@@ -26,6 +27,7 @@ pub fn grants_toml(component: &str, grants: &Grants, folder: &Path) -> String {
             .as_ref()
             .map(|KeyvalueGrant { max_bytes }| file::Keyvalue { max_bytes: bytes(*max_bytes) }),
         tools: grants.tools.iter().map(ToString::to_string).collect(),
+        secrets: grants.secrets.iter().map(secret).collect(),
     };
     let mut text = format!("[{key}]\n");
     // Each value in its inline form: the reader sees a line for each grant.
@@ -44,6 +46,24 @@ fn inline(value: &toml::Value) -> String {
             format!("[\n{lines}]")
         }
         other => other.to_string(),
+    }
+}
+
+/// The names that are not those of placeholders, which stand with their secret.
+fn without<'a>(
+    all: &BTreeMap<String, String>,
+    placeholders: impl Iterator<Item = &'a String>,
+) -> BTreeMap<String, String> {
+    let mut all = all.clone();
+    placeholders.for_each(|name| drop(all.remove(name)));
+    all
+}
+
+fn secret(grant: &SecretGrant) -> SecretUseFile {
+    SecretUseFile {
+        secret: grant.secret.to_string(),
+        environment: grant.environment.clone(),
+        config: grant.config.clone(),
     }
 }
 

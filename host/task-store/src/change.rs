@@ -87,7 +87,7 @@ pub struct Delivery {
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Accept { new: Box<New>, input: Option<Vec<u8>> },
-    Begin { id: Uuid, attempt: u32, at_ms: u64 },
+    Begin { id: Uuid, attempt: u32, at_ms: u64, deliveries: Vec<Delivery> },
     Hold { id: Uuid, state: State },
     End { ended: Box<Ended>, result: Option<Vec<u8>> },
     Deliver(Vec<Delivery>),
@@ -109,11 +109,12 @@ impl Change {
     pub(crate) async fn apply(&self, transaction: &mut Transaction) -> Result<Option<Accepted>, sqlx::Error> {
         match self {
             Self::Accept { new, input } => return accept(transaction, new, input.as_deref()).await.map(Some),
-            Self::Begin { id, attempt, at_ms } => {
+            Self::Begin { id, attempt, at_ms, deliveries } => {
                 let begin = "UPDATE task SET state = 'working', attempt = $2, started_ms = $3 WHERE id = $1 AND \
                              finished_ms IS NULL";
                 let begin = sqlx::query(begin).bind(id.to_string()).bind(i64::from(*attempt));
                 run(transaction, begin.bind(signed(*at_ms))).await?;
+                deliver(transaction, deliveries).await?;
             }
             Self::Hold { id, state } => {
                 let hold = "UPDATE task SET state = $2 WHERE id = $1 AND state IN ('queued', 'paused')";
@@ -157,13 +158,13 @@ async fn accept(transaction: &mut Transaction, new: &New, input: Option<&[u8]>) 
             return Ok(Accepted::Known(known));
         }
     }
-    let insert = "INSERT INTO task (id, tenant, principal, intent, state, priority, attempt, created_ms, context, metadata) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let insert = "INSERT INTO task (id, tenant, principal, intent, state, priority, attempt, created_ms, context, metadata, \
+                  callback) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let metadata = serde_json::to_string(&row.metadata).unwrap_or_else(|_| "{}".to_owned());
     let insert = sqlx::query(insert).bind(id.as_str()).bind(row.tenant.as_str()).bind(row.principal.as_str());
     let insert = insert.bind(row.intent.as_str()).bind(row.state.name()).bind(i64::from(row.priority));
     let insert = insert.bind(i64::from(row.attempt)).bind(signed(row.created_ms)).bind(row.context.as_str());
-    run(transaction, insert.bind(metadata)).await?;
+    run(transaction, insert.bind(metadata).bind(row.callback.clone())).await?;
     for (name, value) in &row.metadata {
         let insert = sqlx::query("INSERT INTO task_metadata (tenant, name, value, task) VALUES ($1, $2, $3, $4)");
         let insert = insert.bind(row.tenant.as_str()).bind(name.as_str()).bind(value.as_str()).bind(id.as_str());

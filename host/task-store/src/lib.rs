@@ -106,12 +106,12 @@ impl Store {
         Ok(answer.unwrap_or(Accepted::New))
     }
 
-    /// Says that the handler of a task is about to start, for the `attempt`th time.
+    /// Says that the handler of a task is about to start, for the `attempt`th time, with what is to be delivered because of it.
     ///
     /// # Errors
     /// When it could not be stored.
-    pub async fn begin(&self, id: Uuid, attempt: u32, at_ms: u64) -> Result<(), StoreError> {
-        self.0.writer.change(Change::Begin { id, attempt, at_ms }).await.map(|_| ())
+    pub async fn begin(&self, id: Uuid, attempt: u32, at_ms: u64, deliveries: Vec<Delivery>) -> Result<(), StoreError> {
+        self.0.writer.change(Change::Begin { id, attempt, at_ms, deliveries }).await.map(|_| ())
     }
 
     /// Says that a task which has not started is paused, or is queued again.

@@ -87,6 +87,8 @@ pub struct Row {
     pub finished_ms: Option<u64>,
     /// The call context that it runs in, as it writes itself.
     pub context: String,
+    /// Whom to tell what becomes of it, as it writes itself.
+    pub callback: Option<String>,
     /// The metadata of the request.
     pub metadata: BTreeMap<String, String>,
 }
@@ -102,7 +104,8 @@ pub struct Stored {
 
 /// The columns of [`Row`], in its order.
 pub(crate) const COLUMNS: &str = "task.id, task.tenant, task.principal, task.intent, task.state, task.priority, \
-     task.attempt, task.created_ms, task.started_ms, task.finished_ms, task.context, task.metadata";
+     task.attempt, task.created_ms, task.started_ms, task.finished_ms, task.context, task.metadata, \
+     task.callback";
 
 impl Row {
     pub(crate) fn read(row: &AnyRow) -> Result<Self, StoreError> {
@@ -124,6 +127,7 @@ impl Row {
             started_ms: row.try_get::<Option<i64>, _>(8)?.map(unsigned),
             finished_ms: row.try_get::<Option<i64>, _>(9)?.map(unsigned),
             context: row.try_get(10)?,
+            callback: row.try_get(12)?,
             metadata: serde_json::from_str(&metadata).map_err(|error| StoreError::Row(id, error.to_string()))?,
         })
     }

@@ -1,6 +1,10 @@
 //! The tables, step by step. A step that was released is never changed.
 
-pub(crate) const STEPS: &[&[&str]] = &[&[
+pub(crate) const STEPS: &[&[&str]] = &[TASKS, CALLBACKS];
+
+const CALLBACKS: &[&str] = &["ALTER TABLE task ADD COLUMN callback TEXT "];
+
+const TASKS: &[&str] = &[
     "CREATE TABLE task (
         id TEXT NOT NULL PRIMARY KEY,
         tenant TEXT NOT NULL,
@@ -55,4 +59,4 @@ pub(crate) const STEPS: &[&[&str]] = &[&[
         due_ms BIGINT NOT NULL
     )",
     "CREATE INDEX task_delivery_due ON task_delivery (due_ms)",
-]];
+];

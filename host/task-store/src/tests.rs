@@ -39,6 +39,7 @@ fn row(tenant: &str, at_ms: u64) -> Row {
         started_ms: None,
         finished_ms: None,
         context: "{}".to_owned(),
+        callback: None,
         metadata: BTreeMap::new(),
     }
 }
@@ -64,7 +65,7 @@ async fn lives_through_its_states(world: World) {
     assert_eq!(store.input(first.id).await.unwrap().unwrap(), b"in\0put");
     assert_eq!(store.get("acme", first.id).await.unwrap().unwrap().result, None);
 
-    store.begin(first.id, 1, TIME + 5).await.unwrap();
+    store.begin(first.id, 1, TIME + 5, Vec::new()).await.unwrap();
     store.hold(second.id, State::Paused).await.unwrap();
     // What has begun is not held.
     store.hold(first.id, State::Paused).await.unwrap();

@@ -15,6 +15,7 @@ mod reading;
 mod record;
 mod request;
 mod runner;
+mod told;
 
 pub use component::ComponentHandler;
 pub use envelope::{EngineChoice, Envelope, Outcome, Passage, Route, SCHEMA_VERSION, Status, Usage};
@@ -25,4 +26,5 @@ pub use paths::Paths;
 pub use record::{CancelOnDrop, Happened, Moved, Task, TaskEvent, TaskView};
 pub use request::{Document, Input, Parameter, Priority, TaskRequest, Value};
 pub use runner::{Edge, Handlers, Observer, OpenAccount, Settings, Tasks, Transition};
+pub use witan_callback::{Callback, Deliverer};
 pub use witan_task_store::{Filter, Retention, State, Store, StoreError};

@@ -87,10 +87,11 @@ impl Tasks {
             );
             return Err(TaskError::new(Code::Conflict, message));
         }
-        match &self.0.store {
-            Some(store) => store.hold(task.id(), state).await.map_err(|error| unstored(&error)),
-            None => Ok(()),
+        if let Some(store) = &self.0.store {
+            store.hold(task.id(), state).await.map_err(|error| unstored(&error))?;
         }
+        self.publish_held(task, state);
+        Ok(())
     }
 
     /// Deletes what the store keeps no longer, and says how many tasks.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use utoipa::ToSchema;
 use uuid::Uuid;
+use witan_callback::Callback;
 use witan_capability::{Account, CallError};
 use witan_task_store::{Row, State};
 
@@ -20,6 +21,8 @@ use crate::{Envelope, Event, Priority};
 /// so that a reader sees the gap.
 const EVENTS: usize = 1024;
 const EVENT_BYTES: usize = 256 << 10;
+/// Milliseconds between two steps of progress that are told to all who listen.
+const TELL_MS: u64 = 250;
 /// What a record takes beyond its texts, about.
 const OVERHEAD: usize = 1024;
 
@@ -132,6 +135,8 @@ pub(crate) struct About {
     pub(crate) intent: String,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) priority: Priority,
+    /// Whom to tell what becomes of it.
+    pub(crate) callback: Option<Callback>,
     pub(crate) created_at_ms: u64,
     /// Where it is kept.
     pub(crate) kept_in: Place,
@@ -165,6 +170,8 @@ struct Inner {
     events: VecDeque<TaskEvent>,
     event_bytes: usize,
     last: u64,
+    /// When progress was told to all who listen, last.
+    told_ms: u64,
     envelope: Option<Arc<Envelope>>,
 }
 
@@ -185,6 +192,7 @@ impl About {
             intent: row.intent.clone(),
             metadata: row.metadata.clone(),
             priority: Priority::of_weight(row.priority),
+            callback: row.callback.as_ref().and_then(|callback| serde_json::from_str(callback).ok()),
             created_at_ms: row.created_ms,
             kept_in: Place::Database,
         }
@@ -262,6 +270,7 @@ impl Task {
                 events: VecDeque::new(),
                 event_bytes: 0,
                 last: 0,
+                told_ms: 0,
                 envelope: None,
             }),
             changed: watch::Sender::new(()),
@@ -407,6 +416,16 @@ impl Task {
             inner.started_at_ms = Some(at_ms);
             inner.moved(State::Working);
         });
+    }
+
+    /// Whether progress is to be told to all who listen now: some in a second are enough.
+    pub(crate) fn tells_all(&self, now_ms: u64) -> bool {
+        let mut inner = self.0.inner.lock();
+        let due = now_ms >= inner.told_ms.saturating_add(TELL_MS);
+        if due {
+            inner.told_ms = now_ms;
+        }
+        due
     }
 
     pub(crate) fn tell(&self, event: Event) {

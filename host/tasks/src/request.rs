@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use witan_callback::Callback;
 use witan_capability::Privacy;
 
 use crate::TaskError;
@@ -46,6 +47,9 @@ pub struct TaskRequest {
     /// Its share of the turns of its tenant, beside the tenant's other tasks that wait.
     #[serde(default, skip_serializing_if = "Priority::is_normal")]
     pub priority: Priority,
+    /// Whom to tell what becomes of it. Not where `privacy` is `local-only`: that leaves this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
     /// Kept with the task for the client, and read by nobody.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
@@ -183,6 +187,7 @@ impl TaskRequest {
             budget_usd: None,
             deadline_ms: None,
             priority: Priority::Normal,
+            callback: None,
             metadata: BTreeMap::new(),
         }
     }
@@ -220,6 +225,11 @@ impl TaskRequest {
                 "deadline_ms",
                 "a deadline of 0 ms has passed already; leave it out for none",
             ));
+        }
+        if self.callback.is_some() && self.privacy == Privacy::LocalOnly {
+            let message =
+                "a callback leaves this machine, which nothing of a local-only task does; ask for the task instead";
+            return Err(TaskError::invalid("callback", message));
         }
         count("metadata", self.metadata.len())?;
         for (key, value) in &self.metadata {

@@ -8,7 +8,7 @@ use std::{
     fmt,
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -19,9 +19,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use witan_callback::Deliverer;
 use witan_capability::{Account, CallContext, CallError, Limit, Limits, Meter};
+use witan_events::Bus;
 use witan_queue::{Turn, Turns};
-use witan_task_store::{Accepted, Ended, New, Row, State, Store};
+use witan_task_store::{Accepted, Delivery, Ended, New, Row, State, Store};
 
 use crate::{
     Code, EngineChoice, Envelope, Event, Handler, Input, Outcome, Paths, Route, SCHEMA_VERSION, Status, Task,
@@ -117,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) store: Option<Store>,
     draining: AtomicBool,
     pub(crate) in_flight: InFlight,
+    pub(crate) bus: Bus,
+    pub(crate) deliverer: OnceLock<Deliverer>,
     /// Cancelled when what runs is left to the next host.
     abandoned: CancellationToken,
     /// Tasks whose turn has come and whose end is not stored yet.
@@ -201,6 +205,8 @@ impl Tasks {
             store,
             draining: AtomicBool::new(false),
             in_flight: InFlight::default(),
+            bus: Bus::new(),
+            deliverer: OnceLock::new(),
             abandoned: CancellationToken::new(),
             busy: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
@@ -239,6 +245,7 @@ impl Tasks {
         key: Option<witan_task_store::Key>,
     ) -> Result<Submitted, TaskError> {
         request.check()?;
+        self.check_callback(request.callback.as_ref())?;
         let (handler, allowed) = self.handler(&request.intent)?;
         let place = self.place(request.bytes())?;
         let (parameters, budget) = (request.parameters()?, request.budget_micros()?);
@@ -251,6 +258,7 @@ impl Tasks {
             intent: request.intent.clone(),
             metadata: request.metadata,
             priority: request.priority,
+            callback: request.callback,
             created_at_ms: now_ms(),
             kept_in: if stored.is_some() { KeptIn::Database } else { KeptIn::Memory },
         };
@@ -382,6 +390,7 @@ fn new_row(about: &About, context: &CallContext) -> Result<Row, TaskError> {
         started_ms: None,
         finished_ms: None,
         context: context.to_json().map_err(unwritable)?,
+        callback: about.callback.as_ref().map(serde_json::to_string).transpose().map_err(unwritable)?,
         metadata: about.metadata.clone(),
     })
 }
@@ -493,7 +502,9 @@ impl Run {
     async fn end(&self, envelope: Envelope) {
         let (tasks, at_ms) = (&self.tasks, now_ms());
         if let Some(store) = &tasks.0.store {
-            store_end(store, &self.task, &envelope, at_ms).await;
+            let deliveries = self.tasks.deliveries(&self.task, envelope.status.into(), at_ms, Some(&envelope));
+            store_end(store, &self.task, &envelope, at_ms, deliveries).await;
+            self.tasks.deliver();
         }
         let envelope = Arc::new(envelope);
         self.task.finish(envelope.clone(), at_ms);
@@ -511,6 +522,12 @@ impl Run {
             attempt: self.task.attempt(),
             envelope,
         });
+        self.tasks.publish(about, state, self.task.attempt(), envelope);
+    }
+
+    fn tell(&self, event: Event) {
+        self.tasks.publish_progress(&self.task, &event);
+        self.task.tell(event);
     }
 
     async fn result(&self, source: Source, busy: &mut Option<Busy>) -> Came {
@@ -540,12 +557,15 @@ impl Run {
         let at_ms = now_ms();
         if let Some(store) = &self.tasks.0.store {
             // What it does must not be done again by a host that does not know that it was begun.
-            store.begin(self.task.id(), attempt, at_ms).await.map_err(|error| unstored(&error))?;
+            let deliveries = self.tasks.deliveries(&self.task, State::Working, at_ms, None);
+            let begun = store.begin(self.task.id(), attempt, at_ms, deliveries).await;
+            begun.map_err(|error| unstored(&error))?;
+            self.tasks.deliver();
         }
         self.task.begin(at_ms);
         self.observe(State::Working, None);
         let (work, context) = self.work(source).await?;
-        let tell = |event| self.task.tell(shortened(event));
+        let tell = |event| self.tell(shortened(event));
         let Some(account) = self.task.account() else {
             return Err(TaskError::new(Code::Internal, "a task that has ended was run"));
         };
@@ -636,12 +656,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 /// Stores how `task` has ended. Where that fails again and again, the client is told all the same; the next host will call
 /// the task interrupted.
-async fn store_end(store: &Store, task: &Task, envelope: &Envelope, at_ms: u64) {
+async fn store_end(store: &Store, task: &Task, envelope: &Envelope, at_ms: u64, deliveries: Vec<Delivery>) {
     let result = match serde_json::to_vec(&task.ending(envelope, at_ms)) {
         Ok(result) => result,
         Err(error) => return tracing::error!(task = %task.id(), %error, "the end of a task cannot be written down"),
     };
-    let ended = Ended { id: task.id(), state: envelope.status.into(), at_ms, result, deliveries: Vec::new() };
+    let ended = Ended { id: task.id(), state: envelope.status.into(), at_ms, result, deliveries };
     let mut wait = FIRST_WAIT;
     for _ in 1..TRIES {
         match store.end(ended.clone()).await {

@@ -13,8 +13,10 @@ use std::{
 
 use wasmtime::component::{Component, Type, Val, types::ComponentItem};
 use witan_authorize::{Cases, Set, Sources};
+use witan_callback::Settings as CallbackSettings;
 use witan_capability::Kernel;
 use witan_engine::{Engine, Settings};
+use witan_events::{Command, Pattern, What};
 use witan_loader::Loader;
 use witan_merkle_log::{Checkpoint, Tile, Witness};
 use witan_policy::{DecisionLog, GrantPolicy};
@@ -28,6 +30,7 @@ use witan_registry_types::{
     json::parse_value, media,
 };
 use witan_system::{Ceiling, Compile, CompileIn, Pool, System, grants_toml};
+use witan_tasks::TaskRequest;
 
 /// Reads `bytes` as a `system.toml`. What is refused is refused in words, and what is taken can be written again.
 pub fn manifest(bytes: &[u8]) {
@@ -39,6 +42,29 @@ pub fn manifest(bytes: &[u8]) {
             }
         }
         Err(error) => assert!(!error.problems.is_empty() && !error.to_string().is_empty()),
+    }
+}
+
+/// Reads `bytes` as what a client sends: the request of a task, with its callback, and a command over a WebSocket. What is taken
+/// reads the same once it was stored.
+pub fn client(bytes: &[u8]) {
+    if let Ok(request) = TaskRequest::from_json(bytes) {
+        let stored = serde_json::to_vec(&request).expect("it was read from JSON");
+        let again: TaskRequest = serde_json::from_slice(&stored).expect("it was written");
+        assert_eq!(
+            (again.input, again.callback, again.metadata),
+            (request.input.clone(), request.callback.clone(), request.metadata.clone())
+        );
+        let settings =
+            CallbackSettings { is_public: witan_policy::is_public, hosts: vec!["named.example:8".to_owned()] };
+        if let Some(callback) = &request.callback {
+            let _refused = callback.check(&settings);
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let _refused = Command::parse(&text);
+    if let Ok(patterns) = Pattern::list(&text) {
+        assert!(patterns.iter().all(|pattern| What::TYPES.iter().any(|name| pattern.takes(name))));
     }
 }
 
@@ -66,6 +92,27 @@ pub fn policies(bytes: &[u8]) {
         if let Some((allow, _)) = set.decide_by_all(&request).filter(|_| !failed && !by_code) {
             assert_eq!(explanation.allow, allow, "{case:?}");
         }
+    }
+}
+
+/// Reads `bytes` as an answer of Vault.
+pub fn vault(bytes: &[u8]) {
+    if let Ok((value, _lease)) = witan_secrets::parse_answer(bytes, "value") {
+        assert!(http_header(value.expose()) && !format!("{value:?}").contains(value.expose()));
+    }
+}
+
+/// Whether a header can carry `text`.
+fn http_header(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+/// Reads `bytes` as a backup, and as what one says that it holds.
+pub fn backup(bytes: &[u8]) {
+    let _verdict = witan_backup::verify(bytes).map_err(|error| assert!(!error.to_string().is_empty()));
+    if let Ok(contents) = witan_backup::parse_contents(bytes) {
+        let into = Path::new("/into");
+        assert!(contents.files.iter().all(|file| into.join(&file.name).starts_with(into)));
     }
 }
 

@@ -66,6 +66,71 @@ fn run(target: &str, count: usize, words: &[&str], body: fn(&[u8])) {
 }
 
 #[test]
+fn no_answer_of_vault_makes_the_host_panic() {
+    let words = [
+        "\"data\"",
+        ":",
+        "{",
+        "}",
+        "null",
+        "\"value\"",
+        "\"lease_duration\"",
+        "18446744073709551616",
+        "\\u0000",
+        "[",
+        ",",
+    ];
+    run("vault", 2_000, &words, witan_inputs::vault);
+}
+
+#[test]
+fn no_backup_makes_the_host_panic() {
+    let words = [
+        "\"files\"",
+        "\"schema\"",
+        "1",
+        "2",
+        "..",
+        "/",
+        "\"blake3\"",
+        "18446744073709551615",
+        "ustar",
+        "\0",
+        "0000777",
+        "{}",
+    ];
+    run("backup", 2_000, &words, witan_inputs::backup);
+}
+
+#[test]
+fn no_client_makes_the_host_panic() {
+    let words = [
+        "{\"",
+        "\":",
+        "}",
+        "[",
+        "]",
+        "null",
+        "\"intent\"",
+        "\"input\"",
+        "\"documents\"",
+        "\"callback\"",
+        "\"url\"",
+        "https://",
+        "whsec_",
+        "\"events\"",
+        "task.*",
+        "*",
+        "\"subscribe\"",
+        "\"starting_after\"",
+        "18446744073709551615",
+        "\\u0000",
+        ",",
+    ];
+    run("client", 20_000, &words, witan_inputs::client);
+}
+
+#[test]
 fn no_manifest_makes_the_host_panic() {
     let words = [
         "[components.a]\n",

@@ -4,7 +4,9 @@
 
 mod auth;
 mod bounds;
+mod events;
 mod grpc;
 mod platform;
 mod tasks;
+mod tls;
 mod world;

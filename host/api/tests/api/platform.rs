@@ -77,10 +77,12 @@ async fn every_described_operation_is_served_and_no_other() {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             let url = world.url(&path.replace("{id}", "none"));
             let request = world.client.request(method.parse().unwrap(), url).json(&json!({}));
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let response = request.send().await.unwrap();
             let described = operations.get(method.to_lowercase()).is_some();
-            assert_eq!(answer.status != 405, described, "{method} {path}");
+            // The body of one that is may have no end.
+            assert_eq!(response.status() != 405, described, "{method} {path}");
             if !described {
+                let answer = Answer::of(response).await;
                 assert_eq!(answer.code(), "method_not_allowed");
                 assert!(answer.header("allow").is_some(), "{method} {path}");
             }

@@ -18,15 +18,15 @@ use tokio::{
     task::JoinHandle,
 };
 use witan_api::{
-    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Settings, Token,
-    error_response, observer, serve,
+    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Settings, Tls, Token,
+    error_response, observer, serve_tls,
 };
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
 use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
 use witan_system::{Auth, System};
 use witan_tasks::{
-    Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
+    Deliverer, Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
 };
 use witan_telemetry::{Metrics, Ring, Sample};
 
@@ -107,6 +107,7 @@ pub struct World {
     pub address: SocketAddr,
     pub api: Api,
     pub tasks: Tasks,
+    pub store: Store,
     pub permits: Arc<Semaphore>,
     pub host: Arc<FakeHost>,
     pub token: Token,
@@ -122,21 +123,41 @@ impl World {
         Self::with(Settings::default(), Vec::new()).await
     }
 
+    /// One that may tell callbacks at `host`.
+    pub async fn calling(host: &str) -> Self {
+        let world = Self::new().await;
+        let settings = witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()] };
+        let sender = witan_callback::Sender::new(settings).unwrap();
+        let deliverer = Deliverer::new(world.store.clone(), sender, world.tasks.bus().clone());
+        world.tasks.deliver_by(deliverer.clone());
+        tokio::spawn(deliverer.run());
+        world
+    }
+
     pub async fn bounded(settings: Settings) -> Self {
         Self::with(settings, Vec::new()).await
     }
 
     pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
-        Self::start(settings, roots, None).await
+        Self::start(settings, roots, None, None).await
+    }
+
+    pub async fn over_tls(settings: Settings, tls: Arc<Tls>) -> Self {
+        Self::start(settings, Vec::new(), None, Some(tls)).await
     }
 
     /// One that asks for credentials, as `auth` under `[host.auth]` says.
     pub async fn asking(auth: &str) -> Self {
         let system = System::parse(&format!("schema = 1\n[host.auth]\n{auth}"), Path::new("system.toml")).unwrap();
-        Self::start(Settings::default(), Vec::new(), system.host.auth).await
+        Self::start(Settings::default(), Vec::new(), system.host.auth, None).await
     }
 
-    async fn start(settings: Settings, roots: Vec<std::path::PathBuf>, auth: Option<Auth>) -> Self {
+    async fn start(
+        settings: Settings,
+        roots: Vec<std::path::PathBuf>,
+        auth: Option<Auth>,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(0));
         let handlers: Handlers =
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
@@ -145,7 +166,8 @@ impl World {
         let state = tempfile::tempdir().unwrap();
         let database = Database::open(Location::Sqlite(state.path().join("witan.db"))).await.unwrap();
         let store = Store::open(database.clone(), state.path().join("tasks")).await.unwrap();
-        let tasks = Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store);
+        let tasks =
+            Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store.clone());
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
         let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
@@ -169,10 +191,23 @@ impl World {
             let shutdown = async {
                 let _dropped = stopped.await;
             };
-            serve(listener, serving, shutdown).await.unwrap();
+            serve_tls(listener, serving, tls, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, identities, client, stop: Some(stop), served, _state: state }
+        Self {
+            address,
+            api,
+            tasks,
+            store,
+            permits,
+            host,
+            token,
+            identities,
+            client,
+            stop: Some(stop),
+            served,
+            _state: state,
+        }
     }
 
     /// The secret of a key of `tenant`, which is made where there is none.

@@ -31,32 +31,27 @@ pub(crate) struct Logs {
     lines: usize,
 }
 
-fn announced(global: &Global) -> anyhow::Result<witan_api::Running> {
+/// The host that runs on this folder's system, and a client of it.
+pub(super) fn announced(global: &Global) -> anyhow::Result<(witan_api::Running, Client)> {
     let system = System::load(&source::find(global)?)?;
     let state = system.host.state.clone();
-    witan_api::Running::read(&state)
+    let running = witan_api::Running::read(&state)
         .with_context(|| format!("cannot read `host.json` in `{}`", state.display()))?
-        .with_context(|| format!("no host runs on `{}`; start one with `witan up`", state.display()))
-}
-
-/// A host that runs on this folder's system.
-trait Announced {
-    /// A client of it, which shows its token.
-    fn client(&self) -> anyhow::Result<Client>;
-}
-
-impl Announced for witan_api::Running {
-    fn client(&self) -> anyhow::Result<Client> {
-        let url = self.url.parse().context("`host.json` names no address")?;
-        Ok(Client::new(url)?.with_token(self.token.clone()))
-    }
+        .with_context(|| format!("no host runs on `{}`; start one with `witan up`", state.display()))?;
+    let url: Url = running.url.parse().context("`host.json` names no address")?;
+    let client = match &system.host.tls {
+        Some(tls) if url.scheme() == "https" => Client::pinned(url, &tls.certificate)?,
+        _ => Client::new(url)?,
+    };
+    let client = client.with_token(running.token.clone());
+    Ok((running, client))
 }
 
 impl Target {
-    fn client(&self, global: &Global) -> anyhow::Result<Client> {
+    pub(crate) fn client(&self, global: &Global) -> anyhow::Result<Client> {
         match &self.server {
             Some(url) => Client::new(url.clone()),
-            None => announced(global)?.client(),
+            None => Ok(announced(global)?.1),
         }
     }
 }
@@ -156,8 +151,7 @@ fn print(record: &LogRecord, global: &Global) {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn stop(global: &Global) -> anyhow::Result<ExitCode> {
-    let running = announced(global)?;
-    let client = running.client()?;
+    let (running, client) = announced(global)?;
     client.stop().await?;
     let ended = async {
         while client.get::<Value>("v1/host").await.is_ok() {

@@ -15,9 +15,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 use witan_capability::{CallContext, Privacy};
 use witan_loader::Running;
+use witan_system::System;
 use witan_tasks::{Document, Edge, Envelope, Event, Happened, Input, Paths, Settings, Task, TaskRequest, Tasks};
 
-use crate::{Global, client::Client, host, output, source};
+use crate::{
+    Global,
+    client::Client,
+    host, output,
+    owner::{self, Taken},
+    source,
+};
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -70,11 +77,23 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let server = arguments.server.clone();
-    let request = request(arguments, server.is_some())?;
-    let envelope = match server {
-        Some(url) => Arc::new(Client::new(url)?.task(&request).await?),
-        None => here(request, global, host::Mode::Enforce).await?.2,
+    if let Some(url) = arguments.server.clone() {
+        let envelope = Client::new(url)?.task(&request(arguments, true)?).await?;
+        print(&envelope, global);
+        return Ok(ExitCode::from(envelope.exit_code()));
+    }
+    let system = source::load(global)?;
+    let envelope = match owner::take(&system.host.state, "task").await? {
+        Taken::Ours(_owner) => {
+            let request = request(arguments, false)?;
+            here(request, system, global, host::Mode::Enforce).await?.2
+        }
+        // It has the folder alone; what it is sent is what this command would do.
+        Taken::Host => {
+            let (running, client) = super::running::announced(global)?;
+            output::note(&format!("the host at {} has the state folder, and does the task", running.url));
+            Arc::new(client.task(&request(arguments, true)?).await?)
+        }
     };
     print(&envelope, global);
     Ok(ExitCode::from(envelope.exit_code()))
@@ -87,7 +106,10 @@ pub(crate) async fn record(
     mode: host::Mode,
 ) -> anyhow::Result<(host::Host, Running, Arc<Envelope>)> {
     anyhow::ensure!(arguments.server.is_none(), "a task is recorded on the host that does it; leave out `--server`");
-    here(request(arguments, false)?, global, mode).await
+    let system = source::load(global)?;
+    let remedy = "a task is recorded on a folder of its own: stop it with `witan stop`, or set another `host.state`";
+    let _owner = owner::alone(&system.host.state, "grants", remedy).await?;
+    here(request(arguments, false)?, system, global, mode).await
 }
 
 fn request(arguments: Arguments, upload: bool) -> anyhow::Result<TaskRequest> {
@@ -128,10 +150,10 @@ fn document(path: &str) -> anyhow::Result<Document> {
 
 async fn here(
     request: TaskRequest,
+    system: System,
     global: &Global,
     mode: host::Mode,
 ) -> anyhow::Result<(host::Host, Running, Arc<Envelope>)> {
-    let system = source::load(global)?;
     let limits = system.limits.clone();
     let host = host::Host::new(&system, mode)?.held_to_lock(global.locked);
     let running = host.load(system).await?;

@@ -1,7 +1,6 @@
 //! `witan up`: serves the system.
 
 use std::{
-    fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -11,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use http::uri::Scheme;
 use notify::{RecursiveMode, Watcher as _};
 use parking_lot::RwLock;
 use tokio::{
@@ -18,7 +18,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Token};
+use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Tls, TlsFiles, Token};
+use witan_events::{SystemReloaded, What};
 use witan_identity::{Directory, Identities, Logged};
 use witan_loader::Running;
 use witan_system::System;
@@ -28,7 +29,7 @@ use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, source, tasks,
+    mount, output, owner, source, tasks,
     watchman::Watchman,
 };
 
@@ -88,10 +89,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         // To this host, whoever the proxy lets in comes from this machine.
         bail!("`--behind-tls` lets others in, and nothing asks who they are; add [host.auth] to system.toml");
     }
-    let exposure = Exposure { asks, private: arguments.behind_tls };
+    let tls = tls(&system)?;
+    let exposure = Exposure { asks, private: arguments.behind_tls || tls.is_some() };
     let listener = witan_api::bind(arguments.listen, exposure).await?;
+    let _owner = owner::host(&system.host.state).await?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
-    let _owner = own(host.state())?;
     let database = crate::database::open(&system).await?;
     let directory = Directory::open(database.clone(), host.state(), Arc::new(Logged)).await?;
     let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
@@ -101,13 +103,16 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     // Before the files are read: a change of what was read must not be missed.
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
-    let up = Up::new(host, running, &arguments, logs, store, identities)?;
+    let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let up = Up::new(host, running, &arguments, logs, store.clone(), identities, scheme.clone())?;
     let running = up.current.read().clone();
+    let deliverer = tokio::spawn(tasks::callbacks(&up.tasks, store, &running.system)?.run());
+    tasks::tell_loaded(&up.tasks, &running);
     tasks::recover(&up.tasks, &running).await?;
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
     let announced =
-        witan_api::Running { url: format!("http://{address}"), pid: std::process::id(), token: up.token.clone() };
+        witan_api::Running { url: format!("{scheme}://{address}"), pid: std::process::id(), token: up.token.clone() };
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     let stopped = super::stopped();
     announce(&announced.url, &up, global);
@@ -120,10 +125,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     };
     let watchman = tokio::spawn(watchman.run());
     let sweeper = tokio::spawn(tasks::sweep(up.tasks.clone(), up.current.clone()));
-    let served = witan_api::serve(listener, up.api.clone(), stopped).await;
+    let served = witan_api::serve_tls(listener, up.api.clone(), tls, stopped).await;
     reloads.abort();
     watchman.abort();
     sweeper.abort();
+    deliverer.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
@@ -131,6 +137,14 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     up.host.policy.log().flush();
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// TLS, where the system asks for it.
+fn tls(system: &System) -> anyhow::Result<Option<Arc<Tls>>> {
+    let Some(tls) = &system.host.tls else { return Ok(None) };
+    let (certificate, key) = (tls.certificate.clone(), tls.key.clone());
+    let files = TlsFiles { certificate, key, client_ca: tls.client_ca.clone() };
+    Ok(Some(Arc::new(Tls::load(files).context("cannot speak TLS as [host.tls] says")?)))
 }
 
 fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Ring> {
@@ -158,23 +172,6 @@ fn announce(url: &str, up: &Up, global: &Global) {
     output::line(&format!("serving {} on {url}; stop with `witan stop` or Ctrl-C", names.join(", ")));
 }
 
-/// Takes the state folder for this process, as long as the file that is returned is open.
-fn own(state: &Path) -> anyhow::Result<File> {
-    let path = state.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot open `{}`", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => bail!(
-            "another host runs on the state folder `{}`; stop it with `witan stop`, or set another `host.state`",
-            state.display()
-        ),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock `{}`", path.display()))
-        }
-    }
-}
-
 /// A host that serves.
 #[derive(Clone)]
 struct Up {
@@ -185,6 +182,8 @@ struct Up {
     metrics: Arc<Metrics>,
     identities: Arc<Identities>,
     token: Token,
+    /// How clients speak to it.
+    scheme: Scheme,
 }
 
 /// What the API asks of the host.
@@ -233,6 +232,7 @@ impl Up {
         logs: Ring,
         store: Store,
         identities: Arc<Identities>,
+        scheme: Scheme,
     ) -> anyhow::Result<Self> {
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
@@ -264,8 +264,8 @@ impl Up {
             identities: identities.clone(),
             token: token.clone(),
         });
-        api.replace_mounts(mount::mounts(&host.engine, &running, &metrics)?);
-        Ok(Self { host, current, tasks, api, metrics, identities, token })
+        api.replace_mounts(mount::mounts(&host.engine, &running, &metrics, &scheme)?);
+        Ok(Self { host, current, tasks, api, metrics, identities, token, scheme })
     }
 
     /// Loads the system again whenever it is asked to: by SIGHUP, by a change of the files that `watch` watches, and when a
@@ -296,7 +296,7 @@ impl Up {
         // To compile keeps a thread busy, which must not be one that serves calls.
         let load = tokio::task::spawn_blocking(move || Handle::current().block_on(host.load(system)));
         let running = Arc::new(load.await.context("the load of the system was broken off")??);
-        let mounts = mount::mounts(&self.host.engine, &running, &self.metrics)?;
+        let mounts = mount::mounts(&self.host.engine, &running, &self.metrics, &self.scheme)?;
         if !self.identities.replace(running.system.host.auth.clone()) {
             bail!("whether credentials are asked for is decided when the host starts: stop it, and start it again");
         }
@@ -305,6 +305,9 @@ impl Up {
         let settings = tasks::settings(&running.system);
         self.tasks.replace(host::handlers(&running), settings.limits, settings.run_again);
         let former = std::mem::replace(&mut *self.current.write(), running);
+        tasks::tell_loaded(&self.tasks, &self.current.read().clone());
+        let reloaded = SystemReloaded { system: file.display().to_string() };
+        self.tasks.bus().publish(None, What::SystemReloaded(reloaded));
         tracing::info!(system = %file.display(), "the system was loaded again");
         tokio::spawn(async move {
             former.drained().await;

@@ -58,11 +58,13 @@ const WAYS: [Way; 15] = [
 ];
 
 /// The commands that load no component, each for its reason.
-const OTHERS: [(&str, &[&str]); 5] = [
-    ("reads what is running elsewhere", &["status", "ps", "logs", "stop"]),
+const OTHERS: [(&str, &[&str]); 7] = [
+    ("reads what is running elsewhere", &["status", "ps", "logs", "stop", "tasks"]),
     ("reads bytes and compiles nothing", &["inspect", "audit", "graph", "verify"]),
     ("makes, signs or moves bytes and runs nothing", &["build", "keys", "sign", "publish", "pull", "search", "yank"]),
     ("changes what the next load does", &["upgrade", "rollback", "trust", "quarantine", "registry"]),
+    ("copies or looks at what a host keeps", &["backup", "doctor"]),
+    ("says who may, and what with", &["auth", "policy", "secrets"]),
     ("prints", &["completions", "help"]),
 ];
 

@@ -48,7 +48,7 @@ struct Known {
 
 type Tasks = Mutex<BTreeMap<String, Known>>;
 
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("system.toml"), SYSTEM).unwrap();
     fs::write(folder.path().join("recorder.wasm"), built("recorder")).unwrap();

@@ -6,8 +6,11 @@
 mod auth;
 mod gate;
 mod killed;
+mod operate;
 mod running;
+mod secrets;
 mod swap;
+mod tasks;
 mod up;
 
 use std::{

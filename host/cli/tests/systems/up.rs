@@ -51,13 +51,22 @@ impl Up {
 
     /// Serves the system in `folder`.
     pub(crate) fn serve(folder: tempfile::TempDir, more: &[&str]) -> Self {
-        let mut up = Self::on(folder.path(), more);
+        Self::serve_logged(folder, more, Stdio::null())
+    }
+
+    /// As [`Self::serve`], with its log in `errors`.
+    pub(crate) fn serve_logged(folder: tempfile::TempDir, more: &[&str], errors: impl Into<Stdio>) -> Self {
+        let mut up = Self::start_on(folder.path(), more, errors);
         up.own = Some(folder);
         up
     }
 
     /// Serves the system in `folder`, which outlives it.
     pub(crate) fn on(folder: &Path, more: &[&str]) -> Self {
+        Self::start_on(folder, more, Stdio::null())
+    }
+
+    fn start_on(folder: &Path, more: &[&str], errors: impl Into<Stdio>) -> Self {
         let listen: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = Command::new(WITAN)
             .args(["up", "--json"])
@@ -65,7 +74,7 @@ impl Up {
             .args(more)
             .current_dir(folder)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(errors)
             .spawn()
             .unwrap();
         let mut announced = String::new();
@@ -81,6 +90,11 @@ impl Up {
     /// The folder of its system.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens, as host and port.

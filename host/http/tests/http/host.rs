@@ -24,7 +24,7 @@ use witan_capability::{
 use witan_engine::{Engine, Invocation, Reply, Service, ServiceSettings, Settings, Version};
 use witan_http::{Client, Resolver, Types};
 use witan_policy::{DecisionLog, GrantPolicy};
-use witan_system::{Grants, HttpGrant, Instances, Pool, Reuse, Scheme};
+use witan_system::{Grants, HttpGrant, Instances, Pool, Reuse, Scheme, SecretGrant};
 use witan_wasi::Baseline;
 
 /// The guests that send, by the version they send with, and their export.
@@ -86,6 +86,7 @@ pub struct Host {
 #[derive(Default)]
 pub struct Setup {
     pub grants: Vec<HttpGrant>,
+    pub secrets: Vec<SecretGrant>,
     pub settings: witan_http::Settings,
     pub public: Option<IpAddr>,
     pub reuse: Reuse,
@@ -98,7 +99,7 @@ impl Setup {
 
     /// Starts `guest`; an import that is not linked stops it.
     pub fn start(self, guest: &str) -> wasmtime::Result<Host> {
-        let grants = Grants { http: self.grants, ..Grants::default() };
+        let grants = Grants { http: self.grants, secrets: self.secrets, ..Grants::default() };
         let mut linker = Linker::new(ENGINE.wasmtime());
         Baseline.add_to_linker(&mut linker)?;
         Types.add_to_linker(&mut linker)?;
@@ -224,6 +225,12 @@ impl Host {
         fetch: Fetch,
     ) -> Result<Outcome, CallError> {
         self.service.call_plain(context, account, Run { export: self.export, fetch }).await
+    }
+
+    /// What is in the log of decisions, as it is written.
+    pub fn logged(&self) -> Vec<String> {
+        let entries = self.policy.grants.log().newest(100);
+        entries.iter().map(|entry| serde_json::to_string(&**entry).unwrap()).collect()
     }
 
     /// What policy refused, oldest first.

@@ -5,5 +5,7 @@
 mod client;
 mod functions;
 mod host;
+mod proxy;
+mod secrets;
 mod serve;
 mod tls;

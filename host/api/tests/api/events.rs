@@ -1,0 +1,187 @@
+//! Events and WebSockets.
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use witan_events::{PolicyReloaded, TaskFailed, What};
+
+use crate::world::{Answer, World, task};
+
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn open(world: &World, path: &str) -> Self {
+        Self(connect_async(format!("ws://{}{path}", world.address)).await.unwrap().0)
+    }
+
+    async fn say(&mut self, message: &Value) {
+        self.0.send(Message::text(message.to_string())).await.unwrap();
+    }
+
+    /// The next message, or the code that it was closed with.
+    async fn next(&mut self) -> Result<Value, u16> {
+        loop {
+            match self.0.next().await.unwrap().unwrap() {
+                Message::Text(text) => return Ok(serde_json::from_str(&text).unwrap()),
+                Message::Close(frame) => return Err(frame.unwrap().code.into()),
+                _ => {}
+            }
+        }
+    }
+
+    async fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let message = self.next().await.unwrap();
+            if fits(&message) {
+                return message;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_subscribes_to_tasks_and_events_and_leaves_them() {
+    let world = World::new().await;
+    let id = world.echo("", "wait").await.json()["id"].clone();
+    let mut socket = Socket::open(&world, "/v1/ws").await;
+    socket.say(&json!({"type": "subscribe", "id": "t", "task": id})).await;
+    socket.say(&json!({"type": "subscribe", "id": "e", "events": ["task.completed", "policy.*"]})).await;
+    socket.until(|message| message["type"] == "subscribed" && message["subscription"] == "e").await;
+    let again = json!({"type": "subscribe", "id": "t", "task": id});
+    socket.say(&again).await;
+    socket.until(|message| message["type"] == "error" && message["error"]["param"] == "id").await;
+    world.permits.add_permits(1);
+    let ended = socket.until(|message| message["type"] == "envelope").await;
+    assert_eq!((&ended["subscription"], &ended["envelope"]["task_id"]), (&json!("t"), &id));
+    // Once it has ended, its name is free.
+    socket.say(&json!({"type": "unsubscribe", "id": "e"})).await;
+    socket.until(|message| message["type"] == "unsubscribed").await;
+    world.tasks.bus().publish(None, What::PolicyReloaded(PolicyReloaded { version: "2".into() }));
+    socket.say(&again).await;
+    let next = socket.until(|message| message["type"] != "task_event" && message["subscription"] != "e").await;
+    assert!(["subscribed", "envelope"].contains(&next["type"].as_str().unwrap()), "{next}");
+}
+
+#[tokio::test]
+async fn what_is_no_command_is_an_error_and_the_socket_stays_open() {
+    let world = World::new().await;
+    let mut socket = Socket::open(&world, "/v1/ws").await;
+    for wrong in [
+        json!([]),
+        json!({"type": "subscribe", "id": "a", "events": ["none"]}),
+        json!({"type": "unsubscribe", "id": "a"}),
+        json!({"type": "subscribe", "id": "a", "task": "00000000-0000-7000-8000-000000000000"}),
+    ] {
+        socket.say(&wrong).await;
+        assert_eq!(socket.next().await.unwrap()["type"], "error", "{wrong}");
+    }
+    for number in 0..33 {
+        socket.say(&json!({"type": "subscribe", "id": number.to_string(), "events": ["*"]})).await;
+        let answer = socket.next().await.unwrap();
+        assert_eq!(answer["type"], if number < 32 { "subscribed" } else { "error" }, "{answer}");
+    }
+    // One that is too large ends it.
+    let _cut = socket.0.send(Message::text("a".repeat(20_000))).await;
+    assert!(loop {
+        match socket.0.next().await {
+            None | Some(Err(_) | Ok(Message::Close(_))) => break true,
+            Some(Ok(_)) => {}
+        }
+    });
+    let plain = world.get("/v1/ws").await;
+    assert_eq!((plain.status, plain.code().as_str()), (400, "invalid_request"));
+}
+
+#[tokio::test]
+async fn a_socket_of_one_task_closes_with_it_and_with_the_host() {
+    let mut world = World::new().await;
+    let location = world.echo("", "wait").await.header("location").unwrap().to_owned();
+    let mut ends = Socket::open(&world, &format!("{location}/ws")).await;
+    ends.until(|message| message["event"]["type"] == "progress").await;
+    world.permits.add_permits(1);
+    ends.until(|message| message["type"] == "envelope").await;
+    assert_eq!(ends.next().await, Err(1000));
+    assert!(connect_async(format!("ws://{}/v1/tasks/none/ws", world.address)).await.is_err());
+
+    let mut stays = Socket::open(&world, "/v1/ws").await;
+    stays.say(&json!({"type": "subscribe", "id": "a", "events": ["*"]})).await;
+    stays.next().await.unwrap();
+    world.stop();
+    assert_eq!(stays.next().await, Err(1001));
+    world.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_opens_no_socket() {
+    let world = World::new().await;
+    let handshake = world.client.get(world.url("/v1/ws")).header("origin", "http://evil.example");
+    let handshake = handshake.header("connection", "upgrade").header("upgrade", "websocket");
+    let handshake =
+        handshake.header("sec-websocket-version", "13").header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+    let answer = Answer::of(handshake.send().await.unwrap()).await;
+    assert_eq!((answer.status, answer.code().as_str()), (403, "origin_not_allowed"));
+}
+
+async fn read_until(response: &mut reqwest::Response, text: &str) -> String {
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        seen += std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    seen
+}
+
+#[tokio::test]
+async fn events_are_told_by_type_and_to_their_tenant_alone_and_go_on_where_a_client_was() {
+    let world = World::new().await;
+    let mut response = world.client.get(world.url("/v1/events?types=task.*")).send().await.unwrap();
+    let id = world.echo("?wait=60", "hello").await.json()["task_id"].as_str().unwrap().to_owned();
+    let failed = |tenant: &str| {
+        let task = uuid::Uuid::nil();
+        let what = TaskFailed { task, intent: "secret".into(), code: "failed".into(), latency_ms: 1 };
+        world.tasks.bus().publish(Some(tenant), What::TaskFailed(what));
+    };
+    failed("another");
+    world.tasks.bus().publish(None, What::PolicyReloaded(PolicyReloaded { version: "2".into() }));
+    world.echo("?wait=60", "failed").await;
+    let seen = read_until(&mut response, "event: task.failed").await;
+    let names: Vec<&str> = seen.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(&names[..4], ["task.created", "task.started", "task.progress", "task.completed"]);
+    assert!(seen.contains(&id) && !seen.contains("secret") && !seen.contains("policy"), "{seen}");
+
+    let ids: Vec<&str> = seen.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    let again = world.client.get(world.url("/v1/events")).header("last-event-id", ids[2]);
+    let rest = read_until(&mut again.send().await.unwrap(), "event: task.failed").await;
+    assert!(rest.contains("event: task.completed") && rest.contains("policy.reloaded"), "{rest}");
+    assert!(!rest.contains("event: task.created\nid: 1") && !rest.contains("event: gap"), "{rest}");
+    let lost = world.client.get(world.url("/v1/events?starting_after=1"));
+    assert!(read_until(&mut lost.send().await.unwrap(), "task.created").await.contains("event: gap"));
+
+    assert_eq!(world.get("/v1/events?types=none").await.code(), "invalid_request");
+    let schemas = world.get("/v1/events/schemas").await.json();
+    assert!(schemas["task.completed"]["properties"]["latency_ms"].is_object(), "{schemas}");
+}
+
+#[tokio::test]
+async fn a_callback_is_told_and_a_local_only_task_has_none() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let world = World::calling(&host).await;
+    let mut asked = task("hello");
+    asked["callback"] = json!({"url": format!("http://{host}/hook"), "events": ["task.completed"]});
+    let id = world.post("/v1/tasks", asked.clone()).await.json()["id"].as_str().unwrap().to_owned();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut told = String::new();
+    while !told.ends_with('}') {
+        let mut bytes = [0; 4096];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await.unwrap();
+        told += std::str::from_utf8(&bytes[..read]).unwrap();
+    }
+    assert!(told.contains(&id) && told.contains("\"task.completed\""), "{told}");
+    asked["privacy"] = json!("local-only");
+    let refused = world.post("/v1/tasks", asked.clone()).await;
+    assert_eq!((refused.status, refused.json()["error"]["param"].as_str()), (400, Some("callback")));
+    asked["privacy"] = json!("standard");
+    asked["callback"]["url"] = json!("https://169.254.169.254/latest/meta-data");
+    assert_eq!(world.post("/v1/tasks", asked).await.json()["error"]["param"], "callback");
+}

@@ -1,0 +1,132 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A folder with some files, and a backup of it.
+fn backup() -> (tempfile::TempDir, PathBuf, Contents) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for (name, bytes) in [("state/a", &b"first"[..]), ("state/deep/b", &[7; 70_000]), ("system/lock", b"lock")] {
+        let path = folder.path().join(name.replace('/', "-"));
+        fs::write(&path, bytes).unwrap();
+        files.push((name.to_owned(), path));
+    }
+    let file = folder.path().join("backup.tar");
+    let contents = write(&file, &files, "0.1.0", 1_700_000_000).unwrap();
+    (folder, file, contents)
+}
+
+fn open(file: &Path) -> BufReader<File> {
+    BufReader::new(File::open(file).unwrap())
+}
+
+#[test]
+fn what_was_written_is_restored_for_its_user_alone() {
+    let (folder, file, contents) = backup();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(verify(open(&file)).unwrap(), contents);
+    let into = folder.path().join("new/state");
+    let (restored, others) = restore(open(&file), "state/", &into).unwrap();
+    assert_eq!((restored, others), (contents, BTreeMap::from([("system/lock".to_owned(), b"lock".to_vec())])));
+    assert_eq!(fs::read(into.join("a")).unwrap(), b"first");
+    assert_eq!(fs::read(into.join("deep/b")).unwrap(), [7; 70_000]);
+    assert_eq!([mode(&into), mode(&into.join("deep")), mode(&into.join("a"))], [0o700, 0o700, 0o600]);
+    assert!(matches!(restore(open(&file), "state/", &into), Err(BackupError::NotEmpty(_))));
+    assert!(matches!(write(&file, &[], "", 0), Err(BackupError::Exists(_))));
+    // Nothing is left beside them.
+    assert!(
+        fs::read_dir(folder.path()).unwrap().all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .starts_with('.'))
+    );
+}
+
+#[test]
+fn a_damaged_backup_restores_nothing() {
+    let (folder, file, _) = backup();
+    let bytes = fs::read(&file).unwrap();
+    let into = folder.path().join("state");
+    let mut refused = 0;
+    // Padding is no part of what is kept.
+    for at in (0..bytes.len()).step_by(61) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x20;
+        if verify(damaged.as_slice()).is_ok() {
+            continue;
+        }
+        refused += 1;
+        assert!(restore(damaged.as_slice(), "state/", &into).is_err(), "{at}");
+        assert!(!into.exists(), "{at}");
+    }
+    assert!(refused > 1_000, "{refused}");
+    for length in [0, 100, 512, 5_000, bytes.len() - 2_048] {
+        assert!(restore(&bytes[..length], "state/", &into).is_err(), "{length}");
+    }
+    assert!(
+        fs::read_dir(folder.path()).unwrap().all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .starts_with('.'))
+    );
+}
+
+/// An archive of these entries, as a stranger would make it.
+fn archive_of(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, kind, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(*kind);
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o600);
+        header.set_cksum();
+        archive.append(&header, *bytes).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().join("inner/state");
+    for name in ["../out", "/out", "state/../../out", "state//out", "state/./out"] {
+        for (stated, kind) in [(name, tar::EntryType::Regular), ("state/a", tar::EntryType::Symlink)] {
+            let blake3 = blake3::hash(b"x").to_hex().to_string();
+            let files = vec![Stated { name: stated.to_owned(), bytes: 1, blake3 }];
+            let contents = Contents { schema: 1, program: String::new(), begun_at: 0, files };
+            let text = serde_json::to_vec(&contents).unwrap();
+            let checksum = format!("{}\n", blake3::hash(&text));
+            let regular = tar::EntryType::Regular;
+            let archive = archive_of(&[
+                (CONTENTS, regular, &text),
+                (CHECKSUM, regular, checksum.as_bytes()),
+                (stated, kind, b"x"),
+            ]);
+            assert!(matches!(restore(archive.as_slice(), "state/", &into), Err(BackupError::Malformed(_))), "{name}");
+        }
+    }
+    assert!(!folder.path().join("out").exists() && !folder.path().join("inner/out").exists());
+}
+
+#[test]
+fn a_newer_form_says_which_program_reads_it() {
+    let text = br#"{"schema": 2, "program": "9.9.9", "more": true}"#;
+    let checksum = format!("{}\n", blake3::hash(text));
+    let regular = tar::EntryType::Regular;
+    let archive = archive_of(&[(CONTENTS, regular, text), (CHECKSUM, regular, checksum.as_bytes())]);
+    let error = verify(archive.as_slice()).unwrap_err().to_string();
+    assert!(error.contains("9.9.9"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_refused_in_words(bytes in proptest::collection::vec(any::<u8>(), 0..2_048)) {
+        prop_assert!(!verify(bytes.as_slice()).unwrap_err().to_string().is_empty());
+    }
+}

@@ -1,0 +1,215 @@
+//! `witan backup`: a host's data in one file, made while it runs, and a folder made of it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use witan_backup::Contents;
+use witan_database::{Database, Location};
+use witan_system::System;
+
+use crate::{Global, output, source};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Copy the data of this folder's system into a file, also while its host runs.
+    ///
+    /// In it are the database, the ledger, what guests keep, stored secrets with the operator key that lies beside them, what
+    /// was seen of registries, and the lock file. Compiled code is made anew. Whoever can read the file can use the secrets.
+    #[command(after_help = "Examples:
+  witan backup create /backups/witan-monday.tar
+  witan backup create rows-elsewhere.tar --without-database    where `host.database` names PostgreSQL")]
+    Create {
+        /// The file, which must not exist. Only you may read it.
+        file: PathBuf,
+        /// Leave the database out, which is backed up by its own tools.
+        #[arg(long)]
+        without_database: bool,
+    },
+    /// Check that a backup is whole, without restoring it.
+    #[command(after_help = "Example:\n  witan backup verify /backups/witan-monday.tar")]
+    Verify {
+        /// The backup.
+        file: PathBuf,
+    },
+    /// Make the data folder of this folder's system of a backup. There must be none yet, or an empty one.
+    #[command(after_help = "Example:
+  mv .witan .witan.before && witan backup restore /backups/witan-monday.tar && witan up")]
+    Restore {
+        /// The backup.
+        file: PathBuf,
+    },
+}
+
+/// What the data folder has that no backup needs: what one process says about itself, and what is made anew.
+const LEFT_OUT: [&str; 4] = ["code", "code.key", "host.json", "lock"];
+
+/// Below which names the files of the data folder stand, and the lock file.
+const STATE: &str = "state/";
+const LOCK: &str = "system/witan.lock";
+
+pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        Command::Create { file, without_database } => {
+            let system = System::load(&source::find(global)?)?;
+            let contents = create(&system, file, *without_database).await?;
+            told(global, file, &contents, "wrote");
+        }
+        Command::Verify { file } => {
+            let contents = witan_backup::verify(open(file)?).with_context(|| cannot(file))?;
+            told(global, file, &contents, "is whole:");
+        }
+        Command::Restore { file } => {
+            let system = System::load(&source::find(global)?)?;
+            let contents = restore(&system, file)?;
+            told(global, file, &contents, "restored");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cannot(file: &Path) -> String {
+    format!("cannot use the backup `{}`", file.display())
+}
+
+fn open(file: &Path) -> anyhow::Result<BufReader<File>> {
+    Ok(BufReader::new(File::open(file).with_context(|| cannot(file))?))
+}
+
+fn told(global: &Global, file: &Path, contents: &Contents, what: &str) {
+    let bytes: u64 = contents.files.iter().map(|stated| stated.bytes).sum();
+    let count = contents.files.len();
+    if global.json {
+        return output::json(&serde_json::json!({
+            "file": file, "begun_at": contents.begun_at, "program": contents.program, "files": count, "bytes": bytes,
+        }));
+    }
+    let size = witan_system::format_bytes(bytes);
+    match what {
+        "restored" => output::line(&format!("restored {count} files, {size}, of `{}`", file.display())),
+        what => output::line(&format!("`{}` {what} {count} files, {size}", file.display())),
+    }
+}
+
+async fn create(system: &System, file: &Path, without_database: bool) -> anyhow::Result<Contents> {
+    let state = &system.host.state;
+    if !state.is_dir() {
+        bail!("there is no data folder `{}` yet; nothing has run here", state.display());
+    }
+    if system.host.database.is_some() && !without_database {
+        bail!(
+            "`host.database` names PostgreSQL, whose own tools back it up: run `pg_dump --format=custom`, and this with \
+             `--without-database`"
+        );
+    }
+    if file.exists() {
+        bail!("`{}` exists; name a file that does not", file.display());
+    }
+    let begun_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Copies have what the data has in it, so that they lie where the backup will, and not where others may read.
+    let copies = tempfile::Builder::new().prefix(".backup-").tempdir_in(folder);
+    let copies = copies.with_context(|| format!("cannot write into `{}`", folder.display()))?;
+    let mut files = Vec::new();
+    let mut found: Vec<(String, PathBuf)> = walk(state)?.into_iter().collect();
+    found.sort_by_key(|(name, _)| turn(name));
+    for (name, path) in found {
+        if without_database && name == "witan.db" {
+            continue;
+        }
+        let path = if is_sqlite(&path) { copy_rows(&path, copies.path(), files.len()).await? } else { path };
+        files.push((format!("{STATE}{name}"), path));
+    }
+    let lock = system.folder().join("witan.lock");
+    if lock.is_file() {
+        files.push((LOCK.to_owned(), lock));
+    }
+    let program = env!("CARGO_PKG_VERSION");
+    witan_backup::write(file, &files, program, begun_at).with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// When a file is copied. What is made of something else comes before it: the ledger's log has no leaf without its entry, and
+/// no entry is without its key.
+fn turn(name: &str) -> u8 {
+    match name.strip_prefix("ledger/") {
+        Some(name) if name.starts_with("entries/") => 2,
+        Some(name) if name.starts_with("keys") => 3,
+        Some(_) => 1,
+        None => 0,
+    }
+}
+
+/// A copy of all rows of the SQLite database `path` at one moment.
+async fn copy_rows(path: &Path, copies: &Path, number: usize) -> anyhow::Result<PathBuf> {
+    let copy = copies.join(number.to_string());
+    let cannot = || format!("cannot copy the database `{}`", path.display());
+    let database = Database::open(Location::Sqlite(path.to_owned())).await.with_context(cannot)?;
+    database.back_up(&copy).await.with_context(cannot)?;
+    database.pool().close().await;
+    Ok(copy)
+}
+
+/// Whether `path` begins as a SQLite database does.
+pub(super) fn is_sqlite(path: &Path) -> bool {
+    let mut head = [0; 16];
+    File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok()) && head == *b"SQLite format 3\0"
+}
+
+/// The files of the data folder that a backup has, by their names below it. What goes away meanwhile, as a log that is set
+/// aside does under its former name, is not in it.
+fn walk(state: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let (mut files, mut folders) = (BTreeMap::new(), vec![(String::new(), state.to_owned())]);
+    while let Some((prefix, folder)) = folders.pop() {
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name =
+                name.to_str().with_context(|| format!("`{}` has a name that is no text", entry.path().display()))?;
+            let passing = [".tmp", ".new-", ".backup-", ".restore-"].iter().any(|start| name.starts_with(start))
+                || ["-wal", "-shm", "-journal", ".lock"].iter().any(|end| name.ends_with(end));
+            if passing || (prefix.is_empty() && LEFT_OUT.contains(&name)) {
+                continue;
+            }
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push((format!("{prefix}{name}/"), entry.path()));
+            } else if kind.is_file() {
+                files.insert(format!("{prefix}{name}"), entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn restore(system: &System, file: &Path) -> anyhow::Result<Contents> {
+    let (contents, others) =
+        witan_backup::restore(open(file)?, STATE, &system.host.state).with_context(|| cannot(file))?;
+    let lock = system.folder().join("witan.lock");
+    match others.get(LOCK) {
+        Some(bytes) if !lock.exists() => {
+            crate::file::replace(&lock, bytes, 0o644).with_context(|| format!("cannot write `{}`", lock.display()))?;
+        }
+        Some(bytes) if fs::read(&lock).is_ok_and(|now| now != *bytes) => {
+            output::note("`witan.lock` is another than at the time of the backup, and stays as it is");
+        }
+        _ => {}
+    }
+    if system.host.database.is_some() {
+        output::note("restore the rows in PostgreSQL with `pg_restore` before you start the host");
+    }
+    Ok(contents)
+}

@@ -1,0 +1,137 @@
+//! Puts values in the place of placeholders, in one request, where they may go.
+
+use http::{HeaderMap, HeaderValue, header};
+use witan_system::{OriginName, SecretGrant, SecretName};
+use zeroize::Zeroizing;
+
+use crate::{Scan, Secrets, SourceError, Value, run::MARK};
+
+/// Who sends a request, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The component.
+    pub component: &'a str,
+    /// The tenant that it works for.
+    pub tenant: &'a str,
+    /// What it was granted.
+    pub grants: &'a [SecretGrant],
+    /// Where the request goes.
+    pub origin: &'a OriginName,
+}
+
+/// Why a request that has a placeholder is not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// The placeholder is none of the component's in this run.
+    #[error("`{header}` has a placeholder of no secret that `{component}` was granted in this run")]
+    NotGranted {
+        /// The header.
+        header: String,
+        /// The component.
+        component: String,
+    },
+    /// Policy is against it.
+    #[error("policy refuses the secret `{0}`")]
+    Policy(SecretName),
+    /// The secret does not go there.
+    #[error("the secret `{secret}` does not go to `{origin}`; add it to `origins` under [secrets.{secret}]")]
+    Elsewhere {
+        /// The secret.
+        secret: SecretName,
+        /// Where the request goes.
+        origin: String,
+    },
+    /// The secret does not go into that header.
+    #[error("the secret `{secret}` does not go into `{header}`; add it to `headers` under [secrets.{secret}]")]
+    Header {
+        /// The secret.
+        secret: SecretName,
+        /// The header.
+        header: String,
+    },
+    /// There is no value.
+    #[error("the secret `{secret}` is not to be had: {source}")]
+    Source {
+        /// The secret.
+        secret: SecretName,
+        /// Why.
+        source: SourceError,
+    },
+    /// The header would be none.
+    #[error("`{0}` would be no header with the secret in it")]
+    Unfit(String),
+}
+
+impl Secrets {
+    /// Puts values in the place of the placeholders in `headers`, each of which `permits` allows first. What the response is
+    /// to be searched for, or nothing where there was no placeholder.
+    ///
+    /// Headers are left as they were when this fails, and the request must not be sent then.
+    ///
+    /// # Errors
+    /// When a placeholder stands where its secret does not go, or there is no value for it.
+    pub async fn swap(
+        &self,
+        asker: Asker<'_>,
+        headers: &mut HeaderMap,
+        permits: impl Fn(&SecretName) -> bool,
+    ) -> Result<Option<Scan>, SwapError> {
+        if !headers.values().any(has_mark) {
+            return Ok(None);
+        }
+        let (mut swapped, mut used): (HeaderMap, Vec<Value>) = (headers.clone(), Vec::new());
+        for (name, value) in &mut swapped {
+            if has_mark(value) {
+                *value = self.swap_one(asker, name.as_str(), value, &permits, &mut used).await?;
+            }
+        }
+        // What is compressed cannot be searched.
+        swapped.remove(header::ACCEPT_ENCODING);
+        *headers = swapped;
+        Ok(Some(Scan::new(&used, self.scan)))
+    }
+
+    async fn swap_one(
+        &self,
+        asker: Asker<'_>,
+        header: &str,
+        value: &HeaderValue,
+        permits: &impl Fn(&SecretName) -> bool,
+        used: &mut Vec<Value>,
+    ) -> Result<HeaderValue, SwapError> {
+        let not_granted = || SwapError::NotGranted { header: header.to_owned(), component: asker.component.to_owned() };
+        let mut text = Zeroizing::new(value.to_str().map_err(|_| not_granted())?.to_owned());
+        for SecretGrant { secret: name, .. } in asker.grants {
+            let placeholder = self.placeholder(asker.component, name);
+            if !text.contains(&placeholder) {
+                continue;
+            }
+            let secret = self.secrets.get(name).ok_or_else(not_granted)?;
+            if !secret.origins.contains(asker.origin) {
+                return Err(SwapError::Elsewhere { secret: name.clone(), origin: asker.origin.to_string() });
+            }
+            if !secret.headers.iter().any(|granted| granted == header) {
+                return Err(SwapError::Header { secret: name.clone(), header: header.to_owned() });
+            }
+            if !permits(name) {
+                return Err(SwapError::Policy(name.clone()));
+            }
+            let fetched = self.value(asker.tenant, name, secret).await;
+            let fetched = fetched.map_err(|source| SwapError::Source { secret: name.clone(), source })?;
+            text = Zeroizing::new(text.replace(&placeholder, fetched.expose()));
+            used.push(fetched);
+        }
+        // A secret's own text may hold the mark; a header in which nothing was swapped has it from the guest.
+        let left = used.iter().fold(text.clone(), |text, value| Zeroizing::new(text.replace(value.expose(), "")));
+        if left.contains(MARK) {
+            return Err(not_granted());
+        }
+        let mut value = HeaderValue::from_str(&text).map_err(|_| SwapError::Unfit(header.to_owned()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+fn has_mark(value: &HeaderValue) -> bool {
+    value.as_bytes().windows(MARK.len()).any(|window| window == MARK.as_bytes())
+}

@@ -1,0 +1,105 @@
+//! Who is told what becomes of tasks: those who listen in this process, and the callbacks of clients.
+
+use serde_json::json;
+use witan_callback::{Callback, Deliverer, deliveries};
+use witan_events::{
+    Bus, TaskCancelled, TaskCompleted, TaskCreated, TaskFailed, TaskPaused, TaskProgress, TaskResumed, TaskStarted,
+    What,
+};
+use witan_task_store::{Delivery, State};
+
+use crate::{
+    Code, Envelope, Event, Task, TaskError, Tasks,
+    record::{About, now_ms},
+};
+
+impl Tasks {
+    /// The bus that tells what happens to tasks. Others tell on it what happens to the host.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
+        &self.0.bus
+    }
+
+    /// Tells callbacks by `deliverer` from now on. Without one, requests that have a callback are refused.
+    pub fn deliver_by(&self, deliverer: Deliverer) {
+        let _first = self.0.deliverer.set(deliverer);
+    }
+
+    pub(crate) fn check_callback(&self, callback: Option<&Callback>) -> Result<(), TaskError> {
+        let Some(callback) = callback else { return Ok(()) };
+        let Some(deliverer) = self.0.deliverer.get() else {
+            return Err(TaskError::new(Code::Unsupported, "no callbacks are told here").at("callback"));
+        };
+        let checked = callback.check(deliverer.sender().settings());
+        checked.map_err(|error| TaskError::invalid("callback", error.to_string()))
+    }
+
+    /// What is to be told to the callback of `task`, which has come to `state`.
+    pub(crate) fn deliveries(
+        &self,
+        task: &Task,
+        state: State,
+        at_ms: u64,
+        envelope: Option<&Envelope>,
+    ) -> Vec<Delivery> {
+        let about = task.about();
+        let name = match state {
+            State::Working => "task.started",
+            State::Completed => "task.completed",
+            State::Failed => "task.failed",
+            State::Cancelled => "task.cancelled",
+            State::Queued | State::Paused | State::InputRequired => return Vec::new(),
+        };
+        // The result may be large, and is the client's to ask for.
+        let data = json!({
+            "id": about.id,
+            "object": "task",
+            "intent": about.intent,
+            "state": state,
+            "created_at_ms": about.created_at_ms,
+            "metadata": about.metadata,
+            "error": envelope.and_then(|envelope| envelope.error.as_ref()),
+        });
+        deliveries(about.callback.as_ref(), &about.tenant, about.id, name, at_ms, &data)
+    }
+
+    /// Has what was stored for callbacks sent.
+    pub(crate) fn deliver(&self) {
+        if let Some(deliverer) = self.0.deliverer.get() {
+            deliverer.more();
+        }
+    }
+
+    pub(crate) fn publish(&self, about: &About, state: State, attempt: u32, envelope: Option<&Envelope>) {
+        let (task, intent) = (about.id, about.intent.clone());
+        let latency_ms = envelope.map_or(0, |envelope| envelope.usage.latency_ms);
+        let code = envelope.and_then(|envelope| Some(envelope.error.as_ref()?.code.name().to_owned()));
+        let what = match state {
+            State::Queued => What::TaskCreated(TaskCreated { task, intent, principal: about.principal.clone() }),
+            State::Working => What::TaskStarted(TaskStarted { task, intent, attempt }),
+            State::Completed => What::TaskCompleted(TaskCompleted { task, intent, latency_ms }),
+            State::Failed => What::TaskFailed(TaskFailed { task, intent, code: code.unwrap_or_default(), latency_ms }),
+            State::Cancelled => What::TaskCancelled(TaskCancelled { task, intent }),
+            State::Paused | State::InputRequired => return,
+        };
+        self.0.bus.publish(Some(&about.tenant), what);
+    }
+
+    pub(crate) fn publish_held(&self, task: &Task, state: State) {
+        let about = task.about();
+        let (id, intent) = (about.id, about.intent.clone());
+        let what = match state {
+            State::Paused => What::TaskPaused(TaskPaused { task: id, intent }),
+            _ => What::TaskResumed(TaskResumed { task: id, intent }),
+        };
+        self.0.bus.publish(Some(&about.tenant), what);
+    }
+
+    pub(crate) fn publish_progress(&self, task: &Task, event: &Event) {
+        let Event::Progress { stage, done, total } = event else { return };
+        if task.tells_all(now_ms()) {
+            let progress = TaskProgress { task: task.id(), stage: stage.clone(), done: *done, total: *total };
+            self.0.bus.publish(Some(task.tenant()), What::TaskProgress(progress));
+        }
+    }
+}
