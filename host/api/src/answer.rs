@@ -83,10 +83,11 @@ mod tests {
             let mut headers = HeaderMap::new();
             let error = TaskError::new(*code, "");
             retry_headers(&error, &mut headers);
-            assert_eq!(headers.contains_key("retry-after"), code.http_status() == 503, "{code}");
+            assert_eq!(headers.contains_key("retry-after"), matches!(code.http_status(), 429 | 503), "{code}");
             let advised_against = headers.contains_key("x-should-retry");
             assert!(!(advised_against && error.retryable), "{code}");
-            assert_eq!(advised_against, !error.retryable && code.http_status() >= 500, "{code}");
+            let retried = code.http_status() >= 500 || code.http_status() == 429;
+            assert_eq!(advised_against, !error.retryable && retried, "{code}");
             assert_eq!(status(*code).as_u16(), code.http_status());
         }
     }

@@ -10,11 +10,11 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
-use witan_capability::{CallContext, Limit};
+use witan_capability::{CallContext, Limit, Trace};
 use witan_tasks::{Edge, Envelope, Observer, Paths, Tasks};
-use witan_telemetry::{Metrics, Ring};
+use witan_telemetry::{Logs, Metrics};
 
-use crate::{ComponentStatus, Mounts, Settings, Token};
+use crate::{ComponentStatus, Mounts, Requests, Settings, Token};
 
 /// What the API asks of the host it serves.
 pub trait Host: Send + Sync + 'static {
@@ -52,10 +52,12 @@ pub struct Parts {
     pub roots: Vec<PathBuf>,
     /// The host.
     pub host: Arc<dyn Host>,
+    /// How much clients may ask.
+    pub requests: Requests,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The last log lines.
-    pub logs: Ring,
+    /// The last log lines, what is logged, and whether traces are kept.
+    pub logs: Logs,
     /// What lets its bearer stop the host.
     pub token: Token,
 }
@@ -118,8 +120,8 @@ impl Api {
     }
 
     /// For whom tasks of this API run: whoever is on this machine, until clients can say who they are.
-    pub(crate) fn edge(&self) -> Edge {
-        Edge { context: CallContext::local(), paths: Paths::Under(self.0.roots.read().clone()) }
+    pub(crate) fn edge(&self, trace: Trace) -> Edge {
+        Edge { context: CallContext::local().traced(trace), paths: Paths::Under(self.0.roots.read().clone()) }
     }
 }
 
@@ -129,6 +131,7 @@ pub fn observer(metrics: Arc<Metrics>) -> Observer {
     Arc::new(move |envelope: &Envelope| {
         let duration = std::time::Duration::from_millis(envelope.usage.latency_ms);
         metrics.task_ended(&envelope.intent, envelope.status.name(), duration);
+        metrics.task_used(&envelope.intent, envelope.usage.tokens, envelope.usage.cost_usd);
         let limit = envelope.error.as_ref().and_then(|error| error.limit.as_deref());
         if let Some(limit) = Limit::ALL.into_iter().find(|known| Some(known.name()) == limit) {
             metrics.limit_exceeded(limit);

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -15,19 +15,26 @@ use axum::{Router, body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use hyper::body::Incoming;
 use tower::Service as _;
+use tracing::Instrument as _;
 use uuid::Uuid;
+use witan_capability::Trace;
 use witan_tasks::{Code, TaskError};
 
-use crate::{Api, RequestBody, answer, error_response, hosts::Hosts, openapi};
+use crate::{
+    Api, RequestBody, answer, error_response,
+    hosts::Hosts,
+    openapi,
+    seen::{Mounted, Seen},
+};
 
 const REQUEST_ID: &str = "x-request-id";
+const TRACEPARENT: &str = "traceparent";
 
 /// What stands before the routes and mounts of an API.
 pub(crate) struct Front {
     api: Api,
     hosts: Hosts,
     router: Router,
-    in_flight: AtomicUsize,
     /// The first part of the ids of this host's requests.
     run: Uuid,
     requests: AtomicU64,
@@ -43,30 +50,63 @@ impl Front {
             hosts: Hosts::of(listen),
             router: openapi::router(api.clone()),
             api,
-            in_flight: AtomicUsize::new(0),
             run: Uuid::now_v7(),
             requests: AtomicU64::new(0),
         })
     }
 
     /// Answers `request`, whatever it is.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response {
+    pub(crate) async fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Response {
         let id = self.request_id(request.headers());
-        let mut response = match self.route(request, peer).await {
+        let trace = self.trace(request.headers());
+        request.extensions_mut().insert(trace);
+        let seen = Seen::new(&request, &id, trace);
+        let mut response = match self.route(request, peer).instrument(seen.span.clone()).await {
             Ok(response) => response,
             Err(error) => error_response(error),
         };
+        seen.answered(&response, &self.api.0.parts.metrics);
+        let told = response.extensions_mut().remove::<Told>();
         answer::complete(&mut response, &id);
+        if let Some(told) = told {
+            told.write(response.headers_mut());
+        }
         response.headers_mut().insert(REQUEST_ID, id);
+        if let Ok(traceparent) = HeaderValue::try_from(trace.traceparent()) {
+            response.headers_mut().insert(TRACEPARENT, traceparent);
+        }
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
+    /// Where the request stands in its trace: below the span that the client names, or at the begin of a trace of its own.
+    fn trace(&self, headers: &HeaderMap) -> Trace {
+        let mut given = headers.get_all(TRACEPARENT).iter();
+        let one = match (given.next(), given.next()) {
+            (Some(one), None) => one.to_str().ok().and_then(Trace::parse),
+            _ => None,
+        };
+        one.unwrap_or_else(|| self.api.0.parts.logs.traces.begin()).child()
+    }
+
+    async fn route(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
         self.hosts.check(&request)?;
         if request.method() == Method::CONNECT {
             return Err(TaskError::new(Code::MethodNotAllowed, "this host is no proxy"));
         }
-        let _place = self.place()?;
+        let asks = Asks::local(peer);
+        let parts = &self.api.0.parts;
+        let passed = match parts.requests.pass(&request, &asks, &parts.metrics).await {
+            Ok(passed) => passed,
+            Err(refusal) => return Ok(*refusal),
+        };
+        request.extensions_mut().insert(asks);
+        let mut response = self.passed(request, peer).await.unwrap_or_else(error_response);
+        response.extensions_mut().insert(passed.told);
+        Ok(response)
+    }
+
+    /// Answers a request whose turn it is.
+    async fn passed(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
         let mount = self.api.mount(request.uri().path());
         if mount.is_none() {
             json_only(&request)?;
@@ -75,24 +115,17 @@ impl Front {
         let body = RequestBody::new(body, &self.api.0.parts.settings).map_err(|error| TaskError::from(&error))?;
         let mut request = Request::from_parts(head, body);
         match mount {
-            Some(mount) => Ok(mount.handle(request).await),
+            Some(mount) => {
+                let mut response = mount.handle(request).await;
+                response.extensions_mut().insert(Mounted);
+                Ok(response)
+            }
             None => {
                 request.extensions_mut().insert(Peer(peer));
                 let answered = self.router.clone().call(request.map(Body::new)).await;
                 answered.map_err(|never| match never {})
             }
         }
-    }
-
-    /// A place among the requests that are answered at once.
-    fn place(&self) -> Result<Place<'_>, TaskError> {
-        let place = Place(&self.in_flight);
-        let most = self.api.0.parts.settings.concurrency;
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < most {
-            return Ok(place);
-        }
-        let message = format!("{most} requests are being answered, the most that this host takes; try again later");
-        Err(TaskError::new(Code::Overloaded, message))
     }
 
     /// The client's id, if it is fit to be passed on, or else one of our own: cheap, and unique without being secret.
@@ -104,14 +137,6 @@ impl Front {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         HeaderValue::try_from(format!("req-{}-{number:x}", self.run.simple()))
             .unwrap_or_else(|_| HeaderValue::from_static("req"))
-    }
-}
-
-struct Place<'a>(&'a AtomicUsize);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

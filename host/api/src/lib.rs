@@ -6,6 +6,7 @@
 
 mod answer;
 mod api;
+mod asks;
 mod body;
 mod connection;
 mod front;
@@ -15,18 +16,20 @@ mod mount;
 mod openapi;
 mod platform;
 mod running;
+mod seen;
 mod serve;
 mod settings;
 mod tasks;
 
 pub use answer::error_response;
 pub use api::{Api, Host, NotReady, Parts, observer};
+pub use asks::Requests;
 pub use body::{BodyError, RequestBody};
 pub use hosts::Hosts;
 pub use listen::{ListenError, bind, check_listen};
 pub use mount::{Mount, MountError, MountFuture, Mounts, RESERVED};
 pub use openapi::document;
-pub use platform::{ComponentStatus, HostState, HostStatus, List, Readiness, Stopping};
+pub use platform::{ComponentStatus, HostState, HostStatus, List, LogLevel, Readiness, Stopping};
 pub use running::{Running, Token};
 pub use serve::serve;
 pub use settings::Settings;

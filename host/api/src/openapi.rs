@@ -13,7 +13,7 @@ use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    platform, tasks,
+    platform, seen, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -27,6 +27,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/host", get(platform::host)),
         ("/v1/host/logs", get(platform::logs)),
         ("/v1/host/stop", post(platform::stop)),
+        ("/v1/logs/level", get(platform::log_level).post(platform::set_log_level)),
         ("/healthz", get(platform::health)),
         ("/readyz", get(platform::ready)),
         ("/metrics", get(platform::metrics)),
@@ -36,6 +37,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
 
 pub(crate) fn router(api: Api) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    let router = router.route_layer(axum::middleware::from_fn(seen::mark));
     router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
 }
 
@@ -65,6 +67,8 @@ async fn method_not_allowed() -> Refusal {
         platform::host,
         platform::logs,
         platform::stop,
+        platform::log_level,
+        platform::set_log_level,
         platform::health,
         platform::ready,
         platform::metrics,

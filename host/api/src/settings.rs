@@ -15,8 +15,6 @@ pub struct Settings {
     pub header_time: Duration,
     /// How long a client may take to send a request's body, and how long it may leave a part of the answer untaken.
     pub body_time: Duration,
-    /// Requests that are answered at once; the next gets 503.
-    pub concurrency: usize,
     /// Connections that are open at once; the next waits to be accepted.
     pub connections: usize,
     /// How long requests and tasks that are under way may go on when the host stops.
@@ -33,7 +31,6 @@ impl Default for Settings {
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(15),
             body_time: Duration::from_secs(60),
-            concurrency: 1_000,
             connections: 2_000,
             drain: Duration::from_secs(30),
             longest_wait: Duration::from_secs(300),

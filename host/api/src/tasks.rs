@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequestParts, Path, Query, State},
+    extract::{Extension, FromRequestParts, Path, Query, State},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -17,11 +17,13 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
+use witan_capability::Trace;
 use witan_tasks::{Code, Envelope, Task, TaskError, TaskRequest, TaskView};
 
 use crate::{
     Api, BodyError, List,
     answer::{self, ErrorBody, Refusal},
+    asks::Asks,
 };
 
 /// Tasks in one page of a list, where the client does not say.
@@ -75,6 +77,8 @@ pub(crate) struct Submit {
 pub(crate) async fn submit(
     State(api): State<Api>,
     Fields(query): Fields<Submit>,
+    Extension(trace): Extension<Trace>,
+    Extension(asks): Extension<Asks>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let wait = Duration::from_secs(query.wait.unwrap_or(0));
@@ -84,7 +88,18 @@ pub(crate) async fn submit(
         return Err(TaskError::invalid("wait", message).into());
     }
     let request = TaskRequest::from_json(&read(request.into_body()).await?)?;
-    let task = api.0.parts.tasks.submit(request, &api.edge()).await?;
+    let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
+        Ok(lease) => lease,
+        Err(refusal) => return Ok(*refusal),
+    };
+    let task = api.0.parts.tasks.submit(request, &api.edge(trace)).await?;
+    if lease.counts() {
+        let task = task.clone();
+        tokio::spawn(async move {
+            task.finished().await;
+            drop(lease);
+        });
+    }
     let ended = if wait.is_zero() { None } else { wait_for(&task, wait).await };
     let mut response = match ended {
         Some(envelope) => envelope_response(envelope),
@@ -117,7 +132,7 @@ fn envelope_response(envelope: Envelope) -> Response {
     (status, headers, Json(envelope)).into_response()
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
+pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
     let collected = body.collect().await.map_err(|error| match error.into_inner().downcast::<BodyError>() {
         Ok(error) => TaskError::from(&*error),
         Err(error) => TaskError::new(Code::InvalidRequest, format!("the body broke off: {error}")),
@@ -232,6 +247,7 @@ pub(crate) async fn events(
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let after = last.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
+    let listening = api.0.parts.metrics.subscriber("sse");
     // After the last event comes the envelope, and after that nothing.
     let stream = stream::unfold(Some(after), move |after| {
         let (task, draining) = (task.clone(), draining.clone());
@@ -250,7 +266,8 @@ pub(crate) async fn events(
             })
         }
     });
-    let events = futures::StreamExt::map(stream, |event| {
+    let events = futures::StreamExt::map(stream, move |event| {
+        let _listening = &listening;
         Ok::<_, Infallible>(event.unwrap_or_else(|_| Event::default().comment("an event could not be written")))
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
+use witan_api::LogLevel;
 use witan_tasks::{Envelope, TaskRequest, TaskView};
 
 /// How long one request waits for a task before it asks again.
@@ -63,6 +64,12 @@ impl Client {
             .answer(self.http.post(self.url("v1/host/stop")?).bearer_auth(token).json(&serde_json::json!({})))
             .await?;
         Ok(())
+    }
+
+    /// Has the host log what `filter` says.
+    pub(crate) async fn set_log_level(&self, token: &str, filter: &str) -> anyhow::Result<LogLevel> {
+        let level = LogLevel { filter: filter.to_owned() };
+        self.answer(self.http.post(self.url("v1/logs/level")?).bearer_auth(token).json(&level)).await
     }
 
     fn url(&self, path: &str) -> anyhow::Result<Url> {

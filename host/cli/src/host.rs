@@ -33,6 +33,7 @@ pub(crate) struct Host {
     state: PathBuf,
     record: bool,
     locked: bool,
+    propagate: bool,
 }
 
 /// What a host is made for.
@@ -65,7 +66,15 @@ impl Host {
             compile: system.host.compile.clone(),
             memory: widest_memory(system),
         })?;
-        Ok(Self { engine, kernel, policy, state, record: mode != Mode::Enforce, locked: false })
+        Ok(Self {
+            engine,
+            kernel,
+            policy,
+            state,
+            record: mode != Mode::Enforce,
+            locked: false,
+            propagate: system.host.telemetry.propagate,
+        })
     }
 
     /// The same host, which starts no system that differs from its lock.
@@ -172,12 +181,13 @@ impl Host {
     }
 
     fn loader(&self, gate: Gate, tools: Tools) -> anyhow::Result<Loader> {
+        let http = witan_http::Settings { propagate: self.propagate, ..witan_http::Settings::default() };
         Ok(Loader {
             engine: self.engine.clone(),
             gate: Arc::new(gate),
             policy: self.policy.clone(),
             kernel: self.kernel.clone(),
-            capabilities: capabilities(&self.state, tools)?,
+            capabilities: capabilities_with(&self.state, tools, http)?,
             cache: Some(cache(&self.state)?),
             compiler: Some(compiler()?),
             link_all: self.record,
@@ -194,9 +204,18 @@ impl Drop for Host {
 
 /// Every capability of this host.
 pub(crate) fn capabilities(state: &Path, tools: Tools) -> anyhow::Result<Vec<Arc<dyn Capability>>> {
+    capabilities_with(state, tools, witan_http::Settings::default())
+}
+
+/// Every capability of this host, of which HTTP is set as `http` says.
+fn capabilities_with(
+    state: &Path,
+    tools: Tools,
+    http: witan_http::Settings,
+) -> anyhow::Result<Vec<Arc<dyn Capability>>> {
     let mut all = witan_wasi::capabilities();
     all.push(Arc::new(witan_http::Types));
-    all.push(Arc::new(witan_http::Client::new(witan_http::Settings::default())?));
+    all.push(Arc::new(witan_http::Client::new(http)?));
     all.push(Arc::new(witan_config::Config));
     all.push(Arc::new(witan_logging::Logging::default()));
     all.push(Arc::new(witan_keyvalue::Keyvalue::new(state.join("keyvalue.sqlite"))));

@@ -13,8 +13,10 @@ mod lock;
 mod mount;
 mod output;
 mod registry;
+mod requests;
 mod source;
 mod supply;
+mod telemetry;
 mod watchman;
 mod wave;
 

@@ -7,7 +7,7 @@ use http::{Request, Response, uri::Scheme};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::Error;
 use witan_api::{BodyError, Mount, MountFuture, Mounts, RequestBody, error_response};
-use witan_capability::{Account, CallContext, CallError, Limits};
+use witan_capability::{Account, CallContext, CallError, Limits, Trace};
 use witan_engine::{Engine, Service};
 use witan_loader::Running;
 use witan_tasks::TaskError;
@@ -49,10 +49,14 @@ impl ComponentMount {
     where
         B: http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static,
     {
+        let context = match request.extensions().get::<Trace>() {
+            Some(trace) => CallContext::local().traced(*trace),
+            None => CallContext::local(),
+        };
         let request = witan_http::incoming(request, Scheme::HTTP)?;
         let account = self.engine.open_account(self.limits.clone());
         let tree = Tree { account: account.clone(), metrics: self.metrics.clone() };
-        let response = witan_http::serve(&self.service, &CallContext::local(), &account, request).await?;
+        let response = witan_http::serve(&self.service, &context, &account, request).await?;
         Ok(response.map(|body| {
             // The tree goes on as long as the body does.
             Body::new(body.map_frame(move |frame| {

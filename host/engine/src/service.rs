@@ -438,11 +438,18 @@ impl Service {
     }
 
     fn span(&self, call: &Call) -> tracing::Span {
-        tracing::info_span!(
+        let trace = call.context.trace();
+        tracing::debug_span!(
             "component.call",
             component = %self.name,
+            digest = %call.component.short_digest(),
             depth = call.context.depth(),
-            trace = %call.context.trace(),
+            tenant = call.context.tenant(),
+            task = call.context.task().map(tracing::field::display),
+            trace = %trace,
+            span = trace.span().map(tracing::field::display),
+            parent = trace.parent().map(tracing::field::display),
+            sampled = trace.sampled(),
             cpu_us = tracing::field::Empty,
             memory_peak = tracing::field::Empty,
             outcome = tracing::field::Empty,

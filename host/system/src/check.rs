@@ -54,7 +54,14 @@ impl Checker<'_> {
     }
 
     /// The value of a text, or its default where it is absent or wrong.
-    fn parsed<T>(&mut self, key: &Key, text: Option<&str>, parse: fn(&str) -> Option<T>, help: &str, default: T) -> T {
+    pub(crate) fn parsed<T>(
+        &mut self,
+        key: &Key,
+        text: Option<&str>,
+        parse: fn(&str) -> Option<T>,
+        help: &str,
+        default: T,
+    ) -> T {
         let Some(text) = text else { return default };
         parse(text).unwrap_or_else(|| {
             self.report(key, format!("`{key}` cannot be `{text}`"), help);
@@ -69,6 +76,16 @@ impl Checker<'_> {
     fn time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
         let text = text.as_ref().map(|text| text.0.as_str());
         self.parsed(key, text, unit::parse_duration, unit::DURATION_HELP, default)
+    }
+
+    pub(crate) fn positive_bytes(&mut self, key: &Key, text: &Option<file::Bytes>, default: u64) -> u64 {
+        let bytes = self.bytes(key, text, default);
+        self.at_least_one(key, bytes, "with none, nothing fits")
+    }
+
+    pub(crate) fn positive_time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
+        let time = self.time(key, text, default);
+        self.at_least_one(key, time, "with none, nothing would last")
     }
 
     pub(crate) fn rate(&mut self, key: &Key, text: &Option<file::PerTime>, default: Rate) -> Rate {
@@ -106,7 +123,7 @@ impl Checker<'_> {
         self.folder.join(path).components().filter(|part| *part != std::path::Component::CurDir).collect()
     }
 
-    fn at_least_one<T: PartialOrd + Default>(&mut self, key: &Key, value: T, meaning: &str) -> T {
+    pub(crate) fn at_least_one<T: PartialOrd + Default>(&mut self, key: &Key, value: T, meaning: &str) -> T {
         if value <= T::default() {
             self.report(key, format!("`{key}` cannot be zero"), format!("write a positive value: {meaning}"));
         }
@@ -124,6 +141,8 @@ impl Checker<'_> {
             database: self.database(&key.child("database"), host.database.as_deref()),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
+            requests: self.requests(&key.child("requests"), &host.requests),
+            telemetry: self.telemetry(&key.child("telemetry"), &host.telemetry),
         }
     }
 

@@ -10,6 +10,8 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde::{Deserialize, Serialize};
 
+use crate::requests::RequestsFile;
+use crate::telemetry::TelemetryFile;
 use crate::trust::TrustFile;
 
 /// A number of bytes: a whole number with `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`.
@@ -78,6 +80,10 @@ pub(crate) struct Host {
     pub(crate) pool: Pool,
     /// What compiling a component may take.
     pub(crate) compile: Compile,
+    /// How much clients may ask of the host.
+    pub(crate) requests: RequestsFile,
+    /// Traces, and log lines in a file.
+    pub(crate) telemetry: TelemetryFile,
 }
 
 /// How many components can be alive at once, and what each may take of the engine. Address space for them is reserved

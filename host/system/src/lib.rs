@@ -15,8 +15,10 @@ mod limits;
 mod name;
 mod path;
 mod problem;
+mod requests;
 mod shape;
 mod system;
+mod telemetry;
 mod trust;
 mod unit;
 mod write;
@@ -41,10 +43,12 @@ pub use limits::{ComponentLimits, Limits};
 pub use name::{ComponentName, Intent, InterfaceName, NameError, ToolName};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
+pub use requests::{RequestRates, Requests};
 pub use system::{
     Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Registries, Reuse, Source, System,
     Trust,
 };
+pub use telemetry::{Telemetry, TraceRule};
 pub use trust::{IdentityFile, KeyFile, RuleFile, StatementKind, TrustFile};
 pub use unit::{Rate, format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
 pub use write::grants_toml;

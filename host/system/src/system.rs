@@ -13,6 +13,8 @@ use crate::grants::Grants;
 use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::problem::Origin;
+use crate::requests::Requests;
+use crate::telemetry::Telemetry;
 use crate::trust::TrustFile;
 
 /// The components that one host runs: every name parsed, every reference to a component that exists, every path
@@ -136,6 +138,10 @@ pub struct Host {
     pub pool: Pool,
     /// What compiling a component may take.
     pub compile: Compile,
+    /// How much clients may ask of the host.
+    pub requests: Requests,
+    /// What of the host's work is shown to its operator, and where.
+    pub telemetry: Telemetry,
 }
 
 impl Default for Host {
@@ -146,6 +152,8 @@ impl Default for Host {
             database: None,
             pool: Pool::default(),
             compile: Compile::default(),
+            requests: Requests::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod paths;
 mod record;
 mod request;
 mod runner;
+mod span;
 
 pub use component::ComponentHandler;
 pub use envelope::{EngineChoice, Envelope, Outcome, Passage, Route, SCHEMA_VERSION, State, Status, Usage};

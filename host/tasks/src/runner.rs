@@ -14,12 +14,13 @@ use std::{
 use futures::FutureExt as _;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument as _;
 use uuid::Uuid;
 use witan_capability::{Account, CallContext, Limit, Limits, Meter};
 
 use crate::{
     Code, EngineChoice, Envelope, Event, Handler, Input, Outcome, Paths, Route, SCHEMA_VERSION, Status, Task,
-    TaskError, TaskRequest, Usage, Work, WorkInput, kept::Kept, record::now_ms,
+    TaskError, TaskRequest, Usage, Work, WorkInput, kept::Kept, record::now_ms, span,
 };
 
 /// Bounds on the tasks of a host.
@@ -151,7 +152,8 @@ impl Tasks {
         self.0.kept.lock().insert(task.clone());
         let deadline_ms = request.deadline_ms.filter(|deadline| Duration::from_millis(*deadline) < allowed.deadline);
         let run = Run { tasks: self.clone(), task: task.clone(), handler, context, deadline_ms };
-        tokio::spawn(run.carry_out(work, place));
+        let span = span::open(&run.context, &work.intent);
+        tokio::spawn(run.carry_out(work, place).instrument(span));
         Ok(task)
     }
 
@@ -176,6 +178,12 @@ impl Tasks {
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.0.kept.lock().unfinished
+    }
+
+    /// How many tasks run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.0.settings.concurrency.saturating_sub(self.0.places.available_permits())
     }
 
     /// Refuses new tasks from now on, waits `patience` for those that run or wait, and cancels the rest.
@@ -279,6 +287,7 @@ impl Run {
         let intent = work.intent.clone();
         let result = self.result(work).await;
         let envelope = Arc::new(self.envelope(intent, result));
+        span::record(&envelope, self.handler.component());
         self.task.finish(envelope.clone());
         self.tasks.0.kept.lock().ended(&self.tasks.0.settings, &self.task);
         (self.tasks.0.observer)(&envelope);

@@ -5,4 +5,5 @@
 mod bounds;
 mod platform;
 mod tasks;
+mod throttle;
 mod world;

@@ -17,12 +17,12 @@ use tokio::{
     task::JoinHandle,
 };
 use witan_api::{
-    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Settings, Token,
+    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Requests, Settings, Token,
     error_response, observer, serve,
 };
 use witan_capability::{Account, CallContext};
 use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
-use witan_telemetry::{Metrics, Ring, Sample};
+use witan_telemetry::{Logs, Metrics, Sample};
 
 /// Answers with the text it is given, unless that says otherwise.
 pub struct Echo {
@@ -37,7 +37,7 @@ impl Handler for Echo {
 
     async fn handle(
         &self,
-        _context: &CallContext,
+        context: &CallContext,
         _account: &Arc<Account>,
         work: Work,
         events: &(dyn Fn(Event) + Send + Sync),
@@ -47,6 +47,7 @@ impl Handler for Echo {
             WorkInput::Documents(documents) => String::from_utf8(documents[0].data.clone()).unwrap(),
             WorkInput::Files(files) => std::fs::read_to_string(&files[0].host).unwrap(),
         };
+        let text = if text == "trace" { context.trace().traceparent() } else { text };
         events(Event::Progress { stage: "echo".to_owned(), done: 1, total: 1 });
         match text.as_str() {
             "wait" => self.permits.acquire().await.unwrap().forget(),
@@ -119,6 +120,15 @@ impl World {
     }
 
     pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
+        Self::serving(settings, roots, Requests::default()).await
+    }
+
+    /// Holds clients to `requests`.
+    pub async fn limited(requests: Requests) -> Self {
+        Self::serving(Settings::default(), Vec::new(), requests).await
+    }
+
+    async fn serving(settings: Settings, roots: Vec<std::path::PathBuf>, requests: Requests) -> Self {
         let permits = Arc::new(Semaphore::new(0));
         let handlers: Handlers =
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
@@ -131,8 +141,9 @@ impl World {
             tasks: tasks.clone(),
             roots,
             host: host.clone(),
+            requests,
             metrics,
-            logs: Ring::default(),
+            logs: Logs::default(),
             token: token.clone(),
         });
         let mounts = [("/mirror".to_owned(), Arc::new(Mirror) as Arc<dyn Mount>)];

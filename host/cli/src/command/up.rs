@@ -18,11 +18,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use witan_api::{Api, ComponentStatus, NotReady, Parts, Token};
+use witan_api::{Api, ComponentStatus, NotReady, Parts, Requests, Token};
 use witan_loader::Running;
 use witan_system::System;
 use witan_tasks::Tasks;
-use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
+use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 
 use crate::{
     Global,
@@ -80,6 +80,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let logs = logs(&arguments, global)?;
     let listener = witan_api::bind(arguments.listen).await?;
     let system = source::load(global)?;
+    let exporting = crate::telemetry::start(&system.host.telemetry, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
     let _database = crate::database::open(&system).await?;
@@ -112,11 +113,14 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     running.drained().await;
     // Others may hold the host still, and take its log with them when this process ends.
     up.host.policy.log().flush();
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     served?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Ring> {
+fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Logs> {
     Ok(witan_telemetry::init(&LogSettings {
         filter: global.log.clone(),
         format: match arguments.log_format {
@@ -165,6 +169,7 @@ struct Up {
     current: Arc<RwLock<Arc<Running>>>,
     tasks: Tasks,
     api: Api,
+    requests: Requests,
     metrics: Arc<Metrics>,
     token: Token,
 }
@@ -208,13 +213,23 @@ impl witan_api::Host for Status {
 }
 
 impl Up {
-    fn new(host: Arc<Host>, running: Arc<Running>, arguments: &Arguments, logs: Ring) -> anyhow::Result<Self> {
+    fn new(host: Arc<Host>, running: Arc<Running>, arguments: &Arguments, logs: Logs) -> anyhow::Result<Self> {
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
         let unfinished = Arc::new(std::sync::OnceLock::<Tasks>::new());
+        let requests = crate::requests::start(&running.system.host.requests);
         let metrics = Arc::new(Metrics::new({
             let (current, host, unfinished) = (current.clone(), host.clone(), unfinished.clone());
-            move || sample(&current.read(), &host, unfinished.get())
+            let (logs, gate) = (logs.clone(), requests.gate.clone());
+            move || {
+                let (inside, waiting) = gate.load();
+                Sample {
+                    requests_inside: inside as u64,
+                    requests_waiting: waiting as u64,
+                    spans: logs.traces.counts(),
+                    ..sample(&current.read(), &host, unfinished.get())
+                }
+            }
         }));
         let tasks = Tasks::new(
             witan_tasks::Settings { limits: running.system.limits.clone(), ..witan_tasks::Settings::default() },
@@ -231,12 +246,13 @@ impl Up {
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
             host: Arc::new(Status(current.clone())),
+            requests: requests.clone(),
             metrics: metrics.clone(),
             logs,
             token: token.clone(),
         });
         api.replace_mounts(mount::mounts(&host.engine, &running, &metrics)?);
-        Ok(Self { host, current, tasks, api, metrics, token })
+        Ok(Self { host, current, tasks, api, requests, metrics, token })
     }
 
     /// Loads the system again whenever it is asked to: by SIGHUP, by a change of the files that `watch` watches, and when a
@@ -269,6 +285,7 @@ impl Up {
         let running = Arc::new(load.await.context("the load of the system was broken off")??);
         let mounts = mount::mounts(&self.host.engine, &running, &self.metrics)?;
         self.api.replace_mounts(mounts);
+        crate::requests::replace(&self.requests, &running.system.host.requests);
         self.api.replace_roots(running.system.host.roots.clone());
         self.tasks.replace(host::handlers(&running), running.system.limits.clone());
         let former = std::mem::replace(&mut *self.current.write(), running);
@@ -286,10 +303,13 @@ fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
     let components = running.components().iter();
     Sample {
         host_calls: host.kernel.host_calls.load(Relaxed),
-        denials: host.kernel.denials.load(Relaxed),
+        denials: host.kernel.denials_by_action(),
+        egress_bytes: witan_capability::egress_bytes(),
         decisions_dropped: host.policy.log().dropped(),
         tasks_unfinished: tasks.map_or(0, |tasks| tasks.unfinished() as u64),
+        tasks_running: tasks.map_or(0, |tasks| tasks.running() as u64),
         components: components.map(|(name, loaded)| (name.to_string(), loaded.service.stats())).collect(),
+        ..Sample::default()
     }
 }
 
