@@ -21,7 +21,9 @@ use witan_capability::Trace;
 use witan_tasks::{Code, TaskError};
 
 use crate::{
-    Api, RequestBody, answer, error_response,
+    Api, RequestBody, answer,
+    asks::{Asks, Told},
+    error_response,
     hosts::Hosts,
     openapi,
     seen::{Mounted, Seen},

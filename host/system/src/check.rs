@@ -73,7 +73,7 @@ impl Checker<'_> {
         self.parsed(key, text.as_ref().map(|text| text.0.as_str()), unit::parse_bytes, unit::BYTES_HELP, default)
     }
 
-    fn time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
+    pub(crate) fn time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
         let text = text.as_ref().map(|text| text.0.as_str());
         self.parsed(key, text, unit::parse_duration, unit::DURATION_HELP, default)
     }
@@ -139,6 +139,7 @@ impl Checker<'_> {
             state: self.resolve(&key.child("state"), &state),
             roots: roots.map(|(index, root)| self.resolve(&key.child("roots").index(index), root)).collect(),
             database: self.database(&key.child("database"), host.database.as_deref()),
+            auth: host.auth.as_ref().map(|auth| self.auth(&key.child("auth"), auth)),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
             requests: self.requests(&key.child("requests"), &host.requests),

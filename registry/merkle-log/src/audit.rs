@@ -55,16 +55,16 @@ pub enum AuditError {
     Disk(#[from] io::Error),
 }
 
-/// Reads the whole log in `folder`, whose checkpoints `key` signs, and compares it with the checkpoints in `kept`, which
+/// Reads the whole log in `folder`, whose checkpoints one of `keys` signs, and compares it with the checkpoints in `kept`, which
 /// must come from where whoever can write to the log cannot.
 ///
 /// # Errors
 /// When anything does not hold; the first that does not.
-pub fn audit(folder: &Path, origin: &str, key: &PublicKey, kept: &[&str]) -> Result<Audit, AuditError> {
+pub fn audit(folder: &Path, origin: &str, keys: &[PublicKey], kept: &[&str]) -> Result<Audit, AuditError> {
     let disk = Folder(folder.to_owned());
     let note = disk.read(Path::new("checkpoint"))?;
-    let checkpoint = Checkpoint::parse(&String::from_utf8_lossy(&note), origin, key).map_err(AuditError::Checkpoint)?;
-    let parse = |note: &&str| Checkpoint::parse(note, origin, key).map_err(AuditError::Kept);
+    let checkpoint = parse(&String::from_utf8_lossy(&note), origin, keys).map_err(AuditError::Checkpoint)?;
+    let parse = |note: &&str| parse(note, origin, keys).map_err(AuditError::Kept);
     let mut kept: Vec<Checkpoint> = kept.iter().map(parse).collect::<Result<_, _>>()?;
     kept.sort_by_key(Checkpoint::size);
     if let Some(longest) = kept.last().filter(|longest| longest.size() > checkpoint.size()) {
@@ -109,6 +109,17 @@ pub fn audit(folder: &Path, origin: &str, key: &PublicKey, kept: &[&str]) -> Res
         return Err(AuditError::Root);
     }
     Ok(Audit { checkpoint, kept: kept.len() })
+}
+
+fn parse(note: &str, origin: &str, keys: &[PublicKey]) -> Result<Checkpoint, NoteError> {
+    let mut parsed = Err(NoteError::Signature);
+    for key in keys {
+        parsed = Checkpoint::parse(note, origin, key);
+        if parsed.is_ok() {
+            break;
+        }
+    }
+    parsed
 }
 
 /// The tile that holds number `index` in a level of `size`.

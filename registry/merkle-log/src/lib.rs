@@ -20,7 +20,7 @@ mod witness;
 
 pub use audit::{Audit, AuditError, audit};
 pub use hash::Hash;
-pub use log::{Appended, Log, LogError, OpenError, Settings};
+pub use log::{Appended, Log, LogError, OpenError, Settings, Snapshot};
 pub use note::{Checkpoint, KeyError, NoteError, PublicKey, SigningKey};
 pub use tile::{Tile, TileKind};
 pub use tree::{ProofError, verify_consistency, verify_inclusion};

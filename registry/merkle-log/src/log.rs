@@ -47,6 +47,8 @@ pub struct Settings {
     pub signer: String,
     /// The key of its checkpoints.
     pub key: SigningKey,
+    /// Keys that were the log's before. Where its checkpoint is signed by one, it is signed anew.
+    pub previous: Vec<PublicKey>,
     /// Whose co-signatures it takes.
     pub witnesses: Vec<Witness>,
 }
@@ -165,8 +167,10 @@ pub(crate) struct Head {
     bundle: Vec<u8>,
 }
 
+/// Entries that are committed together, and whoever waits for them.
 struct Waiting {
-    entry: Vec<u8>,
+    entries: Vec<Vec<u8>>,
+    /// Told of the first of them.
     done: oneshot::Sender<Result<Appended, LogError>>,
 }
 
@@ -227,8 +231,22 @@ impl Log {
         }
         let (done, told) = oneshot::channel();
         let entries = self.0.entries.as_ref().ok_or(LogError::Closed)?;
-        entries.send(Waiting { entry, done }).await.map_err(|_| LogError::Closed)?;
+        entries.send(Waiting { entries: vec![entry], done }).await.map_err(|_| LogError::Closed)?;
         told.await.map_err(|_| LogError::Closed)?
+    }
+
+    /// Appends `entries` in one commit, and waits for it; the number of the first. It blocks, so no async task may call it.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; where one of them is refused, so are all.
+    pub fn append_all(&self, entries: Vec<Vec<u8>>) -> Result<Appended, LogError> {
+        if let Some(long) = entries.iter().find(|entry| entry.len() > LONGEST) {
+            return Err(LogError::TooLong(long.len()));
+        }
+        let (done, told) = oneshot::channel();
+        let waiting = self.0.entries.as_ref().ok_or(LogError::Closed)?;
+        waiting.blocking_send(Waiting { entries, done }).map_err(|_| LogError::Closed)?;
+        told.blocking_recv().map_err(|_| LogError::Closed)?
     }
 
     /// The newest checkpoint.
@@ -258,12 +276,7 @@ impl Log {
     /// # Errors
     /// When there is no such entry, and when the disk fails.
     pub fn entries(&self, first: u64, count: usize) -> Result<Vec<Vec<u8>>, LogError> {
-        let view = self.view();
-        view.within(first.saturating_add(1))?;
-        let bundle = view.bundle(first / WIDTH)?;
-        let entries = tile::entries(&bundle).ok_or_else(|| LogError::Damaged("a bundle breaks off".to_owned()))?;
-        let from = usize::try_from(first % WIDTH).unwrap_or(0);
-        Ok(entries.into_iter().skip(from).take(count).map(<[u8]>::to_vec).collect())
+        self.view().entries(first, count)
     }
 
     /// The root of the tree that the first `size` entries are.
@@ -271,9 +284,7 @@ impl Log {
     /// # Errors
     /// When there are not so many, and when the disk fails.
     pub fn root(&self, size: u64) -> Result<Hash, LogError> {
-        let view = self.view();
-        view.within(size)?;
-        tree::subtree(&view, 0, size)
+        self.view().root(size)
     }
 
     /// That entry `index` is in the tree of `size` entries.
@@ -281,12 +292,7 @@ impl Log {
     /// # Errors
     /// When there are not so many, and when the disk fails.
     pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
-        let view = self.view();
-        view.within(size)?;
-        if index >= size {
-            return Err(LogError::Beyond(size));
-        }
-        tree::inclusion(&view, index, size)
+        self.view().inclusion(index, size)
     }
 
     /// That the tree of `old` entries is how the one of `new` began.
@@ -294,12 +300,7 @@ impl Log {
     /// # Errors
     /// When there are not so many, and when the disk fails.
     pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, LogError> {
-        let view = self.view();
-        view.within(new)?;
-        if old > new {
-            return Err(LogError::Beyond(new));
-        }
-        tree::consistency(&view, old, new)
+        self.view().consistency(old, new)
     }
 
     /// The bytes of a tile; none where the log has not grown to it.
@@ -383,6 +384,91 @@ impl Log {
     }
 }
 
+/// A log as one checkpoint has it, read from its folder by whoever does not append to it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    folder: PathBuf,
+    head: Arc<Head>,
+}
+
+/// How often a log is read that goes on between its checkpoint and its last tiles.
+const ATTEMPTS: usize = 20;
+
+impl Snapshot {
+    /// Reads the log `origin` in `folder`, whose checkpoint one of `keys` signed.
+    ///
+    /// # Errors
+    /// When there is none, when it was damaged, and when the disk fails.
+    pub fn read(folder: &Path, origin: &str, keys: &[PublicKey]) -> Result<Self, OpenError> {
+        let disk = Folder(folder.to_owned());
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let note = disk
+                .read(Path::new(CHECKPOINT))
+                .map_err(|source| OpenError::Disk { folder: folder.to_owned(), source })?;
+            let note = String::from_utf8_lossy(&note);
+            let mut parsed = Err(NoteError::Signature);
+            for key in keys {
+                parsed = Checkpoint::parse(&note, origin, key);
+                if parsed.is_ok() {
+                    break;
+                }
+            }
+            let checkpoint = parsed.map_err(|source| OpenError::Checkpoint { folder: folder.to_owned(), source })?;
+            match recover(&disk, checkpoint) {
+                Ok(head) => return Ok(Self { folder: folder.to_owned(), head: Arc::new(head) }),
+                // The tiles of a checkpoint that was replaced meanwhile are gone.
+                Err(_) if attempts < ATTEMPTS => thread::sleep(std::time::Duration::from_millis(5)),
+                Err(error) => {
+                    return Err(OpenError::Damaged { folder: folder.to_owned(), what: error.to_string() });
+                }
+            }
+        }
+    }
+
+    /// Its checkpoint.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.head.checkpoint
+    }
+
+    fn view(&self) -> View<Folder> {
+        View { disk: Folder(self.folder.clone()), head: self.head.clone() }
+    }
+
+    /// As [`Log::entries`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn entries(&self, first: u64, count: usize) -> Result<Vec<Vec<u8>>, LogError> {
+        self.view().entries(first, count)
+    }
+
+    /// As [`Log::root`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn root(&self, size: u64) -> Result<Hash, LogError> {
+        self.view().root(size)
+    }
+
+    /// As [`Log::inclusion`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
+        self.view().inclusion(index, size)
+    }
+
+    /// As [`Log::consistency`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, LogError> {
+        self.view().consistency(old, new)
+    }
+}
+
 fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -408,6 +494,35 @@ impl<D: Disk> View<D> {
 
     fn within(&self, size: u64) -> Result<(), LogError> {
         if size <= self.size() { Ok(()) } else { Err(LogError::Beyond(self.size())) }
+    }
+
+    fn entries(&self, first: u64, count: usize) -> Result<Vec<Vec<u8>>, LogError> {
+        self.within(first.saturating_add(1))?;
+        let bundle = self.bundle(first / WIDTH)?;
+        let entries = tile::entries(&bundle).ok_or_else(|| LogError::Damaged("a bundle breaks off".to_owned()))?;
+        let from = usize::try_from(first % WIDTH).unwrap_or(0);
+        Ok(entries.into_iter().skip(from).take(count).map(<[u8]>::to_vec).collect())
+    }
+
+    fn root(&self, size: u64) -> Result<Hash, LogError> {
+        self.within(size)?;
+        tree::subtree(self, 0, size)
+    }
+
+    fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, LogError> {
+        self.within(size)?;
+        if index >= size {
+            return Err(LogError::Beyond(size));
+        }
+        tree::inclusion(self, index, size)
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, LogError> {
+        self.within(new)?;
+        if old > new {
+            return Err(LogError::Beyond(new));
+        }
+        tree::consistency(self, old, new)
     }
 
     /// The entries of a bundle, whether it is full or not.
@@ -486,8 +601,18 @@ impl<D: Disk> Appender<D> {
             Err(error) => return Err(failed(error)),
         };
         let note = String::from_utf8_lossy(&note);
-        let checkpoint = Checkpoint::parse(&note, &settings.origin, &settings.key.public()?)
-            .map_err(|source| OpenError::Checkpoint { folder: folder.to_owned(), source })?;
+        let checkpoint = match Checkpoint::parse(&note, &settings.origin, &settings.key.public()?) {
+            Ok(checkpoint) => checkpoint,
+            Err(source) => {
+                let mut before = settings.previous.iter();
+                let signed = before.find_map(|key| Checkpoint::parse(&note, &settings.origin, key).ok());
+                let signed = signed.ok_or_else(|| OpenError::Checkpoint { folder: folder.to_owned(), source })?;
+                let (size, root) = (signed.size(), signed.root());
+                let again = settings.key.checkpoint(&settings.origin, &settings.signer, size, root)?;
+                replace(&disk, Path::new(CHECKPOINT), again.note().as_bytes()).map_err(failed)?;
+                again
+            }
+        };
         let head = recover(&disk, checkpoint).map_err(|error| match error {
             LogError::Disk(source) => failed(io::Error::other(source)),
             other => OpenError::Damaged { folder: folder.to_owned(), what: other.to_string() },
@@ -500,16 +625,18 @@ impl<D: Disk> Appender<D> {
     fn run(mut self, mut waiting: mpsc::Receiver<Waiting>, published: &RwLock<Arc<Head>>) {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let entries: Vec<&[u8]> = batch.iter().map(|waiting| waiting.entry.as_slice()).collect();
+            let entries: Vec<&[u8]> = batch.iter().flat_map(|waiting| &waiting.entries).map(Vec::as_slice).collect();
             let first = self.head.checkpoint.size();
             let committed = self.commit(&entries);
             if committed.is_ok() {
                 *published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.head.clone());
             }
             let closed = committed.as_ref().is_err_and(|error| matches!(error, LogError::Closed));
-            for (index, waiting) in (first..).zip(batch.drain(..)) {
+            let mut index = first;
+            for waiting in batch.drain(..) {
                 let checkpoint = self.head.checkpoint.clone();
                 let told = committed.clone().map(|()| Appended { index, checkpoint });
+                index += waiting.entries.len() as u64;
                 // Whoever does not wait any more has its entry in the log all the same.
                 let _gone = waiting.done.send(told);
             }

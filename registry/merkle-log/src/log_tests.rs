@@ -131,7 +131,7 @@ impl Disk for Faulty {
 
 fn settings(pkcs8: &[u8], witnesses: Vec<Witness>) -> Settings {
     let key = SigningKey::from_pkcs8(pkcs8).unwrap();
-    Settings { origin: ORIGIN.to_owned(), signer: "log.example".to_owned(), key, witnesses }
+    Settings { origin: ORIGIN.to_owned(), signer: "log.example".to_owned(), key, previous: Vec::new(), witnesses }
 }
 
 fn new_key() -> Vec<u8> {
@@ -307,7 +307,7 @@ async fn changes_are_detected() {
     let key = new_key();
     let log = filled(folder.path(), &key, 300).await;
     let (public, kept) = (log.key().clone(), log.checkpoint());
-    let check = |folder: &Path, kept: &[&str]| audit(folder, ORIGIN, &public, kept);
+    let check = |folder: &Path, kept: &[&str]| audit(folder, ORIGIN, std::slice::from_ref(&public), kept);
     assert_eq!(check(folder.path(), &[kept.note()]).unwrap().kept, 1);
 
     type Change = fn(&Path);
@@ -398,8 +398,8 @@ async fn a_log_written_anew_is_detected_by_what_was_kept() {
             // Entry 200 is another.
             log.append(entry(if number == 200 { 999 } else { number })).await.unwrap();
         }
-        assert!(audit(anew.path(), ORIGIN, &public, &[]).is_ok());
-        let error = audit(anew.path(), ORIGIN, &public, &[kept.note()]).unwrap_err();
+        assert!(audit(anew.path(), ORIGIN, std::slice::from_ref(&public), &[]).is_ok());
+        let error = audit(anew.path(), ORIGIN, std::slice::from_ref(&public), &[kept.note()]).unwrap_err();
         let expected = if shorter {
             matches!(error, AuditError::Shorter { found: 299, kept: 300 })
         } else {
@@ -471,4 +471,41 @@ async fn known_witnesses_cosign() {
     assert!(matches!(log.cosign(by(&[&known], &forged).note()), Err(CosignError::Foreign(2))));
     let beyond = key.checkpoint(ORIGIN, "log.example", 3, Hash::leaf(b"other")).unwrap();
     assert!(matches!(log.cosign(by(&[&known], &beyond).note()), Err(CosignError::Foreign(3))));
+}
+
+#[test]
+fn whoever_does_not_append_reads_what_a_checkpoint_has() {
+    let (folder, key) = (tempfile::tempdir().unwrap(), new_key());
+    let log = Log::open(folder.path(), settings(&key, Vec::new())).unwrap();
+    let entries: Vec<Vec<u8>> = (0..300_u32).map(|number| number.to_be_bytes().to_vec()).collect();
+    assert_eq!(log.append_all(entries[..3].to_vec()).unwrap().index, 0);
+    let told = log.append_all(entries[3..].to_vec()).unwrap();
+    assert_eq!((told.index, told.checkpoint.size()), (3, 300));
+    assert!(matches!(log.append_all(vec![vec![0; 1 << 16]]), Err(LogError::TooLong(65536))));
+
+    let public = vec![SigningKey::generate_ed25519().unwrap().public().unwrap(), log.key().clone()];
+    let read = Snapshot::read(folder.path(), ORIGIN, &public).unwrap();
+    log.append_all(vec![b"later".to_vec()]).unwrap();
+    assert_eq!((read.checkpoint().size(), read.checkpoint().root()), (300, log.root(300).unwrap()));
+    assert_eq!(read.inclusion(7, 300).unwrap(), log.inclusion(7, 300).unwrap());
+    assert_eq!(read.consistency(3, 300).unwrap(), log.consistency(3, 300).unwrap());
+    assert_eq!(read.root(299).unwrap(), log.root(299).unwrap());
+    assert_eq!(read.entries(299, 9).unwrap(), entries[299..]);
+    assert!(matches!(read.inclusion(300, 301), Err(LogError::Beyond(300))));
+    assert!(matches!(Snapshot::read(folder.path(), ORIGIN, &public[..1]), Err(OpenError::Checkpoint { .. })));
+}
+
+#[test]
+fn a_log_goes_on_under_a_new_key() {
+    let (folder, old, new) = (tempfile::tempdir().unwrap(), new_key(), new_key());
+    Log::open(folder.path(), settings(&old, Vec::new())).unwrap().append_all(vec![b"one".to_vec()]).unwrap();
+    let unknown = Log::open(folder.path(), settings(&new, Vec::new())).unwrap_err();
+    assert!(matches!(unknown, OpenError::Checkpoint { .. }), "{unknown}");
+    let previous = vec![SigningKey::from_pkcs8(&old).unwrap().public().unwrap()];
+    let log = Log::open(folder.path(), Settings { previous, ..settings(&new, Vec::new()) }).unwrap();
+    assert_eq!(log.checkpoint().size(), 1);
+    assert!(Checkpoint::parse(log.checkpoint().note(), ORIGIN, log.key()).is_ok());
+    drop(log);
+    assert!(Log::open(folder.path(), settings(&new, Vec::new())).is_ok());
+    assert!(Log::open(folder.path(), settings(&old, Vec::new())).is_err());
 }

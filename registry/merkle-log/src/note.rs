@@ -13,7 +13,10 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Hash, witness::Cosignature};
+use crate::{
+    Hash, Witness,
+    witness::{Cosignature, TYPE_COSIGNATURE, message},
+};
 
 /// The type of an Ed25519 signature in a key's id.
 const TYPE_ED25519: u8 = 1;
@@ -147,6 +150,18 @@ impl SigningKey {
         signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| KeyError::Failed)
     }
 
+    /// Adds to `checkpoint` a signature that says when it was seen, as the witness `name` (C2SP `tlog-cosignature`): a log
+    /// whose key is Ed25519 binds its own checkpoints to a time so. `time` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// When the key is not Ed25519, and when the library fails.
+    pub fn cosign(&self, name: &str, time: u64, checkpoint: &Checkpoint) -> Result<Checkpoint, KeyError> {
+        let id = self.public()?.witness(name).ok_or(KeyError::NotAKey)?.id();
+        let signature = self.sign(message(time, &checkpoint.body()).as_bytes())?;
+        let bytes = [&time.to_be_bytes(), signature.as_slice()].concat();
+        Ok(checkpoint.with(&[Cosignature::new(name, id, bytes)]))
+    }
+
     /// Signs the checkpoint of a tree, as the log `origin` and under the name of `signer`.
     pub(crate) fn checkpoint(&self, origin: &str, signer: &str, size: u64, root: Hash) -> Result<Checkpoint, KeyError> {
         let body = body(origin, size, &root);
@@ -198,6 +213,19 @@ impl PublicKey {
         self.key.verify_sig(message, signature).is_ok()
     }
 
+    /// The key as C2SP's tools read it, `name+hash+key`; none for ECDSA, which they do not know.
+    pub fn verifier_key(&self, name: &str) -> Option<String> {
+        (self.kind == Kind::Ed25519).then(|| encoded(name, TYPE_ED25519, self.raw()))
+    }
+
+    /// Whoever has this key, as the witness `name`; none for ECDSA, which witnesses do not use.
+    pub fn witness(&self, name: &str) -> Option<Witness> {
+        if self.kind != Kind::Ed25519 {
+            return None;
+        }
+        encoded(name, TYPE_COSIGNATURE, self.raw()).parse().ok()
+    }
+
     /// What names the key in a note that it signs as `signer`. For ECDSA it is what names it anywhere, which is what
     /// Sigstore's clients look for.
     pub(crate) fn note_id(&self, signer: &str) -> [u8; 4] {
@@ -226,6 +254,12 @@ impl fmt::Debug for PublicKey {
 pub(crate) fn note_id(signer: &str, kind: u8, key: &[u8]) -> [u8; 4] {
     let hash = Sha256::new_with_prefix(signer).chain_update([b'\n', kind]).chain_update(key).finalize();
     [hash[0], hash[1], hash[2], hash[3]]
+}
+
+/// A key with its name and its hash in front.
+pub(crate) fn encoded(name: &str, kind: u8, key: &[u8]) -> String {
+    let id = u32::from_be_bytes(note_id(name, kind, key));
+    format!("{name}+{id:08x}+{}", BASE64_STANDARD.encode([&[kind], key].concat()))
 }
 
 fn body(origin: &str, size: u64, root: &Hash) -> String {
@@ -290,12 +324,27 @@ impl Checkpoint {
     }
 
     /// The note with further signatures.
-    pub(crate) fn with(&self, cosignatures: &[Cosignature]) -> Self {
+    #[must_use]
+    pub fn with(&self, cosignatures: &[Cosignature]) -> Self {
         let mut note = self.note.clone();
         for cosignature in cosignatures {
             note.push_str(&cosignature.line());
         }
         Self { note, ..self.clone() }
+    }
+
+    /// The note with a further signature, as the line that it is in a note. It is not verified; [`Witness::on`] does that.
+    ///
+    /// # Errors
+    /// When it is no such line, or the note would become too long.
+    pub fn signed(&self, line: &str) -> Result<Self, NoteError> {
+        let note = format!("{}{}\n", self.note, line.trim_end());
+        let whole = line.trim_end().lines().count() == 1 && line.starts_with("— ");
+        match Self::unsigned(&note) {
+            Ok(signed) if whole && signed.signatures().len() == self.signatures().len() + 1 => Ok(signed),
+            Ok(_) => Err(NoteError::Form("a line is no signature".to_owned())),
+            Err(error) => Err(error),
+        }
     }
 
     /// The note without any signature.
@@ -369,6 +418,23 @@ mod tests {
                 assert!(matches!(Checkpoint::parse(&changed, ORIGIN, &public), Err(NoteError::Form(_))), "{changed}");
             }
         }
+    }
+
+    #[test]
+    fn a_log_binds_its_own_checkpoints_to_a_time() {
+        let [ecdsa, key] = keys();
+        let checkpoint = key.checkpoint(ORIGIN, "log.example", 5, Hash::leaf(b"x")).unwrap();
+        let timed = key.cosign("log.example", 1_700_000_000, &checkpoint).unwrap();
+        let public = key.public().unwrap();
+        assert_eq!(Checkpoint::parse(timed.note(), ORIGIN, &public).unwrap(), timed);
+        let witness = public.witness("log.example").unwrap();
+        assert_eq!(witness.to_string().parse::<Witness>().unwrap(), witness);
+        assert_eq!(witness.on(&timed).unwrap().time(), 1_700_000_000);
+        assert_eq!(witness.on(&checkpoint), None);
+        assert_eq!(public.witness("other").unwrap().on(&timed), None);
+        assert!(matches!(ecdsa.cosign("log.example", 1, &checkpoint), Err(KeyError::NotAKey)));
+        assert!(ecdsa.public().unwrap().verifier_key("log.example").is_none());
+        assert!(public.verifier_key("log.example").unwrap().starts_with("log.example+"));
     }
 
     #[test]

@@ -6,10 +6,13 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use crate::{Checkpoint, note::note_id};
+use crate::{
+    Checkpoint,
+    note::{encoded, note_id},
+};
 
 /// The type of a co-signature in a key's id.
-const TYPE_COSIGNATURE: u8 = 4;
+pub(crate) const TYPE_COSIGNATURE: u8 = 4;
 
 /// A witness whose co-signatures are taken.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,8 +96,12 @@ impl Witness {
         &self.name
     }
 
+    pub(crate) fn id(&self) -> [u8; 4] {
+        self.id
+    }
+
     /// Its signature on `checkpoint`, if there is one that holds.
-    pub(crate) fn on(&self, checkpoint: &Checkpoint) -> Option<Cosignature> {
+    pub fn on(&self, checkpoint: &Checkpoint) -> Option<Cosignature> {
         let body = checkpoint.body();
         let signatures = checkpoint.signatures();
         let ours = signatures.into_iter().filter(|(name, id, _)| *name == self.name && *id == self.id);
@@ -105,12 +112,28 @@ impl Witness {
 
     fn verifies(&self, body: &str, bytes: &[u8]) -> bool {
         let Some((time, signature)) = bytes.split_first_chunk::<8>() else { return false };
-        let message = format!("cosignature/v1\ntime {}\n{body}", u64::from_be_bytes(*time));
+        let message = message(u64::from_be_bytes(*time), body);
         UnparsedPublicKey::new(&ED25519, &self.key).verify(message.as_bytes(), signature).is_ok()
     }
 }
 
+/// What a witness signs.
+pub(crate) fn message(time: u64, body: &str) -> String {
+    format!("cosignature/v1\ntime {time}\n{body}")
+}
+
+/// As it is parsed.
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encoded(&self.name, TYPE_COSIGNATURE, &self.key))
+    }
+}
+
 impl Cosignature {
+    pub(crate) fn new(name: &str, id: [u8; 4], bytes: Vec<u8>) -> Self {
+        Self { name: name.to_owned(), id, bytes }
+    }
+
     /// Who signed.
     pub fn name(&self) -> &str {
         &self.name

@@ -158,8 +158,13 @@ impl Transparency {
         let host = settings.log_host.clone().unwrap_or_else(|| settings.authority());
         let witnesses: Vec<Witness> =
             settings.witnesses.iter().map(|witness| witness.parse()).collect::<Result<_, _>>()?;
-        let log =
-            witan_merkle_log::Settings { origin: format!("{host} - {tree}"), signer: host, key: key()?, witnesses };
+        let log = witan_merkle_log::Settings {
+            origin: format!("{host} - {tree}"),
+            signer: host,
+            key: key()?,
+            previous: Vec::new(),
+            witnesses,
+        };
         let log = Log::open(&settings.data.join("log"), log)?;
         let transparency = Self { log, key: key()?, tree, appending: Mutex::default() };
         transparency.index(database).await?;

@@ -6,6 +6,7 @@
 mod gate;
 mod running;
 mod swap;
+mod telemetry;
 mod up;
 
 use std::{

@@ -116,6 +116,7 @@ impl Liar {
                 origin: pin.origin(),
                 signer: pin.host.clone(),
                 key: LogKey::from_pkcs8(&pkcs8).unwrap(),
+                previous: Vec::new(),
                 witnesses: Vec::new(),
             };
             let log = MerkleLog::open(&folder.path().join(number.to_string()), settings).unwrap();

@@ -1,0 +1,366 @@
+//! What must not be written down: secrets always, personal data as the operator chose.
+//!
+//! Patterns find what has a form. What has none, such as a password of one's own choosing, is found where its name stands
+//! before it, or by value where the host knows it ([`Redactor::hide`]).
+
+use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
+
+use parking_lot::RwLock;
+use regex::{Captures, Regex, RegexSet};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::Entry;
+
+/// A longer text is cut before it is looked at: who acted may have chosen its length.
+const LONGEST_READ: usize = 16 << 10;
+/// A longer text is cut when it has been looked at.
+const LONGEST_WRITTEN: usize = 1 << 10;
+/// Details of one entry.
+const MOST_DETAILS: usize = 16;
+/// A shorter value is not hidden: it would stand everywhere.
+const SHORTEST_HIDDEN: usize = 6;
+
+/// Personal data that has a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Personal {
+    /// Addresses of e-mail.
+    Email,
+    /// Numbers of payment cards, by their check digit.
+    Card,
+    /// Numbers of bank accounts (IBAN), by their check digits.
+    Iban,
+    /// Telephone numbers in the international form.
+    Phone,
+    /// IP addresses.
+    IpAddress,
+}
+
+impl Personal {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Email, Self::Card, Self::Iban, Self::Phone, Self::IpAddress];
+
+    /// Its name in `system.toml`, and in the place of what was there.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Email => "e-mail",
+            Self::Card => "card",
+            Self::Iban => "iban",
+            Self::Phone => "phone",
+            Self::IpAddress => "ip-address",
+        }
+    }
+
+    fn pattern(self) -> &'static str {
+        match self {
+            Self::Email => r"[\p{L}\p{N}._%+-]+(?:@|%40)(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}",
+            Self::Card => r"\b[2-6](?:[ -]?[0-9]){12,18}\b",
+            Self::Iban => r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b",
+            Self::Phone => r"\+[0-9][0-9 ().-]{6,}[0-9]",
+            Self::IpAddress => {
+                r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b|\b(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4})+\b"
+            }
+        }
+    }
+
+    /// Whether what has the form is one.
+    fn holds(self, text: &str) -> bool {
+        match self {
+            Self::Email | Self::Phone | Self::IpAddress => true,
+            Self::Card => luhn(text),
+            Self::Iban => mod97(text),
+        }
+    }
+}
+
+/// A field of an entry, by what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// `principal` and `about`: who.
+    Identity,
+    /// `resource`: to what.
+    Resource,
+    /// `reason`: why.
+    Reason,
+    /// `details`: what else.
+    Details,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Resource, Self::Reason, Self::Details];
+
+    /// Its name in `system.toml`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Resource => "resource",
+            Self::Reason => "reason",
+            Self::Details => "details",
+        }
+    }
+}
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Treatment {
+    /// Secrets alone are masked.
+    Keep,
+    /// Secrets and personal data are masked.
+    Mask,
+    /// A hash stands in its place, by which equal ones can be told to be equal.
+    Hash,
+    /// It is left out.
+    Drop,
+}
+
+impl Treatment {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Keep, Self::Mask, Self::Hash, Self::Drop];
+
+    /// Its name in `system.toml`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Mask => "mask",
+            Self::Hash => "hash",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// What is redacted beside secrets, which always are.
+#[derive(Clone, Debug)]
+pub struct Redaction {
+    /// Personal data that is masked.
+    pub personal: Vec<Personal>,
+    /// Further patterns of what is masked.
+    pub patterns: Vec<Regex>,
+    /// What becomes of each class of fields.
+    pub fields: BTreeMap<Class, Treatment>,
+}
+
+/// E-mail, cards and accounts are masked everywhere but in who acted.
+impl Default for Redaction {
+    fn default() -> Self {
+        let of = |class| (class, if class == Class::Identity { Treatment::Keep } else { Treatment::Mask });
+        Self {
+            personal: vec![Personal::Email, Personal::Card, Personal::Iban],
+            patterns: Vec::new(),
+            fields: Class::ALL.into_iter().map(of).collect(),
+        }
+    }
+}
+
+/// A form that secrets have, and what of it stays.
+struct Secret<'a> {
+    pattern: &'a str,
+    kept: &'static str,
+}
+
+/// The name of a value that is secret.
+const NAMES: &str = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|authorization|cookie|session[_-]?id|signature)";
+
+static SECRETS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
+    let named = format!(
+        r#"(?i)([\w.-]*{NAMES}[\w.-]*["']?\s*(?:=|:|%3d|%3a)\s*)(?:(?:bearer|basic)\s+)?("[^"]*"?|'[^']*'?|\[redacted:[a-z-]+\]|[^\s&;,"'}}\]]+)"#
+    );
+    let secrets = [
+        Secret {
+            pattern: r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)",
+            kept: "",
+        },
+        Secret { pattern: &named, kept: "$1" },
+        Secret { pattern: r"(?i)\b((?:bearer|basic|negotiate|digest)\s+)[\w.~+/=-]{6,}", kept: "$1" },
+        Secret { pattern: r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#@]+@", kept: "$1" },
+        Secret { pattern: r"\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*", kept: "" },
+        Secret {
+            pattern: r"\b(?:sk|pk|rk|xai|gsk|r8|hf|npm|dop_v1|glpat|github_pat|gh[opsur]|xox[abeprs]|shp(?:at|ss)|witan(?:_[a-z]+)?|wtn|wk)[_-][\w-]{16,}",
+            kept: "",
+        },
+        Secret { pattern: r"\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[0-9A-Z]{16}\b", kept: "" },
+        Secret { pattern: r"\bAIza[\w-]{30,}", kept: "" },
+        Secret { pattern: r"(?i)\bage-secret-key-1[a-z0-9]{20,}", kept: "" },
+    ];
+    let compile = |secret: &Secret<'_>| Some((Regex::new(secret.pattern).ok()?, secret.kept));
+    secrets.iter().filter_map(compile).collect()
+});
+
+/// Whether there is anything to look for at all: most texts have nothing.
+static ANY_SECRET: LazyLock<Option<RegexSet>> =
+    LazyLock::new(|| RegexSet::new(SECRETS.iter().map(|(pattern, _)| pattern.as_str())).ok());
+
+/// Takes out of entries what must not be written.
+pub struct Redactor {
+    redaction: Redaction,
+    personal: Vec<(Personal, Regex)>,
+    /// Keeps a hash in the place of a field from being found by guessing.
+    pepper: Zeroizing<[u8; 32]>,
+    hidden: RwLock<Vec<Zeroizing<String>>>,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redactor").field("redaction", &self.redaction).finish_non_exhaustive()
+    }
+}
+
+impl Redactor {
+    /// Redacts as `redaction` says. `pepper` is secret, and the same as long as hashes are to be compared.
+    #[must_use]
+    pub fn new(redaction: Redaction, pepper: Zeroizing<[u8; 32]>) -> Self {
+        let compile = |kind: &Personal| Some((*kind, Regex::new(kind.pattern()).ok()?));
+        let personal = redaction.personal.iter().filter_map(compile).collect();
+        Self { redaction, personal, pepper, hidden: RwLock::default() }
+    }
+
+    /// Masks these values wherever they stand, from now on and in place of those before: secrets that the host knows.
+    pub fn hide(&self, values: impl IntoIterator<Item = Zeroizing<String>>) {
+        let mut values: Vec<_> = values.into_iter().filter(|value| value.len() >= SHORTEST_HIDDEN).collect();
+        // The longest first: one may be a part of another.
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        *self.hidden.write() = values;
+    }
+
+    /// The entry as it may be written.
+    #[must_use]
+    pub fn entry(&self, entry: Entry) -> Entry {
+        let secrets = |text: String| cut(self.secrets(bounded(text)).into_owned());
+        Entry {
+            tenant: secrets(entry.tenant),
+            principal: self.field(Class::Identity, entry.principal),
+            about: entry.about.map(|text| self.field(Class::Identity, text)),
+            component: entry.component.map(secrets),
+            digest: entry.digest.map(secrets),
+            action: secrets(entry.action),
+            resource: self.field(Class::Resource, entry.resource),
+            reason: entry.reason.map(|text| self.field(Class::Reason, text)),
+            trace_id: entry.trace_id.map(secrets),
+            details: entry
+                .details
+                .into_iter()
+                .take(MOST_DETAILS)
+                .map(|(name, value)| {
+                    // A name says what its value is: `token`, `cookie`.
+                    let secret = NAMED.as_ref().is_some_and(|names| names.is_match(&name));
+                    let value = if secret { mask("credential") } else { self.field(Class::Details, value) };
+                    (secrets(name), value)
+                })
+                .collect(),
+            ..entry
+        }
+    }
+
+    fn field(&self, class: Class, text: String) -> String {
+        let text = bounded(text);
+        match self.redaction.fields.get(&class).copied().unwrap_or(Treatment::Mask) {
+            Treatment::Keep => cut(self.secrets(text).into_owned()),
+            Treatment::Mask => cut(self.personal(self.secrets(text)).into_owned()),
+            Treatment::Hash => self.hash(&text),
+            Treatment::Drop => "[dropped]".to_owned(),
+        }
+    }
+
+    fn secrets(&self, text: String) -> Cow<'static, str> {
+        let mut text = text;
+        for hidden in &*self.hidden.read() {
+            if text.contains(hidden.as_str()) {
+                text = text.replace(hidden.as_str(), &mask("secret"));
+            }
+        }
+        if ANY_SECRET.as_ref().is_some_and(|any| !any.is_match(&text)) {
+            return text.into();
+        }
+        for (pattern, kept) in &*SECRETS {
+            let replaced = pattern.replace_all(&text, |found: &Captures<'_>| {
+                let mut masked = String::new();
+                found.expand(kept, &mut masked);
+                masked.push_str("[redacted:credential]");
+                if found.get(0).is_some_and(|found| found.as_str().ends_with('@')) {
+                    masked.push('@');
+                }
+                masked
+            });
+            if let Cow::Owned(replaced) = replaced {
+                text = replaced;
+            }
+        }
+        text.into()
+    }
+
+    fn personal(&self, text: Cow<'static, str>) -> Cow<'static, str> {
+        let mut text = text.into_owned();
+        for (kind, pattern) in &self.personal {
+            let replaced = pattern.replace_all(&text, |found: &Captures<'_>| {
+                let found = found.get(0).map_or("", |found| found.as_str());
+                if kind.holds(found) { mask(kind.name()) } else { found.to_owned() }
+            });
+            if let Cow::Owned(replaced) = replaced {
+                text = replaced;
+            }
+        }
+        for pattern in &self.redaction.patterns {
+            if let Cow::Owned(replaced) = pattern.replace_all(&text, "[redacted:pattern]") {
+                text = replaced;
+            }
+        }
+        text.into()
+    }
+
+    fn hash(&self, text: &str) -> String {
+        let hash = Sha256::new_with_prefix(b"witan-ledger field\n").chain_update(*self.pepper).chain_update(text);
+        let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("hash:{hex}")
+    }
+}
+
+static NAMED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(&format!("(?i){NAMES}")).ok());
+
+fn mask(what: &str) -> String {
+    format!("[redacted:{what}]")
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > LONGEST_READ {
+        text.truncate(text.floor_char_boundary(LONGEST_READ));
+    }
+    text
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST_WRITTEN {
+        text.truncate(text.floor_char_boundary(LONGEST_WRITTEN));
+        text.push('…');
+    }
+    text
+}
+
+/// Whether the digits end in the check digit of payment cards.
+fn luhn(text: &str) -> bool {
+    let digits = text.chars().filter_map(|char| char.to_digit(10)).collect::<Vec<_>>();
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| match (place % 2, digit * 2) {
+            (0, _) => *digit,
+            (_, double) => double / 10 + double % 10,
+        })
+        .sum();
+    (13..=19).contains(&digits.len()) && sum.is_multiple_of(10)
+}
+
+/// Whether the check digits of an IBAN hold.
+fn mod97(text: &str) -> bool {
+    let compact: Vec<char> = text.chars().filter(|char| *char != ' ').collect();
+    let (head, rest) = compact.split_at(compact.len().min(4));
+    let mut remainder = 0_u32;
+    for char in rest.iter().chain(head) {
+        let Some(value) = char.to_digit(36) else { return false };
+        remainder = (remainder * if value > 9 { 100 } else { 10 } + value) % 97;
+    }
+    (15..=34).contains(&compact.len()) && remainder == 1
+}
