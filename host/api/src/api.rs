@@ -120,8 +120,10 @@ impl Api {
     }
 
     /// For whom tasks of this API run: whoever is on this machine, until clients can say who they are.
-    pub(crate) fn edge(&self, trace: Trace) -> Edge {
-        Edge { context: CallContext::local().traced(trace), paths: Paths::Under(self.0.roots.read().clone()) }
+    pub(crate) fn edge(&self, trace: Option<Trace>) -> Edge {
+        let context = CallContext::local();
+        let context = trace.map_or_else(|| context.clone(), |trace| context.traced(trace));
+        Edge { context, paths: Paths::Under(self.0.roots.read().clone()) }
     }
 }
 

@@ -77,6 +77,9 @@ impl Told {
 /// Paths that an operator needs when a host has too much to do. They cost little, and no client gains by them.
 const ALWAYS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/host/stop"];
 
+/// Where tasks come in over gRPC.
+const GRPC_SUBMIT: &str = "/witan.v1.Tasks/Submit";
+
 /// Bytes of a body that weigh as much as a request.
 const WEIGHT: u64 = 64 << 10;
 
@@ -87,6 +90,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Passed {
     pub(crate) told: Told,
     _place: Option<Place>,
+    _task: Option<Lease>,
 }
 
 impl Requests {
@@ -101,14 +105,19 @@ impl Requests {
         metrics: &Metrics,
     ) -> Result<Passed, Box<Response>> {
         if ALWAYS.contains(&request.uri().path()) {
-            return Ok(Passed { told: Told::default(), _place: None });
+            return Ok(Passed { told: Told::default(), _place: None, _task: None });
         }
         let admitted = self.throttle.admit(&asks.client(), cost(request.headers()), Instant::now());
         let standing = admitted.map_err(|over| Box::new(refused(over, metrics)))?;
         let told = Told { standing, retry: None };
+        // A task that comes over gRPC counts until it is accepted; the JSON API counts its own until they end.
+        let task = match request.uri().path() == GRPC_SUBMIT {
+            true => Some(self.begin_task(asks, metrics)?),
+            false => None,
+        };
         let entering = self.gate.enter(&asks.tenant, priority(request.headers()));
         match tokio::time::timeout(PATIENCE, entering).await {
-            Ok(Ok(place)) => Ok(Passed { told, _place: Some(place) }),
+            Ok(Ok(place)) => Ok(Passed { told, _place: Some(place), _task: task }),
             Ok(Err(shed)) => Err(Box::new(overloaded(shed.to_string(), shed.wait(), told))),
             Err(_) => {
                 let message = format!("the request waited {} s for its turn; try again later", PATIENCE.as_secs());

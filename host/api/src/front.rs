@@ -13,6 +13,7 @@ use std::{
 
 use axum::{Router, body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower::Service as _;
 use tracing::Instrument as _;
@@ -60,6 +61,7 @@ impl Front {
     /// Answers `request`, whatever it is.
     pub(crate) async fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: SocketAddr) -> Response {
         let id = self.request_id(request.headers());
+        let grpc = witan_grpc::is_grpc(request.headers());
         let trace = self.trace(request.headers());
         request.extensions_mut().insert(trace);
         let seen = Seen::new(&request, &id, trace);
@@ -69,7 +71,7 @@ impl Front {
         };
         seen.answered(&response, &self.api.0.parts.metrics);
         let told = response.extensions_mut().remove::<Told>();
-        answer::complete(&mut response, &id);
+        answer::complete(&mut response, &id, grpc);
         if let Some(told) = told {
             told.write(response.headers_mut());
         }
@@ -124,7 +126,8 @@ impl Front {
             }
             None => {
                 request.extensions_mut().insert(Peer(peer));
-                let answered = self.router.clone().call(request.map(Body::new)).await;
+                let grpc = witan_grpc::is_grpc(request.headers());
+                let answered = self.router.clone().call(request.map(|body| routed(body, grpc))).await;
                 answered.map_err(|never| match never {})
             }
         }
@@ -142,10 +145,18 @@ impl Front {
     }
 }
 
-/// Refuses a `POST` that is not JSON, body or none: a page of another origin can have a browser send forms and text
-/// without asking, but not JSON.
+/// `body` for a route. For one of gRPC, why it broke off is a status.
+fn routed(body: RequestBody, grpc: bool) -> Body {
+    match grpc {
+        true => Body::new(body.map_err(|error| witan_grpc::status(&TaskError::from(&error)))),
+        false => Body::new(body),
+    }
+}
+
+/// Refuses a `POST` that is neither JSON nor gRPC, body or none: a page of another origin can have a browser send forms and
+/// text without asking, but not these.
 fn json_only<B>(request: &Request<B>) -> Result<(), TaskError> {
-    if request.method() != Method::POST {
+    if request.method() != Method::POST || witan_grpc::is_grpc(request.headers()) {
         return Ok(());
     }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();

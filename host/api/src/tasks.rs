@@ -92,7 +92,7 @@ pub(crate) async fn submit(
         Ok(lease) => lease,
         Err(refusal) => return Ok(*refusal),
     };
-    let task = api.0.parts.tasks.submit(request, &api.edge(trace)).await?;
+    let task = api.0.parts.tasks.submit(request, &api.edge(Some(trace))).await?;
     if lease.counts() {
         let task = task.clone();
         tokio::spawn(async move {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod bounds;
+mod grpc;
 mod platform;
 mod tasks;
 mod throttle;
