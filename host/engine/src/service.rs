@@ -34,11 +34,13 @@ pub struct ServiceSettings {
     pub concurrency: u32,
     /// Calls that may wait for a place.
     pub queue: u32,
+    /// When calls are refused because the component traps again and again.
+    pub breaker: witan_system::Breaker,
 }
 
 impl Default for ServiceSettings {
     fn default() -> Self {
-        Self { concurrency: 1_000, queue: 1_000 }
+        Self { concurrency: 1_000, queue: 1_000, breaker: witan_system::Breaker::default() }
     }
 }
 
@@ -224,7 +226,7 @@ impl Service {
             places: Arc::new(Semaphore::new(settings.concurrency as usize)),
             stopped: OnceLock::new(),
             waiting: AtomicUsize::new(0),
-            breaker: Breaker::default(),
+            breaker: Breaker::new(settings.breaker),
             completed: AtomicU64::new(0),
             trapped: AtomicU64::new(0),
             ended: AtomicU64::new(0),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use witan_registry_types::{Host as RegistryHost, Namespace, ReferenceError, Registry};
 
 use crate::file::{self, CompileIn, File, LinkMode, Reuse};
-use crate::limits::{ComponentLimits, Limits};
+use crate::limits::{Breaker, ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::path::normalise_guest_path;
 use crate::problem::{Key, Origin, Problem};
@@ -380,7 +380,22 @@ impl Checker<'_> {
             call,
             concurrency: self.at_least_one(&key.child("concurrency"), concurrency, "with none, no call could run"),
             queue: from.queue.unwrap_or(default.queue),
+            breaker: self.breaker(key, from, &default.breaker),
         }
+    }
+
+    fn breaker(&mut self, key: &Key, from: &file::ComponentLimits, default: &Breaker) -> Breaker {
+        let traps = from.breaker_traps.unwrap_or(default.traps);
+        let time = self.positive_time(&key.child("breaker-time"), &from.breaker_time, default.time);
+        let longest = default.longest.max(time);
+        let longest = self.positive_time(&key.child("breaker-longest"), &from.breaker_longest, longest);
+        if longest < time {
+            let key = key.child("breaker-longest");
+            let message = format!("`{key}` is shorter than `breaker-time`, with which it begins");
+            self.report(&key, message, "raise it, or lower `breaker-time`");
+        }
+        let key = key.child("breaker-traps");
+        Breaker { traps: self.at_least_one(&key, traps, "with none, no call could run"), time, longest }
     }
 
     fn instances(&mut self, key: &Key, from: &file::Instances) -> Instances {

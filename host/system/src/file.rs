@@ -212,6 +212,12 @@ pub(crate) struct ComponentLimits {
     pub(crate) concurrency: Option<u32>,
     /// Calls that wait while that many run; the next is refused. Default: 1000.
     pub(crate) queue: Option<u32>,
+    /// Traps in a row after which calls are refused for a while. Default: 5.
+    pub(crate) breaker_traps: Option<u32>,
+    /// How long calls are refused at first; each further time twice as long. Default: `1s`.
+    pub(crate) breaker_time: Option<Time>,
+    /// How long calls are refused at most. Default: `30s`.
+    pub(crate) breaker_longest: Option<Time>,
 }
 
 /// Whether an instance serves one call or more.

@@ -43,7 +43,7 @@ pub use grants::{
 };
 pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
 pub use identity::{Scope, ScopeError, TrustLevel, TrustLevelError, Verb};
-pub use limits::{ComponentLimits, Limits};
+pub use limits::{Breaker, ComponentLimits, Limits};
 pub use name::{ComponentName, Intent, InterfaceName, Name, NameError, TenantName, ToolName};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
