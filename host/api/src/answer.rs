@@ -67,7 +67,7 @@ pub(crate) fn status(code: Code) -> StatusCode {
 /// Tells clients that retry by themselves whether that helps.
 pub(crate) fn retry_headers(error: &TaskError, headers: &mut HeaderMap) {
     let status = error.code.http_status();
-    if status == 503 || status == 429 {
+    if status == 503 || status == 429 || error.code == Code::IdempotencyInFlight {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
         headers.insert("retry-after-ms", HeaderValue::from(u32::from(RETRY_AFTER) * 1000));
     }
@@ -87,10 +87,11 @@ mod tests {
             let mut headers = HeaderMap::new();
             let error = TaskError::new(*code, "");
             retry_headers(&error, &mut headers);
-            assert_eq!(headers.contains_key("retry-after"), matches!(code.http_status(), 429 | 503), "{code}");
+            let later = matches!(code.http_status(), 429 | 503) || *code == Code::IdempotencyInFlight;
+            assert_eq!(headers.contains_key("retry-after"), later, "{code}");
             let advised_against = headers.contains_key("x-should-retry");
             assert!(!(advised_against && error.retryable), "{code}");
-            let retried = code.http_status() >= 500 || code.http_status() == 429;
+            let retried = code.http_status() >= 500 || matches!(code.http_status(), 409 | 429);
             assert_eq!(advised_against, !error.retryable && retried, "{code}");
             assert_eq!(status(*code).as_u16(), code.http_status());
         }

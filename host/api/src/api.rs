@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use witan_capability::{CallContext, Limit, Trace};
-use witan_tasks::{Edge, Envelope, Observer, Paths, Tasks};
+use witan_tasks::{Edge, Observer, Paths, Tasks, Transition};
 use witan_telemetry::{Logs, Metrics};
 
 use crate::{ComponentStatus, Mounts, Requests, Settings, Token};
@@ -130,7 +130,8 @@ impl Api {
 /// Counts each task that has ended in `metrics`.
 #[must_use]
 pub fn observer(metrics: Arc<Metrics>) -> Observer {
-    Arc::new(move |envelope: &Envelope| {
+    Arc::new(move |transition: &Transition<'_>| {
+        let Some(envelope) = transition.envelope else { return };
         let duration = std::time::Duration::from_millis(envelope.usage.latency_ms);
         metrics.task_ended(&envelope.intent, envelope.status.name(), duration);
         metrics.task_used(&envelope.intent, envelope.usage.tokens, envelope.usage.cost_usd);

@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Extension, FromRequestParts, Path, Query, State},
+    extract::{Extension, FromRequestParts, Path, Query, State as State_},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -18,7 +18,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
 use witan_capability::Trace;
-use witan_tasks::{Code, Envelope, Task, TaskError, TaskRequest, TaskView};
+use witan_tasks::{Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
 
 use crate::{
     Api, BodyError, List,
@@ -57,12 +57,16 @@ pub(crate) struct Submit {
 /// Submits a task.
 ///
 /// With `wait`, answers with the envelope when the task ends in time: 200, or the status of its error. Otherwise 202
-/// with the task, whose address is in `Location`. A client that goes away while it waits cancels the task.
+/// with the task, whose address is in `Location`. A client that goes away while it waits cancels the task, unless it sent
+/// an `Idempotency-Key`: then the same request with the same key finds the task again, for 24 hours.
 #[utoipa::path(
     post,
     path = "/v1/tasks",
     tag = "tasks",
-    params(Submit),
+    params(
+        Submit,
+        ("Idempotency-Key" = Option<String>, Header, description = "The same for each try of one request: it makes one task"),
+    ),
     request_body = TaskRequest,
     responses(
         (status = 200, description = "The task has ended with a result", body = Envelope),
@@ -75,7 +79,7 @@ pub(crate) struct Submit {
     )
 )]
 pub(crate) async fn submit(
-    State(api): State<Api>,
+    State_(api): State_<Api>,
     Fields(query): Fields<Submit>,
     Extension(trace): Extension<Trace>,
     Extension(asks): Extension<Asks>,
@@ -87,37 +91,85 @@ pub(crate) async fn submit(
         let message = format!("a client waits at most {} seconds; ask for the task later", longest.as_secs());
         return Err(TaskError::invalid("wait", message).into());
     }
-    let request = TaskRequest::from_json(&read(request.into_body()).await?)?;
-    let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
-        Ok(lease) => lease,
-        Err(refusal) => return Ok(*refusal),
+    let (head, body) = request.into_parts();
+    let body = read(body).await?;
+    let (tasks, edge) = (&api.0.parts.tasks, api.edge(Some(trace)));
+    let once = once(&api, &edge, &head.headers, SUBMIT, &body)?;
+    let known = match &once {
+        Some(once) => tasks.known(&edge, once).await?,
+        None => None,
     };
-    let task = api.0.parts.tasks.submit(request, &api.edge(Some(trace))).await?;
-    if lease.counts() {
+    let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
+        // What is known already begins nothing.
+        Err(refusal) if known.is_none() => return Ok(*refusal),
+        lease => lease.ok(),
+    };
+    let (task, replayed) = match (known, &once) {
+        (Some(task), _) => (task, true),
+        (None, Some(once)) => tasks.submit_once(TaskRequest::from_json(&body)?, &edge, once).await?,
+        (None, None) => (tasks.submit(TaskRequest::from_json(&body)?, &edge).await?, false),
+    };
+    if let Some(lease) = lease.filter(|lease| !replayed && lease.counts()) {
         let task = task.clone();
         tokio::spawn(async move {
             task.finished().await;
             drop(lease);
         });
     }
-    let ended = if wait.is_zero() { None } else { wait_for(&task, wait).await };
+    let ended = if wait.is_zero() { None } else { wait_for(&api, &task, wait, once.is_none()).await };
     let mut response = match ended {
         Some(envelope) => envelope_response(envelope),
-        None => (StatusCode::ACCEPTED, Json(task.view())).into_response(),
+        None => accepted(&task),
     };
-    if let Ok(location) = HeaderValue::try_from(format!("/v1/tasks/{}", task.id())) {
-        response.headers_mut().insert(header::LOCATION, location);
+    locate(&mut response, &task);
+    if replayed {
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
     Ok(response)
 }
 
-/// The envelope of `task`, if it ends in time. Dropping the future cancels the task: a client that hung up was never
-/// told where the task is.
-async fn wait_for(task: &Task, wait: Duration) -> Option<Envelope> {
-    let guard = task.cancel_on_drop();
-    let ended = tokio::time::timeout(wait, task.finished()).await;
-    guard.disarm();
-    ended.ok().map(|envelope| Envelope::clone(&envelope))
+/// How keys of requests to routes are told apart.
+const SUBMIT: &str = "POST /v1/tasks";
+
+/// The request as one that is carried out once, if it has a key.
+fn once(api: &Api, edge: &Edge, headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Option<Once>, TaskError> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    // What is no text is no key either, and is refused as one.
+    api.0.parts.tasks.once(edge, route, key.to_str().unwrap_or_default(), body).map(Some)
+}
+
+fn accepted(task: &Task) -> Response {
+    (StatusCode::ACCEPTED, Json(task.view())).into_response()
+}
+
+fn locate(response: &mut Response, task: &Task) {
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/tasks/{}", task.id())) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+}
+
+/// The envelope of `task`, if it ends in time. Dropping the future cancels the task where it is the client's alone: one that
+/// hung up was never told where the task is, unless it can ask again with its key.
+async fn wait_for(api: &Api, task: &Task, wait: Duration, alone: bool) -> Option<Envelope> {
+    let guard = alone.then(|| task.cancel_on_drop());
+    let ended = tokio::select! {
+        ended = task.finished() => Some(Envelope::clone(&ended)),
+        () = tokio::time::sleep(wait) => None,
+        // It does not run here any more.
+        () = left_to_the_next_host(api, task) => None,
+    };
+    if let Some(guard) = guard {
+        guard.disarm();
+    }
+    ended
+}
+
+/// Resolves when the host stops and will not run `task`, which waits still.
+async fn left_to_the_next_host(api: &Api, task: &Task) {
+    api.0.draining.cancelled().await;
+    if !api.0.parts.tasks.keeps() || !task.waits() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn envelope_response(envelope: Envelope) -> Response {
@@ -151,9 +203,40 @@ pub(crate) struct Page {
     #[serde(default)]
     #[param(value_type = Option<String>)]
     after: Option<Uuid>,
+    /// Those that stand here.
+    #[serde(default)]
+    state: Option<State>,
+    /// Those with this intent.
+    #[serde(default)]
+    intent: Option<String>,
+    /// Those that were accepted after this time, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    created_after: Option<u64>,
+    /// Those that were accepted before this time, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    created_before: Option<u64>,
+    /// Those with this key in their metadata, `KEY`, or with this value there, `KEY=VALUE`.
+    #[serde(default)]
+    metadata: Option<String>,
 }
 
-/// Lists tasks, the newest first, without their envelopes.
+impl Page {
+    fn filter(&self) -> Filter {
+        let metadata = self.metadata.as_ref().map(|metadata| match metadata.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (metadata.clone(), None),
+        });
+        Filter {
+            state: self.state,
+            intent: self.intent.clone(),
+            created_from_ms: self.created_after.map(|after| after.saturating_add(1)),
+            created_before_ms: self.created_before,
+            metadata,
+        }
+    }
+}
+
+/// Lists tasks, the newest first, without their envelopes. All that is asked for must hold.
 #[utoipa::path(
     get,
     path = "/v1/tasks",
@@ -162,21 +245,25 @@ pub(crate) struct Page {
     responses(
         (status = 200, description = "The tasks that are kept", body = List<TaskView>),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
+        (status = "5XX", description = "The tasks cannot be read", body = ErrorBody),
     )
 )]
-pub(crate) async fn list(State(api): State<Api>, Fields(page): Fields<Page>) -> Result<Json<List<TaskView>>, Refusal> {
+pub(crate) async fn list(
+    State_(api): State_<Api>,
+    Fields(page): Fields<Page>,
+) -> Result<Json<List<TaskView>>, Refusal> {
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(TaskError::invalid("limit", format!("`limit` is from 1 to {LARGEST_PAGE}")).into());
     }
-    let (tasks, more) = api.0.parts.tasks.newest(limit, page.after);
-    let views: Vec<TaskView> = tasks.iter().map(|task| TaskView { envelope: None, ..task.view() }).collect();
+    let (tasks, edge) = (&api.0.parts.tasks, api.edge(None));
+    let (views, more) = tasks.list(edge.context.tenant(), &page.filter(), limit, page.after).await?;
     Ok(Json(List::of(views, more, |view| view.id.to_string())))
 }
 
 /// Shows a task.
 ///
-/// Tasks are kept in memory: after the host ends, or when many later tasks have ended, they are gone.
+/// Ended tasks are kept for a time and up to a number, which `[host.tasks]` of `system.toml` sets.
 #[utoipa::path(
     get,
     path = "/v1/tasks/{id}",
@@ -188,8 +275,8 @@ pub(crate) async fn list(State(api): State<Api>, Fields(page): Fields<Page>) -> 
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(find(&api, &id)?.view()))
+pub(crate) async fn show(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
+    Ok(Json(find(&api, &id).await?.view()))
 }
 
 /// Cancels a task.
@@ -206,11 +293,76 @@ pub(crate) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Resu
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id)?;
+pub(crate) async fn cancel(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &id).await?;
     task.cancel();
     task.finished().await;
     Ok(Json(task.view()))
+}
+
+/// Pauses a task that waits for its turn.
+///
+/// A task that has begun has one handler, which cannot be paused: 409.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/pause",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task")),
+    responses(
+        (status = 200, description = "The task, which is paused", body = TaskView),
+        (status = 404, description = "No such task is kept", body = ErrorBody),
+        (status = 409, description = "It has begun or has ended", body = ErrorBody),
+        (status = "4XX", description = "The request is refused", body = ErrorBody),
+        (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
+    )
+)]
+pub(crate) async fn pause(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &id).await?;
+    api.0.parts.tasks.pause(&task).await?;
+    Ok(Json(task.view()))
+}
+
+/// Lets a task that is paused wait for its turn again.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/resume",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task")),
+    responses(
+        (status = 200, description = "The task, which waits", body = TaskView),
+        (status = 404, description = "No such task is kept", body = ErrorBody),
+        (status = 409, description = "It has begun or has ended", body = ErrorBody),
+        (status = "4XX", description = "The request is refused", body = ErrorBody),
+        (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
+    )
+)]
+pub(crate) async fn resume(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &id).await?;
+    api.0.parts.tasks.resume(&task).await?;
+    Ok(Json(task.view()))
+}
+
+/// Submits the request of a task that has failed or was cancelled again, as a new task.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/{id}/retry",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task")),
+    responses(
+        (status = 202, description = "The new task", body = TaskView,
+            headers(("Location" = String, description = "Where the new task is"))),
+        (status = 404, description = "No such task is kept", body = ErrorBody),
+        (status = 409, description = "It has not failed and was not cancelled", body = ErrorBody),
+        (status = "4XX", description = "The request is refused", body = ErrorBody),
+        (status = "5XX", description = "The host cannot take the task", body = ErrorBody),
+    )
+)]
+pub(crate) async fn retry(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let task = find(&api, &id).await?;
+    let again = api.0.parts.tasks.retry(&task, &api.edge(None)).await?;
+    let mut response = accepted(&again);
+    locate(&mut response, &again);
+    Ok(response)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -238,14 +390,13 @@ pub(crate) struct After {
     )
 )]
 pub(crate) async fn events(
-    State(api): State<Api>,
+    State_(api): State_<Api>,
     Path(id): Path<String>,
     Fields(from): Fields<After>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &id)?;
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let after = last.or(from.starting_after).unwrap_or(0);
+    let task = find(&api, &id).await?;
+    let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
     let listening = api.0.parts.metrics.subscriber("sse");
     // After the last event comes the envelope, and after that nothing.
@@ -276,11 +427,22 @@ pub(crate) async fn events(
     Ok(response)
 }
 
-fn find(api: &Api, id: &str) -> Result<Task, TaskError> {
-    let task = id.parse::<Uuid>().ok().and_then(|id| api.0.parts.tasks.get(id));
-    task.ok_or_else(|| {
-        let message =
-            "no such task is kept; tasks are kept in memory, until the host ends or many later tasks have ended";
+/// The number of the last event that a client has, as `Last-Event-ID` says it.
+pub(crate) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, TaskError> {
+    let Some(last) = headers.get("last-event-id") else { return Ok(None) };
+    match last.to_str().ok().and_then(|last| last.parse().ok()) {
+        Some(last) => Ok(Some(last)),
+        None => Err(TaskError::invalid("Last-Event-ID", "this is no number of an event; send the last `id` that came")),
+    }
+}
+
+async fn find(api: &Api, id: &str) -> Result<Task, TaskError> {
+    let found = match id.parse::<Uuid>() {
+        Ok(id) => api.0.parts.tasks.get(api.edge(None).context.tenant(), id).await?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| {
+        let message = "no such task is kept; ended tasks are kept as long as `[host.tasks]` of system.toml says";
         TaskError::new(Code::NotFound, message).at("id")
     })
 }

@@ -16,6 +16,7 @@ mod registry;
 mod requests;
 mod source;
 mod supply;
+mod tasks;
 mod telemetry;
 mod watchman;
 mod wave;

@@ -90,6 +90,8 @@ fn state(state: State) -> v1::State {
         State::Completed => v1::State::Completed,
         State::Failed => v1::State::Failed,
         State::Cancelled => v1::State::Cancelled,
+        State::Paused => v1::State::Paused,
+        State::InputRequired => v1::State::InputRequired,
     }
 }
 

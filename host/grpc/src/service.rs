@@ -23,8 +23,11 @@ impl Service {
         (self.edge)(request.extensions())
     }
 
-    fn find(&self, id: &str) -> Result<Task, Status> {
-        let task = id.parse::<Uuid>().ok().and_then(|id| self.tasks.get(id));
+    async fn find(&self, edge: &Edge, id: &str) -> Result<Task, Status> {
+        let task = match id.parse::<Uuid>() {
+            Ok(id) => self.tasks.get(edge.context.tenant(), id).await.map_err(|error| status(&error))?,
+            Err(_) => None,
+        };
         task.ok_or_else(|| status(&TaskError::new(Code::NotFound, "no such task is kept").at("id")))
     }
 }
@@ -41,8 +44,9 @@ impl v1::tasks_server::Tasks for Service {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<v1::TaskEvent, Status>> + Send>>;
 
     async fn stream(&self, request: Request<v1::StreamRequest>) -> Answer<Self::StreamStream> {
+        let edge = self.edge(&request);
         let request = request.into_inner();
-        let task = self.find(&request.id)?;
+        let task = self.find(&edge, &request.id).await?;
         // After the last event comes the envelope, and after that nothing.
         let draining = self.draining.clone();
         let events = stream::unfold(Some(request.starting_after), move |after| {
@@ -66,11 +70,12 @@ impl v1::tasks_server::Tasks for Service {
     }
 
     async fn status_by_id(&self, request: Request<v1::StatusByIdRequest>) -> Answer<v1::Task> {
-        Ok(Response::new(message::task(self.find(&request.get_ref().id)?.view())))
+        let task = self.find(&self.edge(&request), &request.get_ref().id).await?;
+        Ok(Response::new(message::task(task.view())))
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::Task> {
-        let task = self.find(&request.get_ref().id)?;
+        let task = self.find(&self.edge(&request), &request.get_ref().id).await?;
         task.cancel();
         task.finished().await;
         Ok(Response::new(message::task(task.view())))

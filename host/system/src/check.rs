@@ -32,10 +32,11 @@ pub(crate) fn check(file: &File, origin: Origin) -> (System, Vec<Problem>) {
     let folder = origin.file.parent().unwrap_or(Path::new("")).to_owned();
     let mut checker = Checker { origin: &origin, folder: &folder, problems: Vec::new() };
     let root = Key::root();
-    let host = checker.host(&file.host);
+    let mut host = checker.host(&file.host);
     let limits = checker.limits(&root.child("limits"), &Limits::default(), &file.limits, None);
     let components = checker.components(&file.components, &limits);
     let intents = checker.intents(&file.intents, &file.components);
+    host.tasks = checker.tasks(&file.host.tasks, &intents);
     let mounts = checker.mounts(&file.mounts, &file.components);
     let registries = checker.registries(&root.child("registries"), &file.registries);
     let trust = checker.trust(&root.child("trust"), &file.trust, &registries);
@@ -144,6 +145,8 @@ impl Checker<'_> {
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
             requests: self.requests(&key.child("requests"), &host.requests),
             telemetry: self.telemetry(&key.child("telemetry"), &host.telemetry),
+            // Read once the intents are known.
+            tasks: default.tasks,
         }
     }
 

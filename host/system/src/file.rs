@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthFile;
 use crate::requests::RequestsFile;
+use crate::tasks::TasksFile;
 use crate::telemetry::TelemetryFile;
 use crate::trust::TrustFile;
 
@@ -87,6 +88,8 @@ pub(crate) struct Host {
     pub(crate) requests: RequestsFile,
     /// Traces, and log lines in a file.
     pub(crate) telemetry: TelemetryFile,
+    /// How many tasks run and wait, how long they are kept, and what becomes of those that ran when the host ended.
+    pub(crate) tasks: TasksFile,
 }
 
 /// How many components can be alive at once, and what each may take of the engine. Address space for them is reserved

@@ -20,6 +20,7 @@ mod problem;
 mod requests;
 mod shape;
 mod system;
+mod tasks;
 mod telemetry;
 mod trust;
 mod unit;
@@ -52,6 +53,7 @@ pub use system::{
     Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Registries, Reuse, Source, System,
     Trust,
 };
+pub use tasks::Tasks;
 pub use telemetry::{Telemetry, TraceRule};
 pub use trust::{IdentityFile, KeyFile, RuleFile, StatementKind, TrustFile};
 pub use unit::{Rate, format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};

@@ -15,6 +15,7 @@ use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::problem::Origin;
 use crate::requests::Requests;
+use crate::tasks::Tasks;
 use crate::telemetry::Telemetry;
 use crate::trust::TrustFile;
 
@@ -145,6 +146,8 @@ pub struct Host {
     pub requests: Requests,
     /// What of the host's work is shown to its operator, and where.
     pub telemetry: Telemetry,
+    /// How many tasks run and wait, and how long they are kept.
+    pub tasks: Tasks,
 }
 
 impl Default for Host {
@@ -158,6 +161,7 @@ impl Default for Host {
             compile: Compile::default(),
             requests: Requests::default(),
             telemetry: Telemetry::default(),
+            tasks: Tasks::default(),
         }
     }
 }

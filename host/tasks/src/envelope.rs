@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+use witan_task_store::State;
 
 use crate::{Code, TaskError};
 
@@ -73,30 +74,6 @@ impl Status {
             Self::Timeout => "timeout",
             Self::Canceled => "canceled",
         }
-    }
-}
-
-/// Where a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It waits for its turn.
-    Queued,
-    /// Its handler runs.
-    Working,
-    /// It ended with a result.
-    Completed,
-    /// It ended with an error.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl State {
-    /// Whether the task has ended.
-    #[must_use]
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 }
 

@@ -205,6 +205,8 @@ codes! {
     Trapped = "trapped", TaskError, Task, 502, 1, false;
     /// The handler could not finish.
     Failed = "failed", TaskError, Task, 500, 1, true;
+    /// The host ended while the task ran, and its intent is none that is run again.
+    Interrupted = "interrupted", ApiError, Platform, 500, 7, true;
     /// The host failed.
     Internal = "internal", ApiError, Platform, 500, 7, true;
     /// There is no such route, task or component.
@@ -225,6 +227,12 @@ codes! {
     RateLimited = "rate_limited", LimitError, Platform, 429, 6, true;
     /// One request weighs more than its client may ask at once.
     TooHeavy = "too_heavy", LimitError, Platform, 429, 4, false;
+    /// The task is not in a state that allows it.
+    Conflict = "conflict", InvalidRequestError, Platform, 409, 2, false;
+    /// A request with the same key is being answered.
+    IdempotencyInFlight = "idempotency_in_flight", InvalidRequestError, Platform, 409, 6, true;
+    /// The key came with another request before.
+    IdempotencyKeyReused = "idempotency_key_reused", InvalidRequestError, Platform, 422, 2, false;
     /// The token is missing or wrong.
     Unauthorized = "unauthorized", AuthenticationError, Platform, 401, 3, false;
 }

@@ -39,10 +39,20 @@ impl Kept {
         Ok(())
     }
 
+    /// Takes a place for a request that was accepted before, whatever there is.
+    pub(crate) fn force(&mut self) {
+        self.unfinished += 1;
+    }
+
     /// Gives back a place that [`Self::reserve`] took.
     pub(crate) fn release(&mut self, bytes: usize) {
         self.unfinished -= 1;
         self.unfinished_bytes -= bytes;
+    }
+
+    /// Takes out a task that was not accepted after all.
+    pub(crate) fn remove(&mut self, id: Uuid) {
+        self.tasks.remove(&id);
     }
 
     pub(crate) fn insert(&mut self, task: Task) {
@@ -66,7 +76,7 @@ impl Kept {
         self.tasks.get(&id).cloned()
     }
 
-    /// The newest first, those accepted before `before`.
+    /// The newest first, of those accepted before `before`.
     pub(crate) fn newest(&self, before: Option<Uuid>) -> impl Iterator<Item = &Task> {
         let end = before.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         self.tasks.range((std::ops::Bound::Unbounded, end)).rev().map(|(_, task)| task)

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 use uuid::Uuid;
 use witan_capability::{Account, CallError};
+use witan_task_store::{Row, State};
 
-use crate::{Envelope, Event, State};
+use crate::{Envelope, Event, Priority};
 
 /// Events that are kept of one task, and their bytes in all. Older ones make room; their numbers are not used again,
 /// so that a reader sees the gap.
@@ -42,9 +43,13 @@ pub struct TaskView {
     pub finished_at_ms: Option<u64>,
     /// The last progress that its handler told.
     pub progress: Option<Event>,
+    /// How often its handler was started. More than once where the host ended meanwhile.
+    pub attempt: u32,
+    /// Its share of the turns of its tenant.
+    pub priority: Priority,
     /// The metadata of the request.
     pub metadata: BTreeMap<String, String>,
-    /// Where the task is kept: `memory`. It is gone when the host ends, and earlier when many later tasks have ended.
+    /// Where the task is kept: in the `database` of the host, or in its `memory`, and then it is gone when the host ends.
     pub kept_in: String,
     /// What it came to, once it has ended.
     pub envelope: Option<Envelope>,
@@ -111,18 +116,49 @@ pub struct Task(Arc<Record>);
 
 #[derive(Debug)]
 struct Record {
-    id: Uuid,
-    intent: String,
-    metadata: BTreeMap<String, String>,
-    created_at_ms: u64,
-    account: Arc<Account>,
+    about: About,
+    /// None where it had ended before this host began.
+    account: Option<Arc<Account>>,
     inner: Mutex<Inner>,
     changed: watch::Sender<()>,
+}
+
+/// What is known of a task from its beginning.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) id: Uuid,
+    pub(crate) tenant: String,
+    pub(crate) principal: String,
+    pub(crate) intent: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) priority: Priority,
+    pub(crate) created_at_ms: u64,
+    /// Where it is kept.
+    pub(crate) kept_in: Place,
+}
+
+/// Where tasks are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Memory,
+    Database,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Database => "database",
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Inner {
     state: State,
+    /// Whether its turn has come, so that it cannot be paused any more.
+    started: bool,
+    attempt: u32,
     started_at_ms: Option<u64>,
     finished_at_ms: Option<u64>,
     progress: Option<Event>,
@@ -132,16 +168,94 @@ struct Inner {
     envelope: Option<Arc<Envelope>>,
 }
 
+/// What is stored of a task that has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    pub(crate) envelope: Envelope,
+    pub(crate) events: Vec<TaskEvent>,
+}
+
+impl About {
+    /// What the database says of a task.
+    pub(crate) fn stored(row: &Row) -> Self {
+        Self {
+            id: row.id,
+            tenant: row.tenant.clone(),
+            principal: row.principal.clone(),
+            intent: row.intent.clone(),
+            metadata: row.metadata.clone(),
+            priority: Priority::of_weight(row.priority),
+            created_at_ms: row.created_ms,
+            kept_in: Place::Database,
+        }
+    }
+}
+
+impl TaskView {
+    pub(crate) fn of_row(row: Row) -> Self {
+        Self {
+            id: row.id,
+            object: "task".to_owned(),
+            state: row.state,
+            created_at_ms: row.created_ms,
+            started_at_ms: row.started_ms,
+            finished_at_ms: row.finished_ms,
+            progress: None,
+            attempt: row.attempt,
+            priority: Priority::of_weight(row.priority),
+            intent: row.intent,
+            metadata: row.metadata,
+            kept_in: Place::Database.name().to_owned(),
+            envelope: None,
+        }
+    }
+}
+
 impl Task {
-    pub(crate) fn new(id: Uuid, intent: String, metadata: BTreeMap<String, String>, account: Arc<Account>) -> Self {
-        let task = Self(Arc::new(Record {
-            id,
-            intent,
-            metadata,
-            created_at_ms: now_ms(),
+    /// A task that waits for its turn.
+    pub(crate) fn new(about: About, account: Arc<Account>) -> Self {
+        let task = Self::with(about, Some(account), State::Queued, 0);
+        task.change(|inner| inner.happened(Happened::Moved(Moved::State { state: State::Queued })));
+        task
+    }
+
+    /// A task that was accepted before this host began, and goes on at `now_ms` as `row` says.
+    pub(crate) fn recovered(row: &Row, account: Arc<Account>, now_ms: u64) -> Self {
+        let state = if row.state == State::Paused { State::Paused } else { State::Queued };
+        let task = Self::with(About::stored(row), Some(account), state, row.attempt);
+        task.change(|inner| {
+            // Numbers that clients have seen are not used again: no task tells a thousand things in a millisecond.
+            inner.last = now_ms.saturating_sub(row.created_ms) << 10;
+            inner.happened(Happened::Moved(Moved::State { state }));
+        });
+        task
+    }
+
+    /// A task that had ended before this host began, or is no longer in its memory.
+    pub(crate) fn ended(row: &Row, ending: Ending) -> Self {
+        let task = Self::with(About::stored(row), None, row.state, row.attempt);
+        task.change(|inner| {
+            (inner.started_at_ms, inner.finished_at_ms) = (row.started_ms, row.finished_ms);
+            let progress = |event: &TaskEvent| match &event.happened {
+                Happened::Told(told @ Event::Progress { .. }) => Some(told.clone()),
+                _ => None,
+            };
+            inner.progress = ending.events.iter().rev().find_map(progress);
+            inner.last = ending.events.last().map_or(0, |event| event.sequence);
+            inner.events = ending.events.into();
+            inner.envelope = Some(Arc::new(ending.envelope));
+        });
+        task
+    }
+
+    fn with(about: About, account: Option<Arc<Account>>, state: State, attempt: u32) -> Self {
+        Self(Arc::new(Record {
+            about,
             account,
             inner: Mutex::new(Inner {
-                state: State::Queued,
+                state,
+                started: false,
+                attempt,
                 started_at_ms: None,
                 finished_at_ms: None,
                 progress: None,
@@ -151,15 +265,19 @@ impl Task {
                 envelope: None,
             }),
             changed: watch::Sender::new(()),
-        }));
-        task.change(|inner| inner.happened(Happened::Moved(Moved::State { state: State::Queued })));
-        task
+        }))
     }
 
     /// Its id.
     #[must_use]
     pub fn id(&self) -> Uuid {
-        self.0.id
+        self.0.about.id
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.0.about.tenant
     }
 
     /// Its state.
@@ -171,25 +289,29 @@ impl Task {
     /// Where it stands.
     #[must_use]
     pub fn view(&self) -> TaskView {
-        let inner = self.0.inner.lock();
+        let (inner, about) = (self.0.inner.lock(), &self.0.about);
         TaskView {
-            id: self.0.id,
+            id: about.id,
             object: "task".to_owned(),
-            intent: self.0.intent.clone(),
+            intent: about.intent.clone(),
             state: inner.state,
-            created_at_ms: self.0.created_at_ms,
+            created_at_ms: about.created_at_ms,
             started_at_ms: inner.started_at_ms,
             finished_at_ms: inner.finished_at_ms,
             progress: inner.progress.clone(),
-            metadata: self.0.metadata.clone(),
-            kept_in: "memory".to_owned(),
+            attempt: inner.attempt,
+            priority: about.priority,
+            metadata: about.metadata.clone(),
+            kept_in: about.kept_in.name().to_owned(),
             envelope: inner.envelope.as_deref().cloned(),
         }
     }
 
     /// Ends it, if it has not ended: whatever it called ends with it.
     pub fn cancel(&self) {
-        self.0.account.end(CallError::Cancelled);
+        if let Some(account) = &self.0.account {
+            account.end(CallError::Cancelled);
+        }
     }
 
     /// A guard that cancels the task when it is dropped.
@@ -228,13 +350,61 @@ impl Task {
         }
     }
 
-    pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.0.account
+    /// The account of its call tree; none where it had ended before this host began.
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        self.0.account.as_ref()
     }
 
-    pub(crate) fn begin(&self) {
+    pub(crate) fn about(&self) -> &About {
+        &self.0.about
+    }
+
+    /// How often its turn has come.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.0.inner.lock().attempt
+    }
+
+    /// Says that its turn has come, and how often that was; none where it is paused.
+    pub(crate) fn start(&self) -> Option<u32> {
+        let mut inner = self.0.inner.lock();
+        if inner.state != State::Queued {
+            return None;
+        }
+        inner.started = true;
+        inner.attempt = inner.attempt.saturating_add(1);
+        Some(inner.attempt)
+    }
+
+    /// Pauses it or queues it again, and says whether it could be: what has started cannot.
+    pub(crate) fn hold(&self, state: State) -> bool {
+        let mut held = false;
         self.change(|inner| {
-            inner.started_at_ms = Some(now_ms());
+            held = !inner.started && matches!(inner.state, State::Queued | State::Paused);
+            if held && inner.state != state {
+                inner.moved(state);
+            }
+        });
+        held
+    }
+
+    /// Whether its turn has not come yet.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        let inner = self.0.inner.lock();
+        !inner.started && !inner.state.is_final()
+    }
+
+    /// Waits until it is paused, or is not.
+    pub(crate) async fn until_paused(&self, paused: bool) {
+        let mut changed = self.0.changed.subscribe();
+        while (self.state() == State::Paused) != paused {
+            let _open = changed.changed().await;
+        }
+    }
+
+    pub(crate) fn begin(&self, at_ms: u64) {
+        self.change(|inner| {
+            inner.started_at_ms = Some(at_ms);
             inner.moved(State::Working);
         });
     }
@@ -248,12 +418,24 @@ impl Task {
         });
     }
 
-    pub(crate) fn finish(&self, envelope: Arc<Envelope>) {
+    /// What is to be stored of its end, which nobody sees yet.
+    pub(crate) fn ending(&self, envelope: &Envelope, at_ms: u64) -> Ending {
+        let inner = self.0.inner.lock();
+        let last = TaskEvent {
+            sequence: inner.last + 1,
+            at_ms,
+            happened: Happened::Moved(Moved::State { state: envelope.status.into() }),
+        };
+        Ending { envelope: envelope.clone(), events: inner.events.iter().cloned().chain([last]).collect() }
+    }
+
+    pub(crate) fn finish(&self, envelope: Arc<Envelope>, at_ms: u64) {
         self.change(|inner| {
-            inner.finished_at_ms = Some(now_ms());
+            inner.finished_at_ms = Some(at_ms);
             let state = envelope.status.into();
             inner.envelope = Some(envelope);
-            inner.moved(state);
+            inner.state = state;
+            inner.happened_at(at_ms, Happened::Moved(Moved::State { state }));
         });
     }
 
@@ -265,7 +447,7 @@ impl Task {
                 result.passages.iter().map(|passage| passage.text.len() + passage.source.len() + 64).sum();
             result.text.len() + result.method.len() + passages
         });
-        let metadata: usize = self.0.metadata.iter().map(|(key, value)| key.len() + value.len() + 64).sum();
+        let metadata: usize = self.0.about.metadata.iter().map(|(key, value)| key.len() + value.len() + 64).sum();
         OVERHEAD + result + metadata + inner.event_bytes
     }
 
@@ -282,9 +464,13 @@ impl Inner {
     }
 
     fn happened(&mut self, happened: Happened) {
+        self.happened_at(now_ms(), happened);
+    }
+
+    fn happened_at(&mut self, at_ms: u64, happened: Happened) {
         self.last += 1;
         self.event_bytes += happened.bytes();
-        self.events.push_back(TaskEvent { sequence: self.last, at_ms: now_ms(), happened });
+        self.events.push_back(TaskEvent { sequence: self.last, at_ms, happened });
         while self.events.len() > EVENTS || self.event_bytes > EVENT_BYTES {
             let Some(oldest) = self.events.pop_front() else { break };
             self.event_bytes -= oldest.happened.bytes();

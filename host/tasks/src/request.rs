@@ -43,9 +43,49 @@ pub struct TaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub deadline_ms: Option<u64>,
+    /// Its share of the turns of its tenant, beside the tenant's other tasks that wait.
+    #[serde(default, skip_serializing_if = "Priority::is_normal")]
+    pub priority: Priority,
     /// Kept with the task for the client, and read by nobody.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+}
+
+/// A task's share of the turns of its tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// A quarter of the share of a normal one.
+    Low,
+    /// That of most.
+    #[default]
+    Normal,
+    /// Four times that of a normal one.
+    High,
+}
+
+impl Priority {
+    /// Its weight in the queue.
+    #[must_use]
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Low => 1,
+            Self::Normal => 4,
+            Self::High => 16,
+        }
+    }
+
+    /// The one with a weight; a normal one where there is none.
+    #[must_use]
+    pub fn of_weight(weight: u32) -> Self {
+        let all = [Self::Low, Self::Normal, Self::High];
+        all.into_iter().find(|priority| priority.weight() == weight).unwrap_or_default()
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_normal(&self) -> bool {
+        *self == Self::Normal
+    }
 }
 
 /// What a task works on: exactly one of these.
@@ -142,6 +182,7 @@ impl TaskRequest {
             privacy: Privacy::Standard,
             budget_usd: None,
             deadline_ms: None,
+            priority: Priority::Normal,
             metadata: BTreeMap::new(),
         }
     }

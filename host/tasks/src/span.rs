@@ -26,7 +26,7 @@ pub(crate) fn open(context: &CallContext, intent: &str) -> Span {
 }
 
 /// Notes in the span under way how its task ended.
-pub(crate) fn record(envelope: &Envelope, component: &str) {
+pub(crate) fn record(envelope: &Envelope, component: Option<&str>) {
     let span = Span::current();
     if span.is_disabled() {
         return;
@@ -36,7 +36,9 @@ pub(crate) fn record(envelope: &Envelope, component: &str) {
     if envelope.usage.tokens > 0 {
         span.record("tokens", envelope.usage.tokens);
     }
-    span.record("component", component);
+    if let Some(component) = component {
+        span.record("component", component);
+    }
     let outcome = match (&envelope.error, envelope.status) {
         (Some(error), _) => error.code.name(),
         (None, Status::Ok) => "ok",

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+#[path = "stored/mod.rs"]
+mod stored;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -15,8 +18,8 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use witan_capability::{Account, CallContext, CallError, Limit, Limits, Meter, Privacy};
 use witan_tasks::{
-    Code, Edge, Event, Handler, HandlerError, Handlers, Happened, Input, Outcome, Paths, Settings, State, Status,
-    TaskRequest, Tasks, Value, Work, WorkInput,
+    Code, Edge, Event, Filter, Handler, HandlerError, Handlers, Happened, Input, Outcome, Paths, Settings, State,
+    Status, TaskRequest, Tasks, Value, Work, WorkInput,
 };
 
 type Do = dyn Fn(&CallContext, &Arc<Account>, &Work, &(dyn Fn(Event) + Send + Sync)) -> Result<Outcome, HandlerError>
@@ -78,7 +81,9 @@ fn world(
     let handlers: Handlers = BTreeMap::from([("summarize".to_owned(), Arc::new(handler) as Arc<dyn Handler>)]);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sees = seen.clone();
-    let observer = Arc::new(move |envelope: &witan_tasks::Envelope| sees.lock().unwrap().push(envelope.status));
+    let observer = Arc::new(move |transition: &witan_tasks::Transition<'_>| {
+        sees.lock().unwrap().extend(transition.envelope.map(|envelope| envelope.status));
+    });
     let tasks = Tasks::new(settings, handlers, Arc::new(Account::open), observer);
     World { tasks, permits, running, seen }
 }
@@ -133,7 +138,7 @@ async fn a_task_gets_its_context_and_comes_back_as_an_envelope() {
         names.push(event.happened.name());
     }
     assert_eq!(names, ["state", "state", "progress", "notice", "state"]);
-    let view = world.tasks.get(task.id()).unwrap().view();
+    let view = world.tasks.get("local", task.id()).await.unwrap().unwrap().view();
     assert_eq!((view.state, view.kept_in.as_str()), (State::Completed, "memory"));
     assert_eq!(view.progress, Some(Event::Progress { stage: "rank".to_owned(), done: 1, total: 2 }));
     assert_eq!(*world.seen.lock().unwrap(), [Status::Ok]);
@@ -290,11 +295,14 @@ async fn ended_tasks_are_kept_until_others_have_ended() {
         ids.push(task.id());
     }
     world.tasks.drain(Duration::from_secs(60)).await;
-    assert!(world.tasks.get(ids[0]).is_none());
-    let (tasks, more) = world.tasks.newest(1, None);
-    assert_eq!((tasks[0].id(), more), (ids[2], true));
-    let (tasks, more) = world.tasks.newest(5, Some(ids[2]));
-    assert_eq!((tasks.len(), tasks[0].id(), more), (1, ids[1], false));
+    assert!(world.tasks.get("local", ids[0]).await.unwrap().is_none());
+    assert!(world.tasks.get("other", ids[1]).await.unwrap().is_none());
+    let all = Filter::default();
+    let (tasks, more) = world.tasks.list("local", &all, 1, None).await.unwrap();
+    assert_eq!((tasks[0].id, more), (ids[2], true));
+    let (tasks, more) = world.tasks.list("local", &all, 5, Some(ids[2])).await.unwrap();
+    assert_eq!((tasks.len(), tasks[0].id, more), (1, ids[1], false));
+    assert!(world.tasks.list("other", &all, 5, None).await.unwrap().0.is_empty());
 }
 
 #[tokio::test]
@@ -306,7 +314,7 @@ async fn bytes_of_ended_tasks_are_bounded() {
         world.tasks.submit(request(), &edge()).await.unwrap().finished().await;
     }
     world.tasks.drain(Duration::from_secs(60)).await;
-    assert_eq!(world.tasks.newest(10, None).0.len(), 1);
+    assert_eq!(world.tasks.list("local", &Filter::default(), 10, None).await.unwrap().0.len(), 1);
 }
 
 #[tokio::test]

@@ -59,10 +59,11 @@ const fn kills(tests: &'static str, filter: &'static str) -> Part {
     Part { name: "kills", share: 0, tests, filter, how: How::Rounds }
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     kills("registries", "killed::"),
     kills("served", "killed::"),
     kills("store", "killed"),
+    kills("systems", "killed::"),
     // Of the code cache, and of lock, quarantine and marks.
     kills("killed", ""),
     Part { name: "random inputs", share: 40, tests: "bounded", filter: "makes_the_host_panic", how: How::Time },

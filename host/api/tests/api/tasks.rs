@@ -16,7 +16,7 @@ async fn a_client_that_waits_gets_the_envelope() {
     assert_eq!(answer.header("location"), Some(location.as_str()));
     let kept = world.get(&location).await;
     assert_eq!(kept.json()["envelope"], envelope);
-    assert_eq!(kept.json()["kept_in"], "memory");
+    assert_eq!(kept.json()["kept_in"], "database");
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_client_that_does_not_wait_gets_the_place_of_the_task() {
     assert_eq!(answer.json()["envelope"], json!(null));
     world.permits.add_permits(1);
     let id = answer.json()["id"].as_str().unwrap().parse().unwrap();
-    world.tasks.get(id).unwrap().finished().await;
+    world.task(id).await.finished().await;
     let shown = world.get(&location).await;
     assert_eq!((shown.status, shown.json()["state"].as_str()), (200, Some("completed")));
 }
@@ -39,7 +39,7 @@ async fn a_wait_that_is_too_short_ends_with_202_and_the_task_goes_on() {
     let answer = world.echo("?wait=1", "wait").await;
     assert_eq!((answer.status, answer.json()["state"].as_str()), (202, Some("working")));
     world.permits.add_permits(1);
-    let task = world.tasks.get(answer.json()["id"].as_str().unwrap().parse().unwrap()).unwrap();
+    let task = world.task(answer.json()["id"].as_str().unwrap().parse().unwrap()).await;
     assert_eq!(task.finished().await.result.as_ref().unwrap().text, "wait");
 }
 
@@ -88,7 +88,7 @@ async fn a_request_at_fault_is_refused_with_the_field() {
     }
     let broken = world.client.post(world.url("/v1/tasks")).header("content-type", "application/json").body("{");
     assert_eq!(Answer::of(broken.send().await.unwrap()).await.code(), "invalid_request");
-    assert_eq!(world.tasks.newest(10, None).0.len(), 0);
+    assert_eq!(world.newest().await, None);
 }
 
 #[tokio::test]
@@ -114,8 +114,8 @@ async fn a_client_that_hangs_up_while_it_waits_cancels_the_task() {
     let client = world.client.clone();
     let waiting = tokio::spawn(async move { client.post(url).json(&task("wait")).send().await });
     let submitted = loop {
-        if let Some(task) = world.tasks.newest(1, None).0.pop() {
-            break task;
+        if let Some(id) = world.newest().await {
+            break world.task(id).await;
         }
         tokio::task::yield_now().await;
     };
@@ -194,4 +194,107 @@ async fn tasks_are_listed_in_pages_newest_first() {
     for query in ["limit=0", "limit=101", "after=x"] {
         assert_eq!(world.get(&format!("/v1/tasks?{query}")).await.code(), "invalid_request");
     }
+}
+
+impl World {
+    async fn keyed(&self, key: &str, query: &str, body: &serde_json::Value) -> Answer {
+        let request =
+            self.client.post(self.url(&format!("/v1/tasks{query}"))).header("idempotency-key", key).json(body);
+        Answer::of(request.send().await.unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn one_key_makes_one_task() {
+    let world = World::new().await;
+    let first = world.keyed("a key", "?wait=60", &task("a")).await;
+    assert_eq!((first.status, first.header("idempotency-replayed")), (200, None));
+    let again = world.keyed("a key", "?wait=60", &task("a")).await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (200, Some("true")));
+    assert_eq!((again.json(), again.header("location")), (first.json(), first.header("location")));
+    let other = world.keyed("a key", "", &task("b")).await;
+    assert_eq!((other.status, other.code().as_str()), (422, "idempotency_key_reused"));
+    for none in ["", "\u{e9}", &"k".repeat(256)] {
+        assert_eq!(world.keyed(none, "", &task("a")).await.code(), "invalid_request", "{none}");
+    }
+    // What is refused leaves nothing behind.
+    let unknown = json!({"intent": "none", "input": {"text": ""}});
+    assert_eq!(world.keyed("another", "", &unknown).await.code(), "unknown_intent");
+    assert_eq!(world.keyed("another", "", &task("a")).await.status, 202);
+    let listed = world.get("/v1/tasks").await.json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_in_flight_is_a_conflict_and_its_task_outlives_the_client() {
+    let world = World::new().await;
+    let waiting = {
+        let request =
+            world.client.post(world.url("/v1/tasks?wait=60")).header("idempotency-key", "k").json(&task("wait"));
+        tokio::spawn(request.send())
+    };
+    let id = loop {
+        if let Some(id) = world.newest().await {
+            break id;
+        }
+        tokio::task::yield_now().await;
+    };
+    let conflict = world.keyed("k", "?wait=60", &task("wait")).await;
+    assert_eq!((conflict.status, conflict.code().as_str()), (409, "idempotency_in_flight"));
+    assert!(conflict.header("retry-after").is_some() && conflict.header("x-should-retry").is_none());
+    waiting.abort();
+    world.permits.add_permits(1);
+    assert_eq!(world.task(id).await.finished().await.status, witan_tasks::Status::Ok);
+    let again = loop {
+        let again = world.keyed("k", "?wait=60", &task("wait")).await;
+        if again.status != 409 {
+            break again;
+        }
+    };
+    assert_eq!((again.status, again.json()["task_id"].as_str().unwrap()), (200, id.to_string().as_str()));
+}
+
+#[tokio::test]
+async fn any_number_of_requests_at_once_with_one_key_make_one_task() {
+    let world = World::new().await;
+    let body = json!({"intent": "echo", "input": {"text": "a"}, "metadata": {"of": "one"}});
+    let answers = futures::future::join_all((0..20).map(|_| world.keyed("same", "", &body))).await;
+    assert!(answers.iter().all(|answer| [202, 409].contains(&answer.status)), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer.status == 202));
+    let listed = world.get("/v1/tasks?metadata=of%3Done").await.json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn lists_are_narrowed_and_a_waiting_task_is_held() {
+    let world = World::new().await;
+    world.echo("?wait=60", "failed").await;
+    let done = world.echo("?wait=60", "done").await.json()["task_id"].clone();
+    let ids = async |query: &str| {
+        let list = world.get(&format!("/v1/tasks?{query}")).await.json();
+        list["data"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{list}"))
+            .iter()
+            .map(|one| one["id"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids("state=completed").await, std::slice::from_ref(&done));
+    assert_eq!(ids("intent=echo&state=failed").await.len(), 1);
+    assert!(ids("intent=other").await.is_empty() && ids("metadata=ticket").await.is_empty());
+    assert!(ids("created_after=99999999999999").await.is_empty());
+    assert_eq!(ids("created_before=99999999999999&created_after=1").await.len(), 2);
+    assert_eq!(world.get("/v1/tasks?state=none").await.code(), "invalid_request");
+    let done = done.as_str().unwrap();
+    for action in ["pause", "resume", "retry"] {
+        let answer = world.post(&format!("/v1/tasks/{done}/{action}"), json!({})).await;
+        assert_eq!((answer.status, answer.code().as_str()), (409, "conflict"), "{action}");
+        assert_eq!(world.post(&format!("/v1/tasks/none/{action}"), json!({})).await.code(), "not_found");
+    }
+    let failed = ids("state=failed").await[0].as_str().unwrap().to_owned();
+    let again = world.post(&format!("/v1/tasks/{failed}/retry"), json!({})).await;
+    assert_eq!(again.status, 202);
+    assert_ne!(again.json()["id"], failed);
+    let bad = world.client.get(world.url(&format!("/v1/tasks/{failed}/events"))).header("last-event-id", "x");
+    assert_eq!(Answer::of(bad.send().await.unwrap()).await.code(), "invalid_request");
 }

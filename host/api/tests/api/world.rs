@@ -21,7 +21,10 @@ use witan_api::{
     error_response, observer, serve,
 };
 use witan_capability::{Account, CallContext};
-use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
+use witan_database::{Database, Location};
+use witan_tasks::{
+    Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
+};
 use witan_telemetry::{Logs, Metrics, Sample};
 
 /// Answers with the text it is given, unless that says otherwise.
@@ -108,6 +111,7 @@ pub struct World {
     pub client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     pub served: JoinHandle<()>,
+    _state: tempfile::TempDir,
 }
 
 impl World {
@@ -134,7 +138,10 @@ impl World {
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
         let metrics = Arc::new(Metrics::new(|| Sample { host_calls: 7, ..Sample::default() }));
         let observer = observer(metrics.clone());
-        let tasks = Tasks::new(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer);
+        let state = tempfile::tempdir().unwrap();
+        let database = Database::open(Location::Sqlite(state.path().join("witan.db"))).await.unwrap();
+        let store = Store::open(database, state.path().join("tasks")).await.unwrap();
+        let tasks = Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store);
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
         let api = Api::new(Parts {
             settings,
@@ -159,7 +166,18 @@ impl World {
             serve(listener, serving, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served }
+        Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served, _state: state }
+    }
+
+    /// A task that is kept.
+    pub async fn task(&self, id: uuid::Uuid) -> Task {
+        self.tasks.get("local", id).await.unwrap().unwrap()
+    }
+
+    /// The newest task.
+    pub async fn newest(&self) -> Option<uuid::Uuid> {
+        let (tasks, _) = self.tasks.list("local", &Filter::default(), 1, None).await.unwrap();
+        tasks.first().map(|task| task.id)
     }
 
     /// Asks the host to stop.

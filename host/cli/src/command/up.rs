@@ -21,13 +21,13 @@ use tokio::{
 use witan_api::{Api, ComponentStatus, NotReady, Parts, Requests, Token};
 use witan_loader::Running;
 use witan_system::System;
-use witan_tasks::Tasks;
+use witan_tasks::{Store, Tasks};
 use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, source,
+    mount, output, source, tasks,
     watchman::Watchman,
 };
 
@@ -86,13 +86,15 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let exporting = crate::telemetry::start(&system.host.telemetry, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
-    let _database = crate::database::open(&system).await?;
+    let store = tasks::open(&system).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
     // Before the files are read: a change of what was read must not be missed.
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
-    let up = Up::new(host, running, &arguments, logs)?;
+    let up = Up::new(host, running, &arguments, logs, store)?;
+    let running = up.current.read().clone();
+    tasks::recover(&up.tasks, &running).await?;
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
     let announced =
@@ -108,9 +110,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         reload: changed,
     };
     let watchman = tokio::spawn(watchman.run());
+    let sweeper = tokio::spawn(tasks::sweep(up.tasks.clone(), up.current.clone()));
     let served = witan_api::serve(listener, up.api.clone(), stopped).await;
     reloads.abort();
     watchman.abort();
+    sweeper.abort();
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
@@ -216,7 +220,13 @@ impl witan_api::Host for Status {
 }
 
 impl Up {
-    fn new(host: Arc<Host>, running: Arc<Running>, arguments: &Arguments, logs: Logs) -> anyhow::Result<Self> {
+    fn new(
+        host: Arc<Host>,
+        running: Arc<Running>,
+        arguments: &Arguments,
+        logs: Logs,
+        store: Store,
+    ) -> anyhow::Result<Self> {
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
         let unfinished = Arc::new(std::sync::OnceLock::<Tasks>::new());
@@ -234,11 +244,12 @@ impl Up {
                 }
             }
         }));
-        let tasks = Tasks::new(
-            witan_tasks::Settings { limits: running.system.limits.clone(), ..witan_tasks::Settings::default() },
+        let tasks = Tasks::stored(
+            tasks::settings(&running.system),
             host::handlers(&running),
             Arc::new(move |limits| engine.open_account(limits)),
             witan_api::observer(metrics.clone()),
+            store,
         );
         let _first = unfinished.set(tasks.clone());
         let token = Token::generate().context("the system has no randomness to give")?;
@@ -290,7 +301,8 @@ impl Up {
         self.api.replace_mounts(mounts);
         crate::requests::replace(&self.requests, &running.system.host.requests);
         self.api.replace_roots(running.system.host.roots.clone());
-        self.tasks.replace(host::handlers(&running), running.system.limits.clone());
+        let settings = tasks::settings(&running.system);
+        self.tasks.replace(host::handlers(&running), settings.limits, settings.run_again);
         let former = std::mem::replace(&mut *self.current.write(), running);
         tracing::info!(system = %file.display(), "the system was loaded again");
         tokio::spawn(async move {
@@ -310,7 +322,7 @@ fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
         egress_bytes: witan_capability::egress_bytes(),
         decisions_dropped: host.policy.log().dropped(),
         tasks_unfinished: tasks.map_or(0, |tasks| tasks.unfinished() as u64),
-        tasks_running: tasks.map_or(0, |tasks| tasks.running() as u64),
+        tasks_running: tasks.map_or(0, |tasks| tasks.busy() as u64),
         components: components.map(|(name, loaded)| (name.to_string(), loaded.service.stats())).collect(),
         ..Sample::default()
     }

@@ -23,7 +23,9 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Up {
     child: Child,
     address: String,
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    /// Removed with the test.
+    own: Option<tempfile::TempDir>,
 }
 
 /// What the host answered.
@@ -49,10 +51,17 @@ impl Up {
 
     /// Serves the system in `folder`.
     pub(crate) fn serve(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        let mut up = Self::on(folder.path(), more);
+        up.own = Some(folder);
+        up
+    }
+
+    /// Serves the system in `folder`, which outlives it.
+    pub(crate) fn on(folder: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(WITAN)
             .args(["up", "--listen", "127.0.0.1:0", "--json"])
             .args(more)
-            .current_dir(folder.path())
+            .current_dir(folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -64,12 +73,12 @@ impl Up {
         }
         let announced: Value = serde_json::from_str(&announced).unwrap();
         let address = announced["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
-        Self { child, address, folder }
+        Self { child, address, folder: folder.to_owned(), own: None }
     }
 
     /// The folder of its system.
     pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Where it listens, as host and port.
@@ -101,9 +110,9 @@ impl Up {
 
     /// Puts `bytes` in the place of a file of its folder, at once.
     pub(crate) fn put(&self, file: &str, bytes: &[u8]) {
-        let new = self.folder.path().join("new");
+        let new = self.folder.join("new");
         fs::write(&new, bytes).unwrap();
-        fs::rename(new, self.folder.path().join(file)).unwrap();
+        fs::rename(new, self.folder.join(file)).unwrap();
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -119,14 +128,7 @@ impl Up {
 
     /// Sends the head of a request whose body has `length` bytes.
     pub(crate) fn begin(&self, method: &str, path: &str, length: usize) -> io::Result<TcpStream> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n",
-            self.address
-        );
-        stream.write_all(head.as_bytes())?;
-        Ok(stream)
+        begin(&self.address, method, path, "", length)
     }
 
     /// Asks for `path` until `fits`, and checks that each answer on the way is a good one.
@@ -158,6 +160,23 @@ impl Up {
     pub(crate) fn until_logged(&self, after: u64, text: &str) {
         self.until(&format!("/v1/host/logs?after={after}"), |logs| logs.contains(text));
     }
+}
+
+/// Sends a request with a JSON body and headers to `address`, and reads the answer to its end.
+pub(crate) fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
+    let mut request = begin(address, method, path, headers, body.len())?;
+    request.write_all(body.as_bytes())?;
+    end(request)
+}
+
+fn begin(address: &str, method: &str, path: &str, headers: &str, length: usize) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         {headers}content-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    Ok(stream)
 }
 
 /// Reads the answer to a request that has been sent, which must be whole.

@@ -339,6 +339,10 @@ pub enum State {
     Failed = 4,
     /// It was cancelled.
     Cancelled = 5,
+    /// It waits to be resumed.
+    Paused = 6,
+    /// Its handler waits for an answer of whoever asked.
+    InputRequired = 7,
 }
 impl State {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -353,6 +357,8 @@ impl State {
             Self::Completed => "STATE_COMPLETED",
             Self::Failed => "STATE_FAILED",
             Self::Cancelled => "STATE_CANCELLED",
+            Self::Paused => "STATE_PAUSED",
+            Self::InputRequired => "STATE_INPUT_REQUIRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -364,6 +370,8 @@ impl State {
             "STATE_COMPLETED" => Some(Self::Completed),
             "STATE_FAILED" => Some(Self::Failed),
             "STATE_CANCELLED" => Some(Self::Cancelled),
+            "STATE_PAUSED" => Some(Self::Paused),
+            "STATE_INPUT_REQUIRED" => Some(Self::InputRequired),
             _ => None,
         }
     }

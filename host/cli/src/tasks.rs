@@ -1,0 +1,62 @@
+//! The tasks of a host that serves: kept in its database, from one start to the next.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use parking_lot::RwLock;
+use witan_loader::Running;
+use witan_system::System;
+use witan_tasks::{Paths, Retention, Settings, Store, Tasks};
+
+use crate::database;
+
+/// How often tasks that are kept no longer are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Opens the database of `system`, and the tasks in it.
+pub(crate) async fn open(system: &System) -> anyhow::Result<Store> {
+    let database = database::open(system).await?;
+    let store = Store::open(database, system.host.state.join("tasks")).await;
+    store.context("cannot open the tasks in the database")
+}
+
+/// How `system` has tasks run.
+pub(crate) fn settings(system: &System) -> Settings {
+    let tasks = &system.host.tasks;
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Settings {
+        concurrency: number(tasks.concurrency),
+        queue: number(tasks.queue),
+        limits: system.limits.clone(),
+        run_again: tasks.run_again.iter().map(|intent| intent.as_str().to_owned()).collect(),
+        ..Settings::default()
+    }
+}
+
+/// Goes on with the tasks of the host before.
+pub(crate) async fn recover(tasks: &Tasks, running: &Running) -> anyhow::Result<()> {
+    let paths = Paths::Under(running.system.host.roots.clone());
+    let number = tasks.recover(&paths).await.context("cannot go on with the tasks of the host before")?;
+    if number > 0 {
+        tracing::info!(tasks = number, "the host goes on with tasks that had not ended");
+    }
+    Ok(())
+}
+
+/// Deletes what is kept no longer, again and again, as the system that runs says.
+pub(crate) async fn sweep(tasks: Tasks, current: Arc<RwLock<Arc<Running>>>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let retention = {
+            let kept = &current.read().system.host.tasks;
+            Retention { time: kept.keep, number: kept.keep_number.into() }
+        };
+        match tasks.sweep(&retention).await {
+            Ok(0) => {}
+            Ok(number) => tracing::debug!(tasks = number, "tasks are kept no longer"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot delete what is kept no longer");
+            }
+        }
+    }
+}
