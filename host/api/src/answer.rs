@@ -48,6 +48,7 @@ pub fn error_response(error: TaskError) -> Response {
 pub(crate) fn complete(response: &mut Response, request_id: &HeaderValue, grpc: bool) {
     let Some(Refusal(mut error)) = response.extensions_mut().remove::<Refusal>() else { return };
     retry_headers(&error, response.headers_mut());
+    ask_for_credential(&error, response.headers_mut());
     error.request_id = request_id.to_str().ok().map(Into::into);
     if grpc {
         *response = witan_grpc::refusal(&error);
@@ -68,13 +69,25 @@ pub(crate) fn status(code: Code) -> StatusCode {
 pub(crate) fn retry_headers(error: &TaskError, headers: &mut HeaderMap) {
     let status = error.code.http_status();
     if status == 503 || status == 429 || error.code == Code::IdempotencyInFlight {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
-        headers.insert("retry-after-ms", HeaderValue::from(u32::from(RETRY_AFTER) * 1000));
+        let seconds = headers.get(header::RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        let seconds: u32 = seconds.unwrap_or(u32::from(RETRY_AFTER));
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert("retry-after-ms", HeaderValue::from(seconds.saturating_mul(1000)));
     }
     // Clients of model providers retry these statuses unless they are told not to.
     if !error.retryable && (matches!(status, 408 | 409 | 429) || status >= 500) {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
+}
+
+/// Tells clients which kind of credential is asked for, or that theirs is not for this.
+fn ask_for_credential(error: &TaskError, headers: &mut HeaderMap) {
+    let challenge = match error.code {
+        Code::Unauthorized => "Bearer realm=\"witan\"",
+        Code::InsufficientScope => "Bearer realm=\"witan\", error=\"insufficient_scope\"",
+        _ => return,
+    };
+    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
-use witan_capability::{CallContext, Limit, Trace};
+use witan_capability::{CallContext, Limit};
+use witan_identity::{Identities, TenantName};
 use witan_tasks::{Edge, Observer, Paths, Tasks, Transition};
 use witan_telemetry::{Logs, Metrics};
 
@@ -58,6 +59,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The last log lines, what is logged, and whether traces are kept.
     pub logs: Logs,
+    /// Who asks.
+    pub identities: Arc<Identities>,
     /// What lets its bearer stop the host.
     pub token: Token,
 }
@@ -119,11 +122,12 @@ impl Api {
         self.0.mounts.read().paths().map(str::to_owned).collect()
     }
 
-    /// For whom tasks of this API run: whoever is on this machine, until clients can say who they are.
-    pub(crate) fn edge(&self, trace: Option<Trace>) -> Edge {
-        let context = CallContext::local();
-        let context = trace.map_or_else(|| context.clone(), |trace| context.traced(trace));
-        Edge { context, paths: Paths::Under(self.0.roots.read().clone()) }
+    /// For whom tasks of a request with this context run. The host's folders are its operator's: another tenant names no
+    /// files in them.
+    pub(crate) fn edge(&self, context: CallContext) -> Edge {
+        let operators = context.tenant() == TenantName::local().as_str();
+        let roots = if operators { self.0.roots.read().clone() } else { Vec::new() };
+        Edge { context, paths: Paths::Under(roots) }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Whether a request may pass: the rates of its client, and its turn.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::response::Response;
-use http::{HeaderMap, Request, header};
+use http::{Extensions, HeaderMap, header, request};
+use witan_identity::Kind;
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::Metrics;
 use witan_throttle::{Client, Gate, GateSettings, Lease, Over, Place, Priority, Settings, Standing, Throttle};
@@ -41,19 +42,26 @@ impl Default for Requests {
 #[derive(Clone, Debug)]
 pub(crate) struct Asks {
     pub(crate) tenant: Arc<str>,
-    pub(crate) user: Arc<str>,
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) key: Option<Arc<str>>,
     pub(crate) address: IpAddr,
 }
 
 impl Asks {
-    /// Whoever is on this machine, until clients can say who they are.
-    pub(crate) fn local(peer: SocketAddr) -> Self {
-        Self { tenant: "local".into(), user: "local".into(), key: None, address: peer.ip() }
+    /// Whoever was found to have sent a request from `address`. Of routes that are open to all, only that is known.
+    pub(crate) fn of(extensions: &Extensions, address: IpAddr) -> Self {
+        match extensions.get::<witan_identity::Client>() {
+            Some(client) => {
+                let key = (client.kind() == Kind::Key).then(|| client.principal().into());
+                Self { tenant: client.tenant().as_str().into(), user: Some(client.principal().into()), key, address }
+            }
+            None => Self { tenant: "".into(), user: None, key: None, address },
+        }
     }
 
     fn client(&self) -> Client<'_> {
-        Client { tenant: &self.tenant, user: Some(&self.user), key: self.key.as_deref(), address: Some(self.address) }
+        let (user, key) = (self.user.as_deref(), self.key.as_deref());
+        Client { tenant: &self.tenant, user, key, address: Some(self.address) }
     }
 }
 
@@ -98,24 +106,24 @@ impl Requests {
     ///
     /// # Errors
     /// With the answer, when its client asks more than it may, or the host has more to do than can wait.
-    pub(crate) async fn pass<B>(
+    pub(crate) async fn pass(
         &self,
-        request: &Request<B>,
+        request: &request::Parts,
         asks: &Asks,
         metrics: &Metrics,
     ) -> Result<Passed, Box<Response>> {
-        if ALWAYS.contains(&request.uri().path()) {
+        if ALWAYS.contains(&request.uri.path()) {
             return Ok(Passed { told: Told::default(), _place: None, _task: None });
         }
-        let admitted = self.throttle.admit(&asks.client(), cost(request.headers()), Instant::now());
+        let admitted = self.throttle.admit(&asks.client(), cost(&request.headers), Instant::now());
         let standing = admitted.map_err(|over| Box::new(refused(over, metrics)))?;
         let told = Told { standing, retry: None };
         // A task that comes over gRPC counts until it is accepted; the JSON API counts its own until they end.
-        let task = match request.uri().path() == GRPC_SUBMIT {
+        let task = match request.uri.path() == GRPC_SUBMIT {
             true => Some(self.begin_task(asks, metrics)?),
             false => None,
         };
-        let entering = self.gate.enter(&asks.tenant, priority(request.headers()));
+        let entering = self.gate.enter(&asks.tenant, priority(&request.headers));
         match tokio::time::timeout(PATIENCE, entering).await {
             Ok(Ok(place)) => Ok(Passed { told, _place: Some(place), _task: task }),
             Ok(Err(shed)) => Err(Box::new(overloaded(shed.to_string(), shed.wait(), told))),

@@ -18,13 +18,15 @@ use hyper::body::Incoming;
 use tower::Service as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
-use witan_capability::Trace;
+use witan_capability::{CallContext, Trace};
+use witan_identity::Peer;
 use witan_tasks::{Code, TaskError};
 
 use crate::{
-    Api, RequestBody, answer,
+    Api, Mount, RequestBody, answer,
     asks::{Asks, Told},
     error_response,
+    gate::{self, Stopped},
     hosts::Hosts,
     openapi,
     seen::{Mounted, Seen},
@@ -42,10 +44,6 @@ pub(crate) struct Front {
     run: Uuid,
     requests: AtomicU64,
 }
-
-/// Who sent a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 impl Front {
     pub(crate) fn new(api: Api, listen: SocketAddr) -> Arc<Self> {
@@ -92,32 +90,52 @@ impl Front {
         one.unwrap_or_else(|| self.api.0.parts.logs.traces.begin()).child()
     }
 
-    async fn route(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
-        self.hosts.check(&request)?;
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
+        let public = self.api.0.parts.identities.public_url();
+        self.hosts.check_with(&request, public.as_deref())?;
         if request.method() == Method::CONNECT {
             return Err(TaskError::new(Code::MethodNotAllowed, "this host is no proxy"));
         }
-        let asks = Asks::local(peer);
+        let mount = self.api.mount(request.uri().path());
+        if mount.is_none() {
+            json_only(&request)?;
+        }
+        let (mut head, body) = request.into_parts();
+        let peer = gate::peer(peer, &head.headers, self.api.0.parts.settings.behind_proxy);
+        match gate::pass(&self.api, &mut head, &peer, mount.is_some()).await {
+            Ok(()) => {}
+            Err(Stopped::Error(error)) => return Err(error),
+            Err(Stopped::Wait(error, wait)) => {
+                let mut response = error_response(error);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+                return Ok(response);
+            }
+        }
+        let asks = Asks::of(&head.extensions, peer.address);
+        if let Some((context, trace)) = head.extensions.get::<CallContext>().zip(head.extensions.get::<Trace>()) {
+            let traced = context.traced(*trace);
+            head.extensions.insert(traced);
+        }
         let parts = &self.api.0.parts;
-        let passed = match parts.requests.pass(&request, &asks, &parts.metrics).await {
+        let passed = match parts.requests.pass(&head, &asks, &parts.metrics).await {
             Ok(passed) => passed,
             Err(refusal) => return Ok(*refusal),
         };
-        request.extensions_mut().insert(asks);
-        let mut response = self.passed(request, peer).await.unwrap_or_else(error_response);
+        head.extensions.insert(asks);
+        let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
+        let answered = self.answered(Request::from_parts(head, body), mount, peer).await;
+        let mut response = answered.unwrap_or_else(error_response);
         response.extensions_mut().insert(passed.told);
         Ok(response)
     }
 
     /// Answers a request whose turn it is.
-    async fn passed(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response, TaskError> {
-        let mount = self.api.mount(request.uri().path());
-        if mount.is_none() {
-            json_only(&request)?;
-        }
-        let (head, body) = request.into_parts();
-        let body = RequestBody::new(body, &self.api.0.parts.settings).map_err(|error| TaskError::from(&error))?;
-        let mut request = Request::from_parts(head, body);
+    async fn answered(
+        &self,
+        mut request: Request<RequestBody>,
+        mount: Option<Arc<dyn Mount>>,
+        peer: Peer,
+    ) -> Result<Response, TaskError> {
         match mount {
             Some(mount) => {
                 let mut response = mount.handle(request).await;
@@ -125,7 +143,7 @@ impl Front {
                 Ok(response)
             }
             None => {
-                request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(peer);
                 let grpc = witan_grpc::is_grpc(request.headers());
                 let answered = self.router.clone().call(request.map(|body| routed(body, grpc))).await;
                 answered.map_err(|never| match never {})

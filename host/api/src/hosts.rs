@@ -36,11 +36,19 @@ impl Hosts {
     /// # Errors
     /// When it is for another host, names none or two, or comes from such a page.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), TaskError> {
-        self.check_host(request.uri(), request.headers())?;
-        self.check_origin(request.headers())
+        self.check_with(request, None)
     }
 
-    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), TaskError> {
+    /// As [`Self::check`], where clients reach this host as `public` too, an origin such as `https://witan.example`.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_with<B>(&self, request: &Request<B>, public: Option<&str>) -> Result<(), TaskError> {
+        self.check_host(request.uri(), request.headers(), public)?;
+        self.check_origin(request.headers(), public)
+    }
+
+    fn check_host(&self, uri: &Uri, headers: &HeaderMap, public: Option<&str>) -> Result<(), TaskError> {
         let mut given = headers.get_all(header::HOST).iter();
         let (host, second) = (given.next(), given.next());
         if second.is_some() || (host.is_none() && uri.authority().is_none()) {
@@ -48,15 +56,21 @@ impl Hosts {
         }
         let host = host.map(|host| host.as_bytes());
         let target = uri.authority().map(|authority| authority.as_str().as_bytes());
-        if [host, target].into_iter().flatten().all(|name| self.is_ours(name)) {
+        if [host, target].into_iter().flatten().all(|name| self.is_ours(name) || is_public(name, public)) {
             return Ok(());
         }
-        let message = format!("the request is not meant for this host, which is called {}", self.0.join(", "));
+        let message = format!(
+            "the request is not meant for this host, which is called {}; `host.auth.public-url` gives it another name",
+            self.0.join(", ")
+        );
         Err(TaskError::new(Code::HostNotAllowed, message).at("Host"))
     }
 
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), TaskError> {
-        let ours = |origin: &[u8]| origin.strip_prefix(b"http://").is_some_and(|name| self.is_ours(name));
+    fn check_origin(&self, headers: &HeaderMap, public: Option<&str>) -> Result<(), TaskError> {
+        let ours = |origin: &[u8]| {
+            let is_public = public.is_some_and(|public| public.as_bytes().eq_ignore_ascii_case(origin));
+            is_public || origin.strip_prefix(b"http://").is_some_and(|name| self.is_ours(name))
+        };
         if headers.get_all(header::ORIGIN).iter().all(|origin| ours(origin.as_bytes())) {
             return Ok(());
         }
@@ -67,6 +81,12 @@ impl Hosts {
     fn is_ours(&self, name: &[u8]) -> bool {
         self.0.iter().any(|ours| ours.as_bytes().eq_ignore_ascii_case(name))
     }
+}
+
+/// Whether `name` is the host of the origin `public`.
+fn is_public(name: &[u8], public: Option<&str>) -> bool {
+    let host = public.and_then(|public| public.split_once("://")).map(|(_, host)| host);
+    host.is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -117,6 +137,19 @@ mod tests {
         }
         let both = [("host", "localhost:8080"), ("origin", "http://localhost:8080"), ("origin", "http://evil.example")];
         assert_eq!(check("/", &both), Err(Code::OriginNotAllowed));
+    }
+
+    #[test]
+    fn a_host_has_the_name_that_clients_reach_it_by() {
+        let hosts = Hosts::of("127.0.0.1:8080".parse().unwrap());
+        let check = |host: &str, origin: &str| {
+            let request = Request::get("/").header("host", host).header("origin", origin).body(()).unwrap();
+            hosts.check_with(&request, Some("https://witan.example")).map_err(|error| error.code)
+        };
+        assert_eq!(check("Witan.example", "https://witan.example"), Ok(()));
+        assert_eq!(check("localhost:8080", "http://localhost:8080"), Ok(()));
+        assert_eq!(check("witan.example:8080", "https://witan.example"), Err(Code::HostNotAllowed));
+        assert_eq!(check("witan.example", "http://witan.example"), Err(Code::OriginNotAllowed));
     }
 
     #[test]

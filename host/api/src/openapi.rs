@@ -4,18 +4,24 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        Ref, RefOr, Response,
+        content::ContentBuilder,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
 };
+use witan_capability::CallContext;
+use witan_identity::TrustLevel;
 use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    platform, seen, tasks,
+    auth, gate, keys, platform, seen, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -25,6 +31,16 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/tasks/{id}", get(tasks::show)),
         ("/v1/tasks/{id}/cancel", post(tasks::cancel)),
         ("/v1/tasks/{id}/events", get(tasks::events)),
+        ("/v1/auth/login", get(auth::login)),
+        ("/v1/auth/callback", get(auth::callback)),
+        ("/v1/auth/token", post(auth::token)),
+        ("/v1/auth/logout", post(auth::logout)),
+        ("/v1/auth/me", get(auth::me)),
+        ("/v1/auth/sessions", get(auth::sessions)),
+        ("/v1/auth/sessions/{id}", delete(auth::end_session)),
+        ("/v1/keys", get(keys::list).post(keys::create)),
+        ("/v1/keys/{id}", get(keys::show).delete(keys::revoke)),
+        ("/v1/keys/{id}/rotate", post(keys::rotate)),
         ("/v1/tasks/{id}/pause", post(tasks::pause)),
         ("/v1/tasks/{id}/resume", post(tasks::resume)),
         ("/v1/tasks/{id}/retry", post(tasks::retry)),
@@ -56,12 +72,12 @@ pub(crate) fn router(api: Api) -> Router {
 fn grpc(api: Api) -> Result<Router, witan_grpc::ReflectionError> {
     let most = usize::try_from(api.0.parts.settings.body_bytes).unwrap_or(usize::MAX);
     let (tasks, draining) = (api.0.parts.tasks.clone(), api.0.draining.clone());
-    witan_grpc::routes(
-        tasks,
-        Arc::new(move |extensions: &http::Extensions| api.edge(extensions.get().copied())),
-        most,
-        draining,
-    )
+    let edge = move |extensions: &http::Extensions| {
+        // The front has put it there. Whoever nobody knows has no tenant, whose names are never empty.
+        let context = extensions.get::<CallContext>().cloned();
+        api.edge(context.unwrap_or_else(|| CallContext::trusted("", "", TrustLevel::Restricted)))
+    };
+    witan_grpc::routes(tasks, Arc::new(edge), most, draining)
 }
 
 async fn not_found() -> Refusal {
@@ -86,6 +102,18 @@ async fn method_not_allowed() -> Refusal {
         tasks::show,
         tasks::cancel,
         tasks::events,
+        auth::login,
+        auth::callback,
+        auth::token,
+        auth::logout,
+        auth::me,
+        auth::sessions,
+        auth::end_session,
+        keys::list,
+        keys::create,
+        keys::show,
+        keys::revoke,
+        keys::rotate,
         tasks::pause,
         tasks::resume,
         tasks::retry,
@@ -101,17 +129,43 @@ async fn method_not_allowed() -> Refusal {
         platform::openapi,
     ),
     components(schemas(TaskRequest, Envelope, TaskView, TaskEvent, ErrorBody)),
-    modifiers(&HostToken),
+    modifiers(&Credentials),
 )]
 struct Described;
 
-struct HostToken;
+struct Credentials;
 
-impl Modify for HostToken {
+impl Modify for Credentials {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let bearer = || SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("host_token", SecurityScheme::Http(scheme));
+        components.add_security_scheme("host_token", bearer());
+        components.add_security_scheme("bearer", bearer());
+        let key = ApiKey::Header(ApiKeyValue::new("x-api-key"));
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(key));
+        let asked = ["bearer", "api_key"].map(|name| SecurityRequirement::new(name, [""; 0]));
+        // A host without `[host.auth]` asks for none.
+        openapi.security = Some(asked.into_iter().chain([SecurityRequirement::default()]).collect());
+        for (path, item) in &mut openapi.paths.paths {
+            if !gate::is_open(path) {
+                let operations = [&mut item.get, &mut item.post, &mut item.delete];
+                operations.into_iter().flatten().for_each(refusals);
+            }
+        }
+    }
+}
+
+/// Says of a route that asks for a credential what it answers without.
+fn refusals(operation: &mut utoipa::openapi::path::Operation) {
+    let body = || ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+    for (status, why) in [
+        ("401", "The credential is missing or not good"),
+        ("403", "The credential is not for this"),
+        ("429", "Too many bad credentials came from this address"),
+    ] {
+        let mut response = Response::new(why);
+        response.content.insert("application/json".to_owned(), RefOr::T(body()));
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response));
     }
 }
 

@@ -1,7 +1,5 @@
 //! The host itself: whether it lives, what it runs, what it logged, and how it is stopped.
 
-use std::net::SocketAddr;
-
 use axum::{
     Json,
     body::Body,
@@ -12,13 +10,13 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use witan_engine::ServiceStats;
+use witan_identity::Peer;
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::{LogRecord, Metrics, resident_bytes};
 
 use crate::{
     Api, NotReady,
     answer::{ErrorBody, Refusal},
-    front::Peer,
     tasks::{Fields, read},
 };
 
@@ -320,19 +318,19 @@ pub struct Stopping {
 )]
 pub(crate) async fn stop(
     State(api): State<Api>,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    operator(&api, peer, &headers)?;
+    operator(&api, &peer, &headers)?;
     tracing::info!("a client asked the host to stop");
     api.0.stop.cancel();
     Ok((StatusCode::ACCEPTED, Json(Stopping { state: HostState::Stopping })).into_response())
 }
 
 /// Refuses whoever does not run the host.
-fn operator(api: &Api, peer: SocketAddr, headers: &HeaderMap) -> Result<(), TaskError> {
+fn operator(api: &Api, peer: &Peer, headers: &HeaderMap) -> Result<(), TaskError> {
     let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok()?.strip_prefix("Bearer "));
-    if peer.ip().to_canonical().is_loopback() && given.is_some_and(|given| api.0.parts.token.matches(given)) {
+    if peer.address.is_loopback() && given.is_some_and(|given| api.0.parts.token.matches(given)) {
         return Ok(());
     }
     let message = "send the token from `host.json` in the state folder as `Authorization: Bearer`, as the commands on this machine do";
@@ -375,11 +373,11 @@ pub(crate) async fn log_level(State(api): State<Api>) -> Json<LogLevel> {
 )]
 pub(crate) async fn set_log_level(
     State(api): State<Api>,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<LogLevel>, Refusal> {
-    operator(&api, peer, &headers)?;
+    operator(&api, &peer, &headers)?;
     let wanted: LogLevel = serde_json::from_slice(&read(body).await?)
         .map_err(|error| TaskError::new(Code::InvalidRequest, format!("the body is not what it should be: {error}")))?;
     let before = api.0.parts.logs.levels.set(&wanted.filter);

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Api, ListenError, check_listen, connection, front::Front};
+use crate::{Api, Exposure, ListenError, check_listen, connection, front::Front};
 
 /// How long to wait after a connection could not be accepted, for want of file handles mostly: at once would fail at
 /// once.
@@ -19,7 +19,8 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) -> Result<(), ListenError> {
     let unknown = |source: io::Error| ListenError::Bind { address: ([127, 0, 0, 1], 0).into(), source };
     let address = listener.local_addr().map_err(unknown)?;
-    check_listen(address)?;
+    let exposure = Exposure { asks: api.0.parts.identities.required(), private: api.0.parts.settings.private };
+    check_listen(address, exposure)?;
     let _first = api.0.listen.set(address);
     let connections = TaskTracker::new();
     let abandoned = CancellationToken::new();

@@ -15,6 +15,10 @@ pub struct Settings {
     pub header_time: Duration,
     /// How long a client may take to send a request's body, and how long it may leave a part of the answer untaken.
     pub body_time: Duration,
+    /// Whether what clients send is kept from others on the way: by TLS, here or at a proxy in front.
+    pub private: bool,
+    /// Whether a proxy is all that reaches the host, and says in `X-Forwarded-For` from where a request comes.
+    pub behind_proxy: bool,
     /// Connections that are open at once; the next waits to be accepted.
     pub connections: usize,
     /// How long requests and tasks that are under way may go on when the host stops.
@@ -31,6 +35,8 @@ impl Default for Settings {
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(15),
             body_time: Duration::from_secs(60),
+            private: false,
+            behind_proxy: false,
             connections: 2_000,
             drain: Duration::from_secs(30),
             longest_wait: Duration::from_secs(300),

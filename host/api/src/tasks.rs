@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
-use witan_capability::Trace;
+use witan_capability::CallContext;
 use witan_tasks::{Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
 
 use crate::{
@@ -80,8 +80,8 @@ pub(crate) struct Submit {
 )]
 pub(crate) async fn submit(
     State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
     Fields(query): Fields<Submit>,
-    Extension(trace): Extension<Trace>,
     Extension(asks): Extension<Asks>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
@@ -93,7 +93,7 @@ pub(crate) async fn submit(
     }
     let (head, body) = request.into_parts();
     let body = read(body).await?;
-    let (tasks, edge) = (&api.0.parts.tasks, api.edge(Some(trace)));
+    let (tasks, edge) = (&api.0.parts.tasks, api.edge(context));
     let once = once(&api, &edge, &head.headers, SUBMIT, &body)?;
     let known = match &once {
         Some(once) => tasks.known(&edge, once).await?,
@@ -250,13 +250,14 @@ impl Page {
 )]
 pub(crate) async fn list(
     State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
     Fields(page): Fields<Page>,
 ) -> Result<Json<List<TaskView>>, Refusal> {
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(TaskError::invalid("limit", format!("`limit` is from 1 to {LARGEST_PAGE}")).into());
     }
-    let (tasks, edge) = (&api.0.parts.tasks, api.edge(None));
+    let (tasks, edge) = (&api.0.parts.tasks, api.edge(context));
     let (views, more) = tasks.list(edge.context.tenant(), &page.filter(), limit, page.after).await?;
     Ok(Json(List::of(views, more, |view| view.id.to_string())))
 }
@@ -275,8 +276,12 @@ pub(crate) async fn list(
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn show(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(find(&api, &id).await?.view()))
+pub(crate) async fn show(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    Ok(Json(find(&api, &context, &id).await?.view()))
 }
 
 /// Cancels a task.
@@ -293,8 +298,12 @@ pub(crate) async fn show(State_(api): State_<Api>, Path(id): Path<String>) -> Re
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id).await?;
+pub(crate) async fn cancel(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &context, &id).await?;
     task.cancel();
     task.finished().await;
     Ok(Json(task.view()))
@@ -316,8 +325,12 @@ pub(crate) async fn cancel(State_(api): State_<Api>, Path(id): Path<String>) -> 
         (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
     )
 )]
-pub(crate) async fn pause(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id).await?;
+pub(crate) async fn pause(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &context, &id).await?;
     api.0.parts.tasks.pause(&task).await?;
     Ok(Json(task.view()))
 }
@@ -336,8 +349,12 @@ pub(crate) async fn pause(State_(api): State_<Api>, Path(id): Path<String>) -> R
         (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
     )
 )]
-pub(crate) async fn resume(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &id).await?;
+pub(crate) async fn resume(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Refusal> {
+    let task = find(&api, &context, &id).await?;
     api.0.parts.tasks.resume(&task).await?;
     Ok(Json(task.view()))
 }
@@ -357,9 +374,13 @@ pub(crate) async fn resume(State_(api): State_<Api>, Path(id): Path<String>) -> 
         (status = "5XX", description = "The host cannot take the task", body = ErrorBody),
     )
 )]
-pub(crate) async fn retry(State_(api): State_<Api>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let task = find(&api, &id).await?;
-    let again = api.0.parts.tasks.retry(&task, &api.edge(None)).await?;
+pub(crate) async fn retry(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<Response, Refusal> {
+    let task = find(&api, &context, &id).await?;
+    let again = api.0.parts.tasks.retry(&task, &api.edge(context)).await?;
     let mut response = accepted(&again);
     locate(&mut response, &again);
     Ok(response)
@@ -391,11 +412,12 @@ pub(crate) struct After {
 )]
 pub(crate) async fn events(
     State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
     Path(id): Path<String>,
     Fields(from): Fields<After>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &id).await?;
+    let task = find(&api, &context, &id).await?;
     let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
     let listening = api.0.parts.metrics.subscriber("sse");
@@ -436,9 +458,10 @@ pub(crate) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, TaskError> 
     }
 }
 
-async fn find(api: &Api, id: &str) -> Result<Task, TaskError> {
+/// The task `id`, if it is of the tenant that asks: another's is no task here.
+async fn find(api: &Api, context: &CallContext, id: &str) -> Result<Task, TaskError> {
     let found = match id.parse::<Uuid>() {
-        Ok(id) => api.0.parts.tasks.get(api.edge(None).context.tenant(), id).await?,
+        Ok(id) => api.0.parts.tasks.get(context.tenant(), id).await?,
         Err(_) => None,
     };
     found.ok_or_else(|| {

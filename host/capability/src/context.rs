@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use witan_system::TrustLevel;
 
 use crate::Trace;
 
@@ -45,6 +46,7 @@ struct Fields {
     version: u16,
     principal: Arc<str>,
     tenant: Arc<str>,
+    trust: TrustLevel,
     task: Option<Uuid>,
     privacy: Privacy,
     /// Millionths of a US dollar that the call tree may still spend; none is unlimited.
@@ -57,13 +59,22 @@ struct Fields {
 }
 
 impl CallContext {
-    /// The context of a call that `principal` makes for `tenant`: standard privacy, no budget, no deadline, no files.
+    /// The context of a call that `principal` makes for `tenant`: standard trust and privacy, no budget, no deadline, no
+    /// files.
     #[must_use]
     pub fn new(principal: impl Into<Arc<str>>, tenant: impl Into<Arc<str>>) -> Self {
+        Self::trusted(principal, tenant, TrustLevel::Standard)
+    }
+
+    /// The context of a call that `principal`, who is trusted so far, makes for `tenant`. Only the edge calls this, where it
+    /// is known who asks.
+    #[must_use]
+    pub fn trusted(principal: impl Into<Arc<str>>, tenant: impl Into<Arc<str>>, trust: TrustLevel) -> Self {
         Self(Arc::new(Fields {
             version: VERSION,
             principal: principal.into(),
             tenant: tenant.into(),
+            trust,
             task: None,
             privacy: Privacy::Standard,
             budget_micros: None,
@@ -74,10 +85,10 @@ impl CallContext {
         }))
     }
 
-    /// The context of whoever sits at this machine: principal and tenant are `local`.
+    /// The context of whoever sits at this machine: principal and tenant are `local`, and trust is `privileged`.
     #[must_use]
     pub fn local() -> Self {
-        Self::new("local", "local")
+        Self::trusted("local", "local", TrustLevel::Privileged)
     }
 
     fn with(&self, change: impl FnOnce(&mut Fields)) -> Self {
@@ -127,6 +138,15 @@ impl CallContext {
         self.with(|fields| fields.privacy = privacy)
     }
 
+    /// The same context for somebody who is trusted so far, or its own where that is less.
+    #[must_use]
+    pub fn narrow_trust(&self, trust: TrustLevel) -> Self {
+        if self.0.trust <= trust {
+            return self.clone();
+        }
+        self.with(|fields| fields.trust = trust)
+    }
+
     /// The same context with this deadline (milliseconds since the Unix epoch), or its own where that is earlier.
     #[must_use]
     pub fn narrow_deadline(&self, deadline_ms: u64) -> Self {
@@ -155,6 +175,12 @@ impl CallContext {
     #[must_use]
     pub fn tenant(&self) -> &str {
         &self.0.tenant
+    }
+
+    /// How far whoever asked is trusted.
+    #[must_use]
+    pub fn trust(&self) -> TrustLevel {
+        self.0.trust
     }
 
     /// The task that the call is part of.
@@ -242,6 +268,9 @@ mod tests {
         assert_eq!(wider, context);
         assert!(wider.child().local_only());
         assert_eq!(wider.narrow_deadline(9).deadline_ms(), Some(9));
+        let restricted = context.narrow_trust(TrustLevel::Restricted);
+        assert_eq!((context.trust(), restricted.trust()), (TrustLevel::Privileged, TrustLevel::Restricted));
+        assert_eq!(restricted.child().narrow_trust(TrustLevel::Elevated).trust(), TrustLevel::Restricted);
     }
 
     #[test]

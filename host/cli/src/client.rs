@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
-use witan_api::LogLevel;
+use witan_api::{LogLevel, Token};
 use witan_tasks::{Envelope, TaskRequest, TaskView};
+
+use crate::session;
 
 /// How long one request waits for a task before it asks again.
 const WAIT: Duration = Duration::from_secs(30);
@@ -26,12 +28,36 @@ enum Submitted {
 pub(crate) struct Client {
     http: reqwest::Client,
     server: Url,
+    credential: Credential,
+}
+
+/// What a client shows the host.
+enum Credential {
+    /// Nothing.
+    None,
+    /// What the user has for the host: a key in the environment, or a session.
+    Users,
+    /// The token of the host that runs on this folder's system.
+    Token(Token),
 }
 
 impl Client {
+    /// A client that shows what the user has for the host.
     pub(crate) fn new(server: Url) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build().context("cannot set up an HTTP client")?;
-        Ok(Self { http, server })
+        Ok(Self { http, server, credential: Credential::Users })
+    }
+
+    /// The same client, which shows nothing.
+    #[must_use]
+    pub(crate) fn anonymous(self) -> Self {
+        Self { credential: Credential::None, ..self }
+    }
+
+    /// The same client, which shows the token of the host that runs on this folder's system.
+    #[must_use]
+    pub(crate) fn with_token(self, token: Token) -> Self {
+        Self { credential: Credential::Token(token), ..self }
     }
 
     /// Has the host do a task, and waits for its end.
@@ -58,18 +84,21 @@ impl Client {
         self.answer(self.http.get(self.url(path)?)).await
     }
 
+    /// Sends `body` to `path`.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.answer(self.http.post(self.url(path)?).json(body)).await
+    }
+
     /// Asks the host to stop.
-    pub(crate) async fn stop(&self, token: &str) -> anyhow::Result<()> {
-        let _stopping: serde_json::Value = self
-            .answer(self.http.post(self.url("v1/host/stop")?).bearer_auth(token).json(&serde_json::json!({})))
-            .await?;
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        let _stopping: serde_json::Value = self.post("v1/host/stop", &serde_json::json!({})).await?;
         Ok(())
     }
 
     /// Has the host log what `filter` says.
-    pub(crate) async fn set_log_level(&self, token: &str, filter: &str) -> anyhow::Result<LogLevel> {
+    pub(crate) async fn set_log_level(&self, filter: &str) -> anyhow::Result<LogLevel> {
         let level = LogLevel { filter: filter.to_owned() };
-        self.answer(self.http.post(self.url("v1/logs/level")?).bearer_auth(token).json(&level)).await
+        self.post("v1/logs/level", &level).await
     }
 
     fn url(&self, path: &str) -> anyhow::Result<Url> {
@@ -77,6 +106,14 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let request = match &self.credential {
+            Credential::None => request,
+            Credential::Token(token) => request.bearer_auth(token.secret()),
+            Credential::Users => match session::credential(&self.http, &self.server).await? {
+                Some(credential) => request.bearer_auth(&*credential),
+                None => request,
+            },
+        };
         let response = request.send().await.with_context(|| {
             format!("cannot reach a host at `{}`; start one with `witan up`, or correct `--server`", self.server)
         })?;
@@ -86,6 +123,12 @@ impl Client {
             return serde_json::from_slice(&body).context("the host answered something else than it should");
         }
         let error: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status == 401 && matches!(self.credential, Credential::Users) {
+            let server = &self.server;
+            bail!(
+                "the host does not know you; log in with `witan auth login --server {server}`, or set `WITAN_API_KEY`"
+            );
+        }
         match error.pointer("/error/message").and_then(serde_json::Value::as_str) {
             Some(message) => bail!("the host refused: {message}"),
             None => bail!("the host answered {status}"),

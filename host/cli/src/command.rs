@@ -1,6 +1,7 @@
 //! The commands, a module each.
 
 mod audit;
+mod auth;
 mod build;
 mod call;
 mod check;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Logs(running::Logs),
     /// Stop the host that runs on this folder's system.
     Stop,
+    /// Say who may ask this host: keys, tenants, users, sessions. Log in to a host.
+    Auth(auth::Arguments),
     /// Check a system without running it, and say what its components may do.
     Check(check::Arguments),
     /// Draw a system: components, links, grants, mounts and intents.
@@ -118,6 +121,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Ps(target) => running::ps(&target, global).await,
         Command::Logs(arguments) => running::logs(&arguments, global).await,
         Command::Stop => running::stop(global).await,
+        Command::Auth(arguments) => auth::run(arguments, global).await,
         Command::Check(arguments) => check::run(&arguments, global),
         Command::Graph(arguments) => graph::run(&arguments, global),
         Command::Run(arguments) => run::run(*arguments, global).await,

@@ -14,6 +14,7 @@ mod mount;
 mod output;
 mod registry;
 mod requests;
+mod session;
 mod source;
 mod supply;
 mod tasks;

@@ -7,10 +7,10 @@ use http::{Request, Response, uri::Scheme};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::Error;
 use witan_api::{BodyError, Mount, MountFuture, Mounts, RequestBody, error_response};
-use witan_capability::{Account, CallContext, CallError, Limits, Trace};
+use witan_capability::{Account, CallContext, CallError, Limits};
 use witan_engine::{Engine, Service};
 use witan_loader::Running;
-use witan_tasks::TaskError;
+use witan_tasks::{Code, TaskError};
 use witan_telemetry::Metrics;
 
 /// A component behind a path.
@@ -49,10 +49,9 @@ impl ComponentMount {
     where
         B: http_body::Body<Data = bytes::Bytes, Error = Error> + Send + 'static,
     {
-        let context = match request.extensions().get::<Trace>() {
-            Some(trace) => CallContext::local().traced(*trace),
-            None => CallContext::local(),
-        };
+        let context = request.extensions().get::<CallContext>().cloned();
+        // The front has put it there.
+        let context = context.ok_or_else(|| TaskError::new(Code::Internal, "nobody knows who sent this"))?;
         let request = witan_http::incoming(request, Scheme::HTTP)?;
         let account = self.engine.open_account(self.limits.clone());
         let tree = Tree { account: account.clone(), metrics: self.metrics.clone() };

@@ -4,18 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use parking_lot::RwLock;
+use witan_database::Database;
 use witan_loader::Running;
 use witan_system::System;
 use witan_tasks::{Paths, Retention, Settings, Store, Tasks};
 
-use crate::database;
-
 /// How often tasks that are kept no longer are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Opens the database of `system`, and the tasks in it.
-pub(crate) async fn open(system: &System) -> anyhow::Result<Store> {
-    let database = database::open(system).await?;
+/// Opens the tasks of `system` in `database`.
+pub(crate) async fn open(system: &System, database: Database) -> anyhow::Result<Store> {
     let store = Store::open(database, system.host.state.join("tasks")).await;
     store.context("cannot open the tasks in the database")
 }

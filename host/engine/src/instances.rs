@@ -30,7 +30,10 @@ struct Shared {
 impl Shared {
     fn serves(&self, call: &Call) -> bool {
         let (own, other) = (&self.context, &call.context);
-        own.tenant() == other.tenant() && own.principal() == other.principal() && own.depth() == other.depth()
+        own.tenant() == other.tenant()
+            && own.principal() == other.principal()
+            && own.trust() == other.trust()
+            && own.depth() == other.depth()
     }
 
     /// Calls under way: each holds the session, as does the pool.
@@ -133,5 +136,6 @@ pub(crate) type Opened = (Arc<Session>, Arc<Account>);
 /// What all calls of one tenant and principal at one depth have in common. The depth stays, since components that
 /// call one another in a circle would otherwise never reach its limit.
 fn common(context: &CallContext) -> CallContext {
-    (0..context.depth()).fold(CallContext::new(context.principal(), context.tenant()), |context, _| context.child())
+    let own = CallContext::trusted(context.principal(), context.tenant(), context.trust());
+    (0..context.depth()).fold(own, |context, _| context.child())
 }

@@ -358,11 +358,12 @@ async fn exchange(issuer: &Known, login: &Login, pending: &Pending, code: &str) 
     let methods = &discovery.token_endpoint_auth_methods_supported;
     // What a provider takes that does not say.
     let basic = methods.is_empty() || methods.iter().any(|method| method == "client_secret_basic");
-    let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.append_pair("grant_type", "authorization_code")
-        .append_pair("code", code)
-        .append_pair("redirect_uri", &pending.callback)
-        .append_pair("code_verifier", &pending.verifier);
+    let mut form = vec![
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", pending.callback.as_str()),
+        ("code_verifier", pending.verifier.as_str()),
+    ];
     let mut request = issuer.http().post(url.clone());
     match &secret {
         Some(secret) if basic => {
@@ -370,14 +371,15 @@ async fn exchange(issuer: &Known, login: &Login, pending: &Pending, code: &str) 
             request = request.basic_auth(encoded(&login.client_id), Some(encoded(secret)));
         }
         Some(secret) => {
-            form.append_pair("client_id", &login.client_id).append_pair("client_secret", secret);
+            form.extend([("client_id", login.client_id.as_str()), ("client_secret", secret.as_str())]);
         }
         None => {
-            form.append_pair("client_id", &login.client_id);
+            form.push(("client_id", login.client_id.as_str()));
         }
     }
+    let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let kind = "application/x-www-form-urlencoded";
-    let request = request.header(http::header::CONTENT_TYPE, kind).body(form.finish());
+    let request = request.header(http::header::CONTENT_TYPE, kind).body(form);
     let body = match fetch(url.as_str(), request).await {
         // It understood, and says no: the code is wrong, old, or of another login.
         Err(FetchError::Status { status, .. }) if (400..500).contains(&status) => {

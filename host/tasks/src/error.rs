@@ -233,8 +233,12 @@ codes! {
     IdempotencyInFlight = "idempotency_in_flight", InvalidRequestError, Platform, 409, 6, true;
     /// The key came with another request before.
     IdempotencyKeyReused = "idempotency_key_reused", InvalidRequestError, Platform, 422, 2, false;
-    /// The token is missing or wrong.
+    /// The credential is missing or not good.
     Unauthorized = "unauthorized", AuthenticationError, Platform, 401, 3, false;
+    /// The credential is good, and not for this.
+    InsufficientScope = "insufficient_scope", PermissionError, Platform, 403, 3, false;
+    /// Too many bad credentials came from the client's address.
+    TooManyAttempts = "too_many_attempts", AuthenticationError, Platform, 429, 6, true;
 }
 
 impl Code {

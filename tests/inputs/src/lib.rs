@@ -224,3 +224,23 @@ pub fn registry_request(bytes: &[u8]) {
 
 static LOG_KEY: LazyLock<witan_merkle_log::PublicKey> =
     LazyLock::new(|| witan_merkle_log::SigningKey::generate_ed25519().unwrap().public().unwrap());
+
+/// What a client shows for who it is, and what an issuer says of its keys: the first line is a token, the rest a set of keys.
+pub fn credential(bytes: &[u8]) {
+    let (token, keys) = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&bytes[..end], &bytes[end + 1..]),
+        None => (bytes, bytes),
+    };
+    let keys = witan_identity::KeySet::parse(keys);
+    let Ok(text) = std::str::from_utf8(token) else { return };
+    if let Ok(scope) = text.parse::<witan_identity::Scope>() {
+        assert_eq!(scope.to_string().parse(), Ok(scope));
+    }
+    let Ok(token) = witan_identity::Token::parse(text) else { return };
+    if let Ok(keys) = keys {
+        // Nobody who fuzzes has a key.
+        assert!(keys.verify(&token).is_err() || keys.has_key_for(&token));
+    }
+    let _refused = witan_identity::Caller::new(text, text, text);
+    let _refused = witan_identity::Certificate::from_verified(bytes);
+}

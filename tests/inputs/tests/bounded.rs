@@ -226,6 +226,28 @@ fn no_request_makes_the_registry_panic() {
     run("registry-request", 10_000, &words, witan_inputs::registry_request);
 }
 
+#[test]
+fn credentials() {
+    let words = [
+        "eyJhbGciOiJFZERTQSIsImtpZCI6ImEifQ",
+        "eyJhbGciOiJSUzI1NiJ9",
+        "eyJhbGciOiJub25lIn0",
+        "eyJpc3MiOiJhIiwiZXhwIjo5OTk5OTk5OTk5fQ",
+        ".",
+        "\n",
+        "{\"keys\":[",
+        "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"kid\":\"a\",\"x\":\"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\"}",
+        "{\"kty\":\"RSA\",\"n\":\"AQAB\",\"e\":\"AQAB\"}",
+        "{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"\",\"y\":\"\"}",
+        ",",
+        "]}",
+        "tasks:read",
+        "*",
+        "http://127.0.0.1:1/",
+    ];
+    run("credential", 10_000, &words, witan_inputs::credential);
+}
+
 /// A thread's stack is small, and how deep an input is nested is chosen by whoever wrote it.
 #[test]
 fn nesting_without_end_is_an_error() {
@@ -236,5 +258,6 @@ fn nesting_without_end_is_an_error() {
         witan_inputs::registry(open.repeat(5_000).as_bytes());
         witan_inputs::bundle(open.repeat(20_000).as_bytes());
         witan_inputs::dependencies(open.repeat(20_000).as_bytes());
+        witan_inputs::credential(format!("a\n{}", open.repeat(20_000)).as_bytes());
     }
 }

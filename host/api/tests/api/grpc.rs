@@ -146,3 +146,28 @@ async fn clients_learn_the_services_by_reflection() {
     let MessageResponse::FileDescriptorResponse(files) = &answers[1] else { panic!("{answers:?}") };
     assert!(!files.file_descriptor_proto.is_empty());
 }
+
+#[tokio::test]
+async fn a_credential_is_asked_for_and_tenants_do_not_see_one_another() {
+    let world = World::asking("").await;
+    let [acme, other] = [world.key("acme", &["tasks:*"]).await, world.key("other", &["tasks:read"]).await];
+    let with = |key: &str, id: &str| {
+        let mut request = Request::new(StatusByIdRequest { id: id.to_owned() });
+        request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        request
+    };
+    let submit = |key: &str| {
+        let mut request = Request::new(echo("a"));
+        request.metadata_mut().insert("x-api-key", key.parse().unwrap());
+        request
+    };
+    let mut client = client(&world).await;
+    assert_eq!(client.submit(echo("a")).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(client.submit(submit("wrong")).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(client.submit(submit(&other)).await.unwrap_err().code(), Code::PermissionDenied);
+    let task = client.submit(submit(&acme)).await.unwrap().into_inner();
+    assert_eq!(client.status_by_id(with(&acme, &task.id)).await.unwrap().into_inner().id, task.id);
+    let theirs = client.status_by_id(with(&other, &task.id)).await.unwrap_err();
+    let nobodys = client.status_by_id(with(&other, "0198c5e0-0000-7000-8000-000000000000")).await.unwrap_err();
+    assert_eq!((theirs.code(), theirs.message()), (Code::NotFound, nobodys.message()));
+}

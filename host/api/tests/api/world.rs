@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -22,6 +23,8 @@ use witan_api::{
 };
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
+use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
+use witan_system::{Auth, System};
 use witan_tasks::{
     Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
 };
@@ -108,6 +111,7 @@ pub struct World {
     pub permits: Arc<Semaphore>,
     pub host: Arc<FakeHost>,
     pub token: Token,
+    pub identities: Arc<Identities>,
     pub client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     pub served: JoinHandle<()>,
@@ -124,15 +128,21 @@ impl World {
     }
 
     pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
-        Self::serving(settings, roots, Requests::default()).await
+        Self::start(settings, roots, None, Requests::default()).await
     }
 
     /// Holds clients to `requests`.
     pub async fn limited(requests: Requests) -> Self {
-        Self::serving(Settings::default(), Vec::new(), requests).await
+        Self::start(Settings::default(), Vec::new(), None, requests).await
     }
 
-    async fn serving(settings: Settings, roots: Vec<std::path::PathBuf>, requests: Requests) -> Self {
+    /// One that asks for credentials, as `auth` under `[host.auth]` says.
+    pub async fn asking(auth: &str) -> Self {
+        let system = System::parse(&format!("schema = 1\n[host.auth]\n{auth}"), Path::new("system.toml")).unwrap();
+        Self::start(Settings::default(), Vec::new(), system.host.auth, Requests::default()).await
+    }
+
+    async fn start(settings: Settings, roots: Vec<std::path::PathBuf>, auth: Option<Auth>, requests: Requests) -> Self {
         let permits = Arc::new(Semaphore::new(0));
         let handlers: Handlers =
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
@@ -140,9 +150,11 @@ impl World {
         let observer = observer(metrics.clone());
         let state = tempfile::tempdir().unwrap();
         let database = Database::open(Location::Sqlite(state.path().join("witan.db"))).await.unwrap();
-        let store = Store::open(database, state.path().join("tasks")).await.unwrap();
+        let store = Store::open(database.clone(), state.path().join("tasks")).await.unwrap();
         let tasks = Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store);
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
+        let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
+        let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
         let api = Api::new(Parts {
             settings,
             tasks: tasks.clone(),
@@ -151,6 +163,7 @@ impl World {
             requests,
             metrics,
             logs: Logs::default(),
+            identities: identities.clone(),
             token: token.clone(),
         });
         let mounts = [("/mirror".to_owned(), Arc::new(Mirror) as Arc<dyn Mount>)];
@@ -166,7 +179,28 @@ impl World {
             serve(listener, serving, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served, _state: state }
+        Self { address, api, tasks, permits, host, token, identities, client, stop: Some(stop), served, _state: state }
+    }
+
+    /// The secret of a key of `tenant`, which is made where there is none.
+    pub async fn key(&self, tenant: &str, scopes: &[&str]) -> String {
+        self.trusted_key(tenant, scopes, TrustLevel::Standard).await
+    }
+
+    /// The secret of a key that is trusted so far.
+    pub async fn trusted_key(&self, tenant: &str, scopes: &[&str], trust: TrustLevel) -> String {
+        let directory = self.identities.directory();
+        let tenant = tenant.parse().unwrap();
+        let _there = directory.create_tenant(&tenant, "test").await;
+        let new = NewKey {
+            tenant,
+            name: "test".to_owned(),
+            scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
+            roles: Default::default(),
+            trust,
+            time: None,
+        };
+        directory.create_key(&new, "test").await.unwrap().1.expose().to_owned()
     }
 
     /// A task that is kept.

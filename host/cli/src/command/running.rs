@@ -55,11 +55,24 @@ fn announced(global: &Global) -> anyhow::Result<witan_api::Running> {
         .with_context(|| format!("no host runs on `{}`; start one with `witan up`", state.display()))
 }
 
+/// A host that runs on this folder's system.
+trait Announced {
+    /// A client of it, which shows its token.
+    fn client(&self) -> anyhow::Result<Client>;
+}
+
+impl Announced for witan_api::Running {
+    fn client(&self) -> anyhow::Result<Client> {
+        let url = self.url.parse().context("`host.json` names no address")?;
+        Ok(Client::new(url)?.with_token(self.token.clone()))
+    }
+}
+
 impl Target {
     fn client(&self, global: &Global) -> anyhow::Result<Client> {
         match &self.server {
             Some(url) => Client::new(url.clone()),
-            None => Client::new(announced(global)?.url.parse().context("`host.json` names no address")?),
+            None => announced(global)?.client(),
         }
     }
 }
@@ -124,10 +137,9 @@ pub(crate) async fn logs(arguments: &Logs, global: &Global) -> anyhow::Result<Ex
 }
 
 async fn level(filter: Option<&str>, global: &Global) -> anyhow::Result<ExitCode> {
-    let running = announced(global)?;
-    let client = Client::new(running.url.parse().context("`host.json` names no address")?)?;
+    let client = announced(global)?.client()?;
     let level: LogLevel = match filter {
-        Some(filter) => client.set_log_level(running.token.secret(), filter).await?,
+        Some(filter) => client.set_log_level(filter).await?,
         None => client.get("v1/logs/level").await?,
     };
     match global.json {
@@ -177,8 +189,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn stop(global: &Global) -> anyhow::Result<ExitCode> {
     let running = announced(global)?;
-    let client = Client::new(running.url.parse().context("`host.json` names no address")?)?;
-    client.stop(running.token.secret()).await?;
+    let client = running.client()?;
+    client.stop().await?;
     let ended = async {
         while client.get::<Value>("v1/host").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -18,7 +18,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use witan_api::{Api, ComponentStatus, NotReady, Parts, Requests, Token};
+use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Requests, Token};
+use witan_identity::{Directory, Identities, Logged};
 use witan_loader::Running;
 use witan_system::System;
 use witan_tasks::{Store, Tasks};
@@ -38,9 +39,12 @@ use crate::{
   curl -s localhost:8080/v1/tasks?wait=30 -H 'content-type: application/json' \\
     -d '{\"intent\": \"summarize\", \"input\": {\"text\": \"...\"}}'")]
 pub(crate) struct Arguments {
-    /// Where to listen. Only addresses of this machine, until clients can authenticate.
+    /// Where to listen. Addresses that other machines reach need [host.auth], and TLS here or in front.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// A proxy in front speaks TLS with clients, is all that reaches the address, and adds `X-Forwarded-For`.
+    #[arg(long)]
+    behind_tls: bool,
     /// Load the system again when its file or a component changes.
     #[arg(long)]
     watch: bool,
@@ -78,21 +82,27 @@ enum LogSpans {
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let logs = logs(&arguments, global)?;
-    let listener = witan_api::bind(arguments.listen).await?;
     let system = source::load(global)?;
-    if system.host.auth.is_some() {
-        bail!("`[host.auth]` is read and not enforced by this version yet; remove it to serve this machine alone");
+    let asks = system.host.auth.as_ref().is_some_and(|auth| auth.required);
+    if arguments.behind_tls && !asks {
+        // To this host, whoever the proxy lets in comes from this machine.
+        bail!("`--behind-tls` lets others in, and nothing asks who they are; add [host.auth] to system.toml");
     }
+    let exposure = Exposure { asks, private: arguments.behind_tls };
+    let listener = witan_api::bind(arguments.listen, exposure).await?;
     let exporting = crate::telemetry::start(&system.host.telemetry, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
-    let store = tasks::open(&system).await?;
+    let database = crate::database::open(&system).await?;
+    let directory = Directory::open(database.clone(), host.state(), Arc::new(Logged)).await?;
+    let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
+    let store = tasks::open(&system, database).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
     // Before the files are read: a change of what was read must not be missed.
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
-    let up = Up::new(host, running, &arguments, logs, store)?;
+    let up = Up::new(host, running, &arguments, logs, store, identities)?;
     let running = up.current.read().clone();
     tasks::recover(&up.tasks, &running).await?;
 
@@ -178,6 +188,7 @@ struct Up {
     api: Api,
     requests: Requests,
     metrics: Arc<Metrics>,
+    identities: Arc<Identities>,
     token: Token,
 }
 
@@ -226,6 +237,7 @@ impl Up {
         arguments: &Arguments,
         logs: Logs,
         store: Store,
+        identities: Arc<Identities>,
     ) -> anyhow::Result<Self> {
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
@@ -254,6 +266,8 @@ impl Up {
         let _first = unfinished.set(tasks.clone());
         let token = Token::generate().context("the system has no randomness to give")?;
         let mut settings = witan_api::Settings { drain: arguments.drain, ..witan_api::Settings::default() };
+        settings.private = arguments.behind_tls;
+        settings.behind_proxy = arguments.behind_tls;
         settings.body_bytes = arguments.max_body.unwrap_or(settings.body_bytes);
         let api = Api::new(Parts {
             settings,
@@ -263,10 +277,11 @@ impl Up {
             requests: requests.clone(),
             metrics: metrics.clone(),
             logs,
+            identities: identities.clone(),
             token: token.clone(),
         });
         api.replace_mounts(mount::mounts(&host.engine, &running, &metrics)?);
-        Ok(Self { host, current, tasks, api, requests, metrics, token })
+        Ok(Self { host, current, tasks, api, requests, metrics, identities, token })
     }
 
     /// Loads the system again whenever it is asked to: by SIGHUP, by a change of the files that `watch` watches, and when a
@@ -298,6 +313,9 @@ impl Up {
         let load = tokio::task::spawn_blocking(move || Handle::current().block_on(host.load(system)));
         let running = Arc::new(load.await.context("the load of the system was broken off")??);
         let mounts = mount::mounts(&self.host.engine, &running, &self.metrics)?;
+        if !self.identities.replace(running.system.host.auth.clone()) {
+            bail!("whether credentials are asked for is decided when the host starts: stop it, and start it again");
+        }
         self.api.replace_mounts(mounts);
         crate::requests::replace(&self.requests, &running.system.host.requests);
         self.api.replace_roots(running.system.host.roots.clone());

@@ -58,8 +58,10 @@ impl Up {
 
     /// Serves the system in `folder`, which outlives it.
     pub(crate) fn on(folder: &Path, more: &[&str]) -> Self {
+        let listen: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = Command::new(WITAN)
-            .args(["up", "--listen", "127.0.0.1:0", "--json"])
+            .args(["up", "--json"])
+            .args(listen)
             .args(more)
             .current_dir(folder)
             .stdout(Stdio::piped())

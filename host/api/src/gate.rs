@@ -1,0 +1,220 @@
+//! Who sent a request, and whether they may ask for what they do.
+//!
+//! What a route concerns is read off its path: `/v1/AREA/…`. So a route that is added later is asked for a credential and a
+//! scope without anybody thinking of it, and is the operator's alone until it is listed as a tenant's.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, header, request};
+use witan_capability::CallContext;
+use witan_identity::{AuthError, Client, Peer, TrustLevel, Verb};
+use witan_tasks::{Code, TaskError};
+
+use crate::Api;
+
+/// What anybody may ask for: whether the host lives, what it serves, and how to get a credential.
+const OPEN: [&str; 6] =
+    ["/healthz", "/readyz", "/openapi.json", "/v1/auth/login", "/v1/auth/callback", "/v1/auth/token"];
+
+/// What describes the gRPC services, as `/openapi.json` does the routes.
+const REFLECTION: &str = "/grpc.reflection.";
+
+/// The service of tasks over gRPC, and its methods that only read.
+const GRPC: &str = "/witan.v1.Tasks/";
+const GRPC_READS: [&str; 2] = ["Stream", "StatusById"];
+
+/// Whether anybody may ask for the route `path`.
+pub(crate) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || path.starts_with(REFLECTION)
+}
+
+/// Areas in which each tenant has its own. Every other concerns the whole host.
+const OF_TENANTS: [&str; 16] = [
+    "tasks",
+    "mounts",
+    "keys",
+    "sessions",
+    "tools",
+    "memory",
+    "events",
+    "usage",
+    "flows",
+    "route",
+    "chat",
+    "responses",
+    "embeddings",
+    "models",
+    "messages",
+    "mcp",
+];
+
+/// What every client may ask about themselves, whatever their scopes.
+const OWN: &str = "auth";
+
+/// Why a request is not let through.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// With this error.
+    Error(TaskError),
+    /// Too many bad credentials came from there; in so long it may try again.
+    Wait(TaskError, Duration),
+}
+
+impl From<TaskError> for Stopped {
+    fn from(error: TaskError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<AuthError> for Stopped {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::TooMany(wait) => Self::Wait(TaskError::new(Code::TooManyAttempts, error.to_string()), wait),
+            error => Self::Error(refusal(&error)),
+        }
+    }
+}
+
+/// What a client is told of why it is not let in.
+pub(crate) fn refusal(error: &AuthError) -> TaskError {
+    let code = match error {
+        AuthError::Missing | AuthError::Refused(_) => Code::Unauthorized,
+        AuthError::TooMany(_) => Code::TooManyAttempts,
+        AuthError::Unavailable(cause) => {
+            tracing::error!(error = %cause, "cannot find out who sent a request");
+            Code::Unavailable
+        }
+    };
+    let error = TaskError::new(code, error.to_string());
+    if code == Code::Unauthorized { error.at("Authorization") } else { error }
+}
+
+/// Finds out who sent a request, checks that they may ask for it, and puts [`Client`] and [`CallContext`] into its
+/// extensions. What a mount gets has no credential any more: it was shown to the host.
+pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, mounted: bool) -> Result<(), Stopped> {
+    if !mounted && is_open(head.uri.path()) {
+        return Ok(());
+    }
+    let identities = &api.0.parts.identities;
+    let client = match operator(api, &head.headers, peer) {
+        Some(client) => client,
+        None => identities.authenticate(&head.headers, peer).await?,
+    };
+    let (area, verb) = asked(head.uri.path(), &head.method, mounted);
+    may(&client, area, verb)?;
+    if mounted && identities.is_on() {
+        head.headers.remove(header::AUTHORIZATION);
+        head.headers.remove("x-api-key");
+    }
+    head.extensions.insert(context(&client));
+    head.extensions.insert(client);
+    Ok(())
+}
+
+/// The context of what `client` has the host do.
+pub(crate) fn context(client: &Client) -> CallContext {
+    CallContext::trusted(client.principal(), client.tenant().as_str(), client.trust())
+}
+
+/// Whoever shows what `witan up` wrote into the state folder, on this machine.
+fn operator(api: &Api, headers: &HeaderMap, peer: &Peer) -> Option<Client> {
+    let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    let may = peer.address.to_canonical().is_loopback() && api.0.parts.token.matches(given);
+    may.then(|| Client::local(peer.address))
+}
+
+/// Who sends a request with these headers over the connection from `address`. Where a proxy is all that connects, it is whom
+/// the proxy names last: what stands before that was there when the proxy got it.
+pub(crate) fn peer(address: SocketAddr, headers: &HeaderMap, behind_proxy: bool) -> Peer {
+    let last = || headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?.rsplit(',').next();
+    let named = if behind_proxy { last().and_then(|named| named.trim().parse::<IpAddr>().ok()) } else { None };
+    Peer { address: named.unwrap_or(address.ip()).to_canonical(), certificate: None }
+}
+
+/// What a request asks for.
+fn asked<'a>(path: &'a str, method: &Method, mounted: bool) -> (&'a str, Verb) {
+    if mounted {
+        return ("mounts", verb(method));
+    }
+    match path.strip_prefix(GRPC) {
+        Some(method) if GRPC_READS.contains(&method) => ("tasks", Verb::Read),
+        Some(_) => ("tasks", Verb::Write),
+        None => (area(path), verb(method)),
+    }
+}
+
+fn verb(method: &Method) -> Verb {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { Verb::Read } else { Verb::Write }
+}
+
+/// What a route concerns. To follow tasks over a socket is to read tasks.
+fn area(path: &str) -> &str {
+    let path = path.trim_start_matches('/');
+    let path = path.strip_prefix("v1/").unwrap_or(path);
+    match path.split('/').next().unwrap_or_default() {
+        "ws" => "tasks",
+        area => area,
+    }
+}
+
+/// Refuses what `client` may not ask for.
+pub(crate) fn may(client: &Client, area: &str, verb: Verb) -> Result<(), TaskError> {
+    if area == OWN {
+        return Ok(());
+    }
+    if !client.allows(area, verb) {
+        let message = format!("the credential is not for this, which needs the scope `{area}:{verb}`");
+        return Err(TaskError::new(Code::InsufficientScope, message).at("Authorization"));
+    }
+    if client.trust() < TrustLevel::Privileged && !OF_TENANTS.contains(&area) {
+        let message = "this concerns the whole host, and needs a credential of the trust level `privileged`";
+        return Err(TaskError::new(Code::InsufficientScope, message).at("Authorization"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_says_from_where_a_request_comes() {
+        let from = |values: &[&'static str], behind_proxy| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-forwarded-for", http::HeaderValue::from_static(value));
+            }
+            peer("127.0.0.1:1".parse().unwrap(), &headers, behind_proxy).address.to_string()
+        };
+        assert_eq!(from(&["192.0.2.1, 192.0.2.2"], true), "192.0.2.2");
+        assert_eq!(from(&["192.0.2.1", "2001:db8::1"], true), "2001:db8::1");
+        for wrong in [&[][..], &["unknown"], &["192.0.2.1,"]] {
+            assert_eq!(from(wrong, true), "127.0.0.1");
+        }
+        assert_eq!(from(&["192.0.2.1"], false), "127.0.0.1");
+    }
+
+    #[test]
+    fn what_a_route_concerns_is_read_off_its_path() {
+        for (path, expected) in [
+            ("/v1/tasks", "tasks"),
+            ("/v1/tasks/1/events", "tasks"),
+            ("/v1/ws", "tasks"),
+            ("/v1/auth/sessions", "auth"),
+            ("/v1/host/logs", "host"),
+            ("/metrics", "metrics"),
+            ("/v1", "v1"),
+            ("/", ""),
+            ("//v1/tasks", "tasks"),
+        ] {
+            assert_eq!(asked(path, &Method::GET, false), (expected, Verb::Read), "{path}");
+        }
+        for (path, verb) in [("Submit", Verb::Write), ("Cancel", Verb::Write), ("StatusById", Verb::Read)] {
+            assert_eq!(asked(&format!("/witan.v1.Tasks/{path}"), &Method::POST, false), ("tasks", verb), "{path}");
+        }
+        assert_eq!(asked("/v1/tasks", &Method::POST, true), ("mounts", Verb::Write));
+    }
+}
