@@ -61,7 +61,7 @@ async fn tasks_at_once_are_counted_until_they_end_and_not_until_they_are_accepte
     assert_eq!((second.status, second.code().as_str(), second.header("retry-after")), (429, "rate_limited", Some("1")));
     assert!(second.json()["error"]["message"].as_str().unwrap().contains("host.requests.user.tasks"));
     world.permits.add_permits(1);
-    let task = world.tasks.get(first.json()["id"].as_str().unwrap().parse().unwrap()).unwrap();
+    let task = world.task(first.json()["id"].as_str().unwrap().parse().unwrap()).await;
     task.finished().await;
     while world.echo("?wait=60", "a").await.status == 429 {
         tokio::task::yield_now().await;
