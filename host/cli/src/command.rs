@@ -9,6 +9,7 @@ mod grants;
 mod graph;
 mod inspect;
 mod keys;
+mod policy;
 mod publish;
 mod pull;
 mod quarantine;
@@ -87,6 +88,8 @@ pub(crate) enum Command {
     Search(search::Arguments),
     /// Say that a version should not be used any more, or take that back.
     Yank(Box<yank::Arguments>),
+    /// Check, test and explain policies about who may do what.
+    Policy(policy::Arguments),
     /// Look for known vulnerabilities in what components are made of.
     Audit(audit::Arguments),
     /// Run a registry, tend to its tokens, sign its metadata, log in to one, and trust it.
@@ -137,6 +140,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Inspect(arguments) => inspect::run(&arguments, global),
         Command::Keys(arguments) => keys::run(&arguments, global),
         Command::Sign(arguments) => sign::run(&arguments, global).await,
+        Command::Policy(arguments) => policy::run(&arguments, global),
         Command::Publish(arguments) => publish::run(&arguments, global).await,
         Command::Pull(arguments) => pull::run(&arguments, global).await,
         Command::Search(arguments) => search::run(&arguments, global).await,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use wasmtime::component::{Component, Type, Val, types::ComponentItem};
+use witan_authorize::{Cases, Set, Sources};
 use witan_capability::Kernel;
 use witan_engine::{Engine, Settings};
 use witan_loader::Loader;
@@ -38,6 +39,33 @@ pub fn manifest(bytes: &[u8]) {
             }
         }
         Err(error) => assert!(!error.problems.is_empty() && !error.to_string().is_empty()),
+    }
+}
+
+/// Reads `bytes` as policies, entities and cases with NULs between them, and asks the ones the others. What is refused says
+/// where and what to do, and Cedar itself decides as we do.
+pub fn policies(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut parts = text.splitn(3, '\0');
+    let mut part = || parts.next().unwrap_or_default().to_owned();
+    let policies = [("a.cedar".to_owned(), part())].into();
+    let entities = Some(part()).filter(|text| !text.is_empty());
+    let set = Set::new(&Sources { policies, entities });
+    if let Err(faults) = &set {
+        assert!(faults.0.iter().all(|fault| !fault.message.is_empty() && !fault.help.is_empty()));
+        assert!(!faults.0.is_empty());
+    }
+    let cases = Cases::parse(&part());
+    let (Ok(set), Ok(cases)) = (set, cases) else { return };
+    for case in &cases.cases {
+        let Ok(asked) = case.question().understand(0) else { continue };
+        let request = asked.request();
+        let explanation = set.explain(&request, None);
+        let failed = explanation.others.iter().any(|rule| rule.error.is_some());
+        let by_code = explanation.determining.iter().any(|rule| rule.file == "host");
+        if let Some((allow, _)) = set.decide_by_all(&request).filter(|_| !failed && !by_code) {
+            assert_eq!(explanation.allow, allow, "{case:?}");
+        }
     }
 }
 

@@ -92,6 +92,39 @@ fn no_manifest_makes_the_host_panic() {
 }
 
 #[test]
+fn no_policy_makes_the_host_panic() {
+    let words = [
+        "permit (principal, action, resource);",
+        "forbid",
+        "when {",
+        "}",
+        "@id(\"",
+        "@privacy(\"local-only\")",
+        "principal",
+        "resource.tenant",
+        "context.time.epoch",
+        "Action::\"task.create\"",
+        "?principal",
+        "ip(\"",
+        " in [",
+        " has ",
+        " like \"*",
+        "9223372036854775807",
+        "-",
+        "!",
+        "{\"uid\": {\"type\": \"User\", \"id\": \"a/b\"}},",
+        "\"parents\": [",
+        "[[case]]\n",
+        "expect = \"deny\"\n",
+        "\u{0}",
+        "é",
+        "//",
+        "\n",
+    ];
+    run("policies", 1_000, &words, witan_inputs::policies);
+}
+
+#[test]
 fn no_value_makes_the_host_panic() {
     let words = [
         "{",

@@ -1,0 +1,238 @@
+//! A set of policies, checked and ready to be asked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use cedar_policy::{PolicyId, PolicySet, ValidationMode, Validator};
+use cedar_policy_core::ast::{Entity, EntityUID, ExprKind, Literal};
+
+use crate::{
+    Action, Fault, Faults, PrincipalKind, Sources,
+    entities::{self, Known},
+    fault::Collector,
+    ground::Ground,
+    rule::Rule,
+};
+
+/// Policies in one set.
+pub const MOST_POLICIES: usize = 10_000;
+
+/// What holds in every set.
+pub(crate) const ISOLATION: (&str, &str) = ("witan/isolation.cedar", include_str!("../policies/isolation.cedar"));
+const LOCAL: (&str, &str) = ("witan/local.cedar", include_str!("../policies/local.cedar"));
+const DEFAULT: (&str, &str) = ("witan/default.cedar", include_str!("../policies/default.cedar"));
+
+/// The policies that the host brings along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuiltIn {
+    /// For a host whose clients do not authenticate: whoever sits at it may do everything.
+    Local,
+    /// For a host whose clients do: the roles `admin`, `operator`, `user` and `viewer`.
+    Roles,
+}
+
+impl BuiltIn {
+    /// Its text.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        self.file().1
+    }
+
+    fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Local => LOCAL,
+            Self::Roles => DEFAULT,
+        }
+    }
+
+    /// As a set is known by.
+    #[must_use]
+    pub fn sources(self) -> Sources {
+        let (name, text) = self.file();
+        Sources { policies: BTreeMap::from([(name.to_owned(), text.to_owned())]), entities: None }
+    }
+}
+
+/// A set of policies that passed every check. It never changes.
+pub struct Set {
+    pub(crate) ground: &'static Ground,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) known: Known,
+    pub(crate) slices: Vec<Slice>,
+    pub(crate) bases: Vec<Vec<Arc<Entity>>>,
+    warnings: Vec<Fault>,
+    digest: String,
+}
+
+/// The rules that may concern one action of one kind of principal, by what else their scopes name.
+#[derive(Debug, Default)]
+pub(crate) struct Slice {
+    pub(crate) general: Vec<u32>,
+    pub(crate) by_principal: HashMap<EntityUID, Vec<u32>>,
+    pub(crate) by_resource: HashMap<EntityUID, Vec<u32>>,
+}
+
+impl std::fmt::Debug for Set {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Set").field("digest", &self.digest).field("rules", &self.rules.len()).finish_non_exhaustive()
+    }
+}
+
+impl Set {
+    /// Checks `sources` against the schema, and makes a set of them.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn new(sources: &Sources) -> Result<Self, Faults> {
+        let mut faults = Collector::default();
+        let ground = match Ground::get() {
+            Ok(ground) => ground,
+            Err(error) => {
+                faults.add("schema.cedarschema", None, error, "this program is broken; install it again");
+                return Err(faults.finish(()).err().unwrap_or(Faults(Vec::new())));
+            }
+        };
+        if sources.too_large() {
+            let help = "give roles to groups instead of rules to principals";
+            faults.add("policies", None, "there are more files or bytes than a set may have", help);
+            return faults.finish(()).and(Err(Faults(Vec::new())));
+        }
+        let mut rules = Vec::new();
+        let own = |name: &str, text: &str| [LOCAL, DEFAULT].contains(&(name, text));
+        read(ISOLATION.0, ISOLATION.1, true, &mut rules, &mut faults);
+        for (name, text) in &sources.policies {
+            read(name, text, own(name, text), &mut rules, &mut faults);
+        }
+        if rules.len() > MOST_POLICIES {
+            let message = format!("there are {} policies, and {MOST_POLICIES} at most are taken", rules.len());
+            faults.add("policies", None, message, "give roles to groups instead of rules to principals");
+        }
+        let warnings = validate(ground, sources, &rules, &mut faults);
+        let known =
+            sources.entities.as_deref().map(|text| entities::read(ground, text, &mut faults)).unwrap_or_default();
+        let slices = slices(&rules);
+        let bases = bases(ground, &rules, &known);
+        faults.finish(Self { ground, rules, known, slices, bases, warnings, digest: sources.digest() })
+    }
+
+    /// What names its texts.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What is no fault, and yet hardly meant: rules that can never apply.
+    #[must_use]
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// How many policies and entities it has, without the host's own rules.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        (self.rules.iter().filter(|rule| rule.file != ISOLATION.0).count(), self.known.len())
+    }
+
+    pub(crate) fn slice(&self, action: Action, kind: PrincipalKind) -> Option<&Slice> {
+        self.slices.get(slot(action, kind))
+    }
+}
+
+fn slot(action: Action, kind: PrincipalKind) -> usize {
+    action as usize * PrincipalKind::ALL.len() + kind as usize
+}
+
+/// Reads the policies of one file.
+fn read(name: &str, text: &str, own: bool, rules: &mut Vec<Rule>, faults: &mut Collector) {
+    let set: PolicySet = match text.parse() {
+        Ok(set) => set,
+        Err(errors) => return faults.add_parse(name, text, &errors),
+    };
+    for template in set.templates() {
+        let line = template.as_ref().loc().map(|loc| crate::fault::line_at(text, loc.start()));
+        let help = "write the principal or resource in place of the slot, or a group that it is in";
+        faults.add(name, line, "templates are not linked here, so that this one would never hold", help);
+    }
+    let mut found: Vec<Rule> = set.policies().map(|policy| Rule::new(policy, name, text, own, faults)).collect();
+    found.sort_by_key(|rule| rule.line);
+    for rule in found {
+        if let Some(other) = rules.iter().find(|other| other.id == rule.id) {
+            let message = format!("two rules are called `{}`; the other is at {}:{}", rule.id, other.file, other.line);
+            faults.add(name, Some(rule.line), message, "give each an `@id` of its own");
+        }
+        rules.push(rule);
+    }
+}
+
+/// Holds the rules to the schema, and gives what is no fault and hardly meant.
+fn validate(ground: &Ground, sources: &Sources, rules: &[Rule], faults: &mut Collector) -> Vec<Fault> {
+    let mut set = PolicySet::new();
+    for (index, rule) in rules.iter().enumerate() {
+        // Ids of files may be equal, which was said already.
+        let added = set.add(rule.policy.new_id(PolicyId::new(index.to_string())));
+        if let Err(error) = added {
+            faults.add(&rule.file, Some(rule.line), error.to_string(), "write it as a policy of its own");
+        }
+    }
+    let of = |id: &PolicyId| {
+        let index: &str = id.as_ref();
+        index.parse().ok().and_then(|index: usize| rules.get(index))
+    };
+    let text = |rule: &Rule| sources.policies.get(&rule.file).map(String::as_str).unwrap_or(ISOLATION.1);
+    let result = Validator::new(ground.schema.clone()).validate(&set, ValidationMode::Strict);
+    let help = "hold it to the schema, which `witan policy schema` prints";
+    for error in result.validation_errors() {
+        let Some(rule) = of(error.policy_id()) else { continue };
+        let start = rule.policy.as_ref().loc().map_or(0, |loc| loc.start());
+        faults.add_diagnostic(&rule.file, text(rule), start, error, help);
+    }
+    let mut warnings = Collector::default();
+    for warning in result.validation_warnings() {
+        let Some(rule) = of(warning.policy_id()).filter(|rule| rule.file != ISOLATION.0) else { continue };
+        let start = rule.policy.as_ref().loc().map_or(0, |loc| loc.start());
+        warnings.add_diagnostic(&rule.file, text(rule), start, warning, "see whether it says what you mean");
+    }
+    warnings.finish(()).err().map(|faults| faults.0).unwrap_or_default()
+}
+
+fn slices(rules: &[Rule]) -> Vec<Slice> {
+    let mut slices = Vec::with_capacity(Action::ALL.len() * PrincipalKind::ALL.len());
+    for action in Action::ALL {
+        for kind in PrincipalKind::ALL {
+            let mut slice = Slice::default();
+            let concerned = rules.iter().enumerate().filter(|(_, rule)| rule.reaches(*action) && rule.concerns(*kind));
+            for (index, rule) in concerned {
+                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                match (rule.of_principal(), rule.of_resource()) {
+                    (Some(uid), _) => slice.by_principal.entry(uid).or_default().push(index),
+                    (None, Some(uid)) => slice.by_resource.entry(uid).or_default().push(index),
+                    (None, None) => slice.general.push(index),
+                }
+            }
+            slices.push(slice);
+        }
+    }
+    slices
+}
+
+/// For each action, what rules about it may look into beside what a request brings: the action with its groups, and the
+/// entities that conditions name.
+fn bases(ground: &Ground, rules: &[Rule], known: &Known) -> Vec<Vec<Arc<Entity>>> {
+    let actions = ground.schema.action_entities().unwrap_or_else(|_| cedar_policy::Entities::empty());
+    let actions: &cedar_policy_core::entities::Entities = actions.as_ref();
+    let base = |action: &Action| {
+        let own = actions.iter().filter(|entity| Some(entity.uid()) == ground.action(*action)).cloned().map(Arc::new);
+        let conditions = rules.iter().filter(|rule| rule.reaches(*action)).map(|rule| rule.policy.as_ref());
+        let conditions = conditions.filter_map(|policy| policy.non_scope_constraints());
+        let named = conditions.flat_map(|conditions| conditions.subexpressions());
+        let named = named.filter_map(|expression| match expression.expr_kind() {
+            ExprKind::Lit(Literal::EntityUID(uid)) => Some(uid),
+            _ => None,
+        });
+        let named: BTreeSet<&Arc<EntityUID>> = named.collect();
+        own.chain(named.into_iter().filter_map(|uid| known.get(&**uid).cloned())).collect()
+    };
+    Action::ALL.iter().map(base).collect()
+}
