@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(headers.contains_key("retry-after"), later, "{code}");
             let advised_against = headers.contains_key("x-should-retry");
             assert!(!(advised_against && error.retryable), "{code}");
-            let retried = code.http_status() >= 500 || code.http_status() == 409;
+            let retried = code.http_status() >= 500 || matches!(code.http_status(), 409 | 429);
             assert_eq!(advised_against, !error.retryable && retried, "{code}");
             assert_eq!(status(*code).as_u16(), code.http_status());
         }

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use witan_capability::{CallContext, Limit};
 use witan_identity::{Identities, TenantName};
 use witan_tasks::{Edge, Observer, Paths, Tasks, Transition};
-use witan_telemetry::{Metrics, Ring};
+use witan_telemetry::{Logs, Metrics};
 
-use crate::{ComponentStatus, Mounts, Settings, Token};
+use crate::{ComponentStatus, Mounts, Requests, Settings, Token};
 
 /// What the API asks of the host it serves.
 pub trait Host: Send + Sync + 'static {
@@ -53,10 +53,12 @@ pub struct Parts {
     pub roots: Vec<PathBuf>,
     /// The host.
     pub host: Arc<dyn Host>,
+    /// How much clients may ask.
+    pub requests: Requests,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The last log lines.
-    pub logs: Ring,
+    /// The last log lines, what is logged, and whether traces are kept.
+    pub logs: Logs,
     /// Who asks.
     pub identities: Arc<Identities>,
     /// What lets its bearer stop the host.
@@ -139,6 +141,7 @@ pub fn observer(metrics: Arc<Metrics>) -> Observer {
         let Some(envelope) = transition.envelope else { return };
         let duration = std::time::Duration::from_millis(envelope.usage.latency_ms);
         metrics.task_ended(&envelope.intent, envelope.status.name(), duration);
+        metrics.task_used(&envelope.intent, envelope.usage.tokens, envelope.usage.cost_usd);
         let limit = envelope.error.as_ref().and_then(|error| error.limit.as_deref());
         if let Some(limit) = Limit::ALL.into_iter().find(|known| Some(known.name()) == limit) {
             metrics.limit_exceeded(limit);

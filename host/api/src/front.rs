@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -16,25 +16,30 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower::Service as _;
+use tracing::Instrument as _;
 use uuid::Uuid;
+use witan_capability::{CallContext, Trace};
 use witan_identity::Certificate;
 use witan_tasks::{Code, TaskError};
 
 use crate::{
-    Api, RequestBody, answer, error_response,
+    Api, Mount, RequestBody, answer,
+    asks::{Asks, Told},
+    error_response,
     gate::{self, Stopped},
     hosts::Hosts,
     openapi,
+    seen::{Mounted, Seen},
 };
 
 const REQUEST_ID: &str = "x-request-id";
+const TRACEPARENT: &str = "traceparent";
 
 /// What stands before the routes and mounts of an API.
 pub(crate) struct Front {
     api: Api,
     hosts: Hosts,
     router: Router,
-    in_flight: AtomicUsize,
     /// The first part of the ids of this host's requests.
     run: Uuid,
     requests: AtomicU64,
@@ -55,23 +60,43 @@ impl Front {
             hosts: if tls { Hosts::of(listen).over_tls() } else { Hosts::of(listen) },
             router: openapi::router(api.clone()),
             api,
-            in_flight: AtomicUsize::new(0),
             run: Uuid::now_v7(),
             requests: AtomicU64::new(0),
         })
     }
 
     /// Answers `request`, whatever it is.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response {
+    pub(crate) async fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response {
         let id = self.request_id(request.headers());
         let grpc = witan_grpc::is_grpc(request.headers());
-        let mut response = match self.route(request, peer).await {
+        let trace = self.trace(request.headers());
+        request.extensions_mut().insert(trace);
+        let seen = Seen::new(&request, &id, trace);
+        let mut response = match self.route(request, peer).instrument(seen.span.clone()).await {
             Ok(response) => response,
             Err(error) => error_response(error),
         };
+        seen.answered(&response, &self.api.0.parts.metrics);
+        let told = response.extensions_mut().remove::<Told>();
         answer::complete(&mut response, &id, grpc);
+        if let Some(told) = told {
+            told.write(response.headers_mut());
+        }
         response.headers_mut().insert(REQUEST_ID, id);
+        if let Ok(traceparent) = HeaderValue::try_from(trace.traceparent()) {
+            response.headers_mut().insert(TRACEPARENT, traceparent);
+        }
         response
+    }
+
+    /// Where the request stands in its trace: below the span that the client names, or at the begin of a trace of its own.
+    fn trace(&self, headers: &HeaderMap) -> Trace {
+        let mut given = headers.get_all(TRACEPARENT).iter();
+        let one = match (given.next(), given.next()) {
+            (Some(one), None) => one.to_str().ok().and_then(Trace::parse),
+            _ => None,
+        };
+        one.unwrap_or_else(|| self.api.0.parts.logs.traces.begin()).child()
     }
 
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, TaskError> {
@@ -80,7 +105,6 @@ impl Front {
         if request.method() == Method::CONNECT {
             return Err(TaskError::new(Code::MethodNotAllowed, "this host is no proxy"));
         }
-        let _place = self.place()?;
         let mount = self.api.mount(request.uri().path());
         if mount.is_none() {
             json_only(&request)?;
@@ -100,10 +124,37 @@ impl Front {
                 return Ok(response);
             }
         }
-        let body = RequestBody::new(body, &self.api.0.parts.settings).map_err(|error| TaskError::from(&error))?;
-        let mut request = Request::from_parts(head, body);
+        let asks = Asks::of(&head.extensions, peer.address);
+        if let Some((context, trace)) = head.extensions.get::<CallContext>().zip(head.extensions.get::<Trace>()) {
+            let traced = context.traced(*trace);
+            head.extensions.insert(traced);
+        }
+        let parts = &self.api.0.parts;
+        let passed = match parts.requests.pass(&head, &asks, &parts.metrics).await {
+            Ok(passed) => passed,
+            Err(refusal) => return Ok(*refusal),
+        };
+        head.extensions.insert(asks);
+        let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
+        let answered = self.answered(Request::from_parts(head, body), mount, peer).await;
+        let mut response = answered.unwrap_or_else(error_response);
+        response.extensions_mut().insert(passed.told);
+        Ok(response)
+    }
+
+    /// Answers a request whose turn it is.
+    async fn answered(
+        &self,
+        mut request: Request<RequestBody>,
+        mount: Option<Arc<dyn Mount>>,
+        peer: witan_identity::Peer,
+    ) -> Result<Response, TaskError> {
         match mount {
-            Some(mount) => Ok(mount.handle(request).await),
+            Some(mount) => {
+                let mut response = mount.handle(request).await;
+                response.extensions_mut().insert(Mounted);
+                Ok(response)
+            }
             None => {
                 request.extensions_mut().insert(peer);
                 let grpc = witan_grpc::is_grpc(request.headers());
@@ -111,17 +162,6 @@ impl Front {
                 answered.map_err(|never| match never {})
             }
         }
-    }
-
-    /// A place among the requests that are answered at once.
-    fn place(&self) -> Result<Place<'_>, TaskError> {
-        let place = Place(&self.in_flight);
-        let most = self.api.0.parts.settings.concurrency;
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < most {
-            return Ok(place);
-        }
-        let message = format!("{most} requests are being answered, the most that this host takes; try again later");
-        Err(TaskError::new(Code::Overloaded, message))
     }
 
     /// The client's id, if it is fit to be passed on, or else one of our own: cheap, and unique without being secret.
@@ -133,14 +173,6 @@ impl Front {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         HeaderValue::try_from(format!("req-{}-{number:x}", self.run.simple()))
             .unwrap_or_else(|_| HeaderValue::from_static("req"))
-    }
-}
-
-struct Place<'a>(&'a AtomicUsize);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod api;
+mod asks;
 mod auth;
 mod body;
 mod connection;
@@ -19,6 +20,7 @@ mod mount;
 mod openapi;
 mod platform;
 mod running;
+mod seen;
 mod serve;
 mod settings;
 mod socket;
@@ -27,6 +29,7 @@ mod tls;
 
 pub use answer::error_response;
 pub use api::{Api, Host, NotReady, Parts, observer};
+pub use asks::Requests;
 pub use auth::{SessionView, TokenRequest, TokenView, Whoami};
 pub use body::{BodyError, RequestBody};
 pub use hosts::Hosts;
@@ -34,7 +37,7 @@ pub use keys::{KeyView, MadeKey, NewKeyRequest, RotateRequest};
 pub use listen::{Exposure, ListenError, bind, check_listen};
 pub use mount::{Mount, MountError, MountFuture, Mounts, RESERVED};
 pub use openapi::document;
-pub use platform::{ComponentStatus, HostState, HostStatus, List, Readiness, Stopping};
+pub use platform::{ComponentStatus, HostState, HostStatus, List, LogLevel, Readiness, Stopping};
 pub use running::{Running, Token};
 pub use serve::{serve, serve_tls};
 pub use settings::Settings;

@@ -21,7 +21,7 @@ use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    auth, events, gate, keys, platform, socket, tasks,
+    auth, events, gate, keys, platform, seen, socket, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -52,6 +52,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/host", get(platform::host)),
         ("/v1/host/logs", get(platform::logs)),
         ("/v1/host/stop", post(platform::stop)),
+        ("/v1/logs/level", get(platform::log_level).post(platform::set_log_level)),
         ("/healthz", get(platform::health)),
         ("/readyz", get(platform::ready)),
         ("/metrics", get(platform::metrics)),
@@ -61,9 +62,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
 
 pub(crate) fn router(api: Api) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    let router = router.route_layer(axum::middleware::from_fn(seen::mark));
     let router = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api.clone());
     match grpc(api) {
-        Ok(services) => router.merge(services),
+        Ok(services) => router.merge(services.route_layer(axum::middleware::from_fn(seen::mark))),
         Err(error) => {
             tracing::error!(%error, "gRPC is not served");
             router
@@ -127,6 +129,8 @@ async fn method_not_allowed() -> Refusal {
         platform::host,
         platform::logs,
         platform::stop,
+        platform::log_level,
+        platform::set_log_level,
         platform::health,
         platform::ready,
         platform::metrics,

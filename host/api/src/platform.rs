@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    body::Body,
     extract::{Extension, State},
     response::{IntoResponse as _, Response},
 };
@@ -16,7 +17,7 @@ use witan_telemetry::{LogRecord, Metrics, resident_bytes};
 use crate::{
     Api, NotReady,
     answer::{ErrorBody, Refusal},
-    tasks::Fields,
+    tasks::{Fields, read},
 };
 
 /// Log lines in one answer, where the client does not say.
@@ -89,17 +90,30 @@ pub(crate) async fn ready(State(api): State<Api>) -> Response {
     response
 }
 
-/// Metrics, as Prometheus scrapes them.
+/// Metrics, as Prometheus scrapes them: as OpenMetrics, with the traces behind latencies, for who asks for that; and else
+/// in the older format.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "platform",
-    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
+    responses(
+        (status = 200, description = "The metrics", content(
+            (String = "application/openmetrics-text"),
+            (String = "text/plain"),
+        )),
+    )
 )]
-pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Refusal> {
-    let text = api.0.parts.metrics.encode();
+pub(crate) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let metrics = &api.0.parts.metrics;
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accepted| accepted.to_str().ok());
+    let newer = accepted.into_iter().any(|accepted| accepted.contains("application/openmetrics-text"));
+    let (kind, text) = if newer {
+        (Metrics::CONTENT_TYPE, metrics.encode())
+    } else {
+        (Metrics::PLAIN_CONTENT_TYPE, metrics.encode_plain())
+    };
     let text = text.map_err(|error| TaskError::new(Code::Internal, format!("cannot write the metrics: {error}")))?;
-    Ok(([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text).into_response())
 }
 
 /// This description.
@@ -271,7 +285,7 @@ pub(crate) async fn logs(
     if !(1..=MOST_LINES).contains(&limit) {
         return Err(TaskError::invalid("limit", format!("`limit` is from 1 to {MOST_LINES}")).into());
     }
-    let mut data = api.0.parts.logs.read(lines.after, limit.saturating_add(1));
+    let mut data = api.0.parts.logs.ring.read(lines.after, limit.saturating_add(1));
     let has_more = lines.after.is_some() && data.len() > limit;
     if lines.after.is_some() {
         data.truncate(limit);
@@ -307,14 +321,67 @@ pub(crate) async fn stop(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok()?.strip_prefix("Bearer "));
-    let may = peer.address.is_loopback() && given.is_some_and(|given| api.0.parts.token.matches(given));
-    if !may {
-        let message =
-            "send the token from `host.json` in the state folder as `Authorization: Bearer`; `witan stop` does";
-        return Err(TaskError::new(Code::Unauthorized, message).at("Authorization").into());
-    }
+    operator(&api, &peer, &headers)?;
     tracing::info!("a client asked the host to stop");
     api.0.stop.cancel();
     Ok((StatusCode::ACCEPTED, Json(Stopping { state: HostState::Stopping })).into_response())
+}
+
+/// Refuses whoever does not run the host.
+fn operator(api: &Api, peer: &Peer, headers: &HeaderMap) -> Result<(), TaskError> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok()?.strip_prefix("Bearer "));
+    if peer.address.is_loopback() && given.is_some_and(|given| api.0.parts.token.matches(given)) {
+        return Ok(());
+    }
+    let message = "send the token from `host.json` in the state folder as `Authorization: Bearer`, as the commands on this machine do";
+    Err(TaskError::new(Code::Unauthorized, message).at("Authorization"))
+}
+
+/// What a host logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevel {
+    /// A level, or a filter such as `info,witan_http=trace`.
+    pub filter: String,
+}
+
+/// What the host logs.
+#[utoipa::path(
+    get,
+    path = "/v1/logs/level",
+    tag = "platform",
+    responses((status = 200, description = "The filter", body = LogLevel))
+)]
+pub(crate) async fn log_level(State(api): State<Api>) -> Json<LogLevel> {
+    Json(LogLevel { filter: api.0.parts.logs.levels.get() })
+}
+
+/// Changes what the host logs, until it ends.
+///
+/// Takes the token that `witan up` writes into the state folder, as `Authorization: Bearer`, from this machine only.
+#[utoipa::path(
+    post,
+    path = "/v1/logs/level",
+    tag = "platform",
+    security(("host_token" = [])),
+    request_body = LogLevel,
+    responses(
+        (status = 200, description = "What is logged from now on", body = LogLevel),
+        (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+        (status = "4XX", description = "The request is refused", body = ErrorBody),
+    )
+)]
+pub(crate) async fn set_log_level(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<LogLevel>, Refusal> {
+    operator(&api, &peer, &headers)?;
+    let wanted: LogLevel = serde_json::from_slice(&read(body).await?)
+        .map_err(|error| TaskError::new(Code::InvalidRequest, format!("the body is not what it should be: {error}")))?;
+    let before = api.0.parts.logs.levels.set(&wanted.filter);
+    let before = before.map_err(|error| TaskError::invalid("filter", error.to_string()))?;
+    tracing::info!(before, filter = wanted.filter, "what is logged was changed");
+    Ok(Json(wanted))
 }

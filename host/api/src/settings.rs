@@ -19,8 +19,6 @@ pub struct Settings {
     pub private: bool,
     /// Whether a proxy is all that reaches the host, and says in `X-Forwarded-For` from where a request comes.
     pub behind_proxy: bool,
-    /// Requests that are answered at once; the next gets 503.
-    pub concurrency: usize,
     /// Connections that are open at once; the next waits to be accepted.
     pub connections: usize,
     /// How long requests and tasks that are under way may go on when the host stops.
@@ -39,7 +37,6 @@ impl Default for Settings {
             body_time: Duration::from_secs(60),
             private: false,
             behind_proxy: false,
-            concurrency: 1_000,
             connections: 2_000,
             drain: Duration::from_secs(30),
             longest_wait: Duration::from_secs(300),

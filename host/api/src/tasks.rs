@@ -23,6 +23,7 @@ use witan_tasks::{Code, Edge, Envelope, Filter, Once, State, Task, TaskError, Ta
 use crate::{
     Api, BodyError, List,
     answer::{self, ErrorBody, Refusal},
+    asks::Asks,
 };
 
 /// Tasks in one page of a list, where the client does not say.
@@ -81,6 +82,7 @@ pub(crate) async fn submit(
     State_(api): State_<Api>,
     Extension(context): Extension<CallContext>,
     Fields(query): Fields<Submit>,
+    Extension(asks): Extension<Asks>,
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let wait = Duration::from_secs(query.wait.unwrap_or(0));
@@ -97,11 +99,23 @@ pub(crate) async fn submit(
         Some(once) => tasks.known(&edge, once).await?,
         None => None,
     };
+    let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
+        // What is known already begins nothing.
+        Err(refusal) if known.is_none() => return Ok(*refusal),
+        lease => lease.ok(),
+    };
     let (task, replayed) = match (known, &once) {
         (Some(task), _) => (task, true),
         (None, Some(once)) => tasks.submit_once(TaskRequest::from_json(&body)?, &edge, once).await?,
         (None, None) => (tasks.submit(TaskRequest::from_json(&body)?, &edge).await?, false),
     };
+    if let Some(lease) = lease.filter(|lease| !replayed && lease.counts()) {
+        let task = task.clone();
+        tokio::spawn(async move {
+            task.finished().await;
+            drop(lease);
+        });
+    }
     let ended = if wait.is_zero() { None } else { wait_for(&api, &task, wait, once.is_none()).await };
     let mut response = match ended {
         Some(envelope) => envelope_response(envelope),
@@ -406,6 +420,7 @@ pub(crate) async fn events(
     let task = find(&api, &context, &id).await?;
     let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
+    let listening = api.0.parts.metrics.subscriber("sse");
     // After the last event comes the envelope, and after that nothing.
     let stream = stream::unfold(Some(after), move |after| {
         let (task, draining) = (task.clone(), draining.clone());
@@ -424,7 +439,8 @@ pub(crate) async fn events(
             })
         }
     });
-    let events = futures::StreamExt::map(stream, |event| {
+    let events = futures::StreamExt::map(stream, move |event| {
+        let _listening = &listening;
         Ok::<_, Infallible>(event.unwrap_or_else(|_| Event::default().comment("an event could not be written")))
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();

@@ -206,6 +206,15 @@ struct Above {
     component: Arc<str>,
 }
 
+/// Counted here because this is the one place that every way off this machine passes.
+static EGRESS: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that components of this process have sent to other machines, since it began.
+#[must_use]
+pub fn egress_bytes() -> u64 {
+    EGRESS.load(Ordering::Relaxed)
+}
+
 impl Account {
     /// Opens an account that may use `limits`, from now on.
     #[must_use]
@@ -284,6 +293,9 @@ impl Account {
                 if let Some(Err(error)) = self.parent().map(|parent| parent.charge(meter, amount)) {
                     self.used[meter as usize].fetch_sub(amount, Ordering::Relaxed);
                     return Err(error);
+                }
+                if meter == Meter::BytesOut && self.parent().is_none() {
+                    EGRESS.fetch_add(amount, Ordering::Relaxed);
                 }
                 if meter == Meter::Memory {
                     self.memory_peak.fetch_max(before.saturating_add(amount), Ordering::Relaxed);

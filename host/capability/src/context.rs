@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use witan_system::TrustLevel;
 
+use crate::Trace;
+
 /// Where the data of a call may go. Ordered from wide to narrow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,7 +54,7 @@ struct Fields {
     /// Milliseconds since the Unix epoch.
     deadline_ms: Option<u64>,
     depth: u16,
-    trace: Uuid,
+    trace: Trace,
     files: Vec<TaskFile>,
 }
 
@@ -78,7 +80,7 @@ impl CallContext {
             budget_micros: None,
             deadline_ms: None,
             depth: 0,
-            trace: Uuid::now_v7(),
+            trace: Trace::begin(false),
             files: Vec::new(),
         }))
     }
@@ -95,19 +97,36 @@ impl CallContext {
         Self(Arc::new(fields))
     }
 
-    /// The same context for a call that this call makes: one deeper.
+    /// The same context for a call that this call makes: one deeper, in a span of its own.
     #[must_use]
     pub fn child(&self) -> Self {
-        self.with(|fields| fields.depth = fields.depth.saturating_add(1))
+        self.with(|fields| {
+            fields.depth = fields.depth.saturating_add(1);
+            fields.trace = fields.trace.child();
+        })
     }
 
-    /// The same context within `task`, which may read `files`. Only the edge calls this, where a task begins.
+    /// The same context within `task`, which may read `files` and has a span of its own. Only the edge calls this, where
+    /// a task begins.
     #[must_use]
     pub fn for_task(&self, task: Uuid, files: Vec<TaskFile>) -> Self {
         self.with(|fields| {
             fields.task = Some(task);
             fields.files = files;
+            fields.trace = fields.trace.child();
         })
+    }
+
+    /// The same context in `trace`. Only the edge calls this, with the trace of the request that it makes a context of.
+    #[must_use]
+    pub fn traced(&self, trace: Trace) -> Self {
+        self.with(|fields| fields.trace = trace)
+    }
+
+    /// The same context, whose trace is not asked to be kept. The other way there is none.
+    #[must_use]
+    pub fn unsampled(&self) -> Self {
+        self.with(|fields| fields.trace = fields.trace.unsampled())
     }
 
     /// The same context with this privacy, or its own where that is narrower.
@@ -200,9 +219,9 @@ impl CallContext {
         self.0.depth
     }
 
-    /// Joins the logs and spans of one call tree.
+    /// Where the call stands in its trace, which joins the logs and spans of one call tree.
     #[must_use]
-    pub fn trace(&self) -> Uuid {
+    pub fn trace(&self) -> Trace {
         self.0.trace
     }
 

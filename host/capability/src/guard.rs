@@ -85,6 +85,53 @@ pub enum Action {
 }
 
 impl Action {
+    /// Every action.
+    pub const ALL: [Self; 18] = [
+        Self::Baseline,
+        Self::Handle,
+        Self::FileRead,
+        Self::FileWrite,
+        Self::HttpSend,
+        Self::DnsLookup,
+        Self::SocketConnect,
+        Self::SocketBind,
+        Self::EnvironmentRead,
+        Self::ConfigRead,
+        Self::SecretUse,
+        Self::WallClock,
+        Self::Log,
+        Self::KeyvalueRead,
+        Self::KeyvalueWrite,
+        Self::ToolCall,
+        Self::ComponentCall,
+        Self::ComponentLoad,
+    ];
+
+    /// The action as a word, as logs and metrics have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Handle => "handle",
+            Self::FileRead => "file-read",
+            Self::FileWrite => "file-write",
+            Self::HttpSend => "http-send",
+            Self::DnsLookup => "dns-lookup",
+            Self::SocketConnect => "socket-connect",
+            Self::SocketBind => "socket-bind",
+            Self::EnvironmentRead => "environment-read",
+            Self::ConfigRead => "config-read",
+            Self::SecretUse => "secret-use",
+            Self::WallClock => "wall-clock",
+            Self::Log => "log",
+            Self::KeyvalueRead => "keyvalue-read",
+            Self::KeyvalueWrite => "keyvalue-write",
+            Self::ToolCall => "tool-call",
+            Self::ComponentCall => "component-call",
+            Self::ComponentLoad => "component-load",
+        }
+    }
+
     /// Whether the action may move data off this machine. A local-only call is refused these.
     ///
     /// A socket that is bound is egress too: whoever connects to it is sent what the guest answers.
@@ -210,13 +257,27 @@ pub struct Kernel {
     pub host_calls: AtomicU64,
     /// Host calls that policy refused, since the start.
     pub denials: AtomicU64,
+    /// The same by action, in the order of [`Action::ALL`].
+    denials_by: [AtomicU64; Action::ALL.len()],
 }
 
 impl Kernel {
     /// A kernel that asks `policy`.
     #[must_use]
     pub fn new(policy: Arc<dyn Policy>) -> Arc<Self> {
-        Arc::new(Self { policy, host_calls: AtomicU64::new(0), denials: AtomicU64::new(0) })
+        Arc::new(Self {
+            policy,
+            host_calls: AtomicU64::new(0),
+            denials: AtomicU64::new(0),
+            denials_by: Default::default(),
+        })
+    }
+
+    /// Host calls that policy refused since the start, by what they were about to do.
+    #[must_use]
+    pub fn denials_by_action(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.denials_by.iter().map(|count| count.load(Ordering::Relaxed));
+        Action::ALL.iter().map(|action| action.name()).zip(counts).collect()
     }
 }
 
@@ -279,6 +340,9 @@ impl Call {
             Decision::Deny(denial) => {
                 span.record("outcome", "denied");
                 self.kernel.denials.fetch_add(1, Ordering::Relaxed);
+                if let Some(count) = self.kernel.denials_by.get(action as usize) {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
                 Err(denial)
             }
         }
@@ -294,6 +358,19 @@ impl Call {
                 function = function.name,
                 component = %self.component.name,
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_has_one_name_and_one_place() {
+        for (place, action) in Action::ALL.into_iter().enumerate() {
+            assert_eq!(action as usize, place);
+            assert_eq!(serde_json::to_value(action).unwrap(), action.name());
         }
     }
 }

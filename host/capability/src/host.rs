@@ -1,6 +1,6 @@
 //! What a capability is to the host, and what a component is to a capability.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use wasmtime::component::Linker;
 use witan_system::Grants;
@@ -16,6 +16,22 @@ pub struct Component {
     pub digest: [u8; 32],
     /// What the operator granted it.
     pub grants: Arc<Grants>,
+}
+
+impl Component {
+    /// The first 16 hexadecimal digits of its digest: enough to tell versions apart in logs and traces.
+    #[must_use]
+    pub fn short_digest(&self) -> impl fmt::Display + use<> {
+        ShortDigest(u64::from_be_bytes(*self.digest.first_chunk().unwrap_or(&[0; 8])))
+    }
+}
+
+struct ShortDigest(u64);
+
+impl fmt::Display for ShortDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// A crate that serves the interfaces of one package.

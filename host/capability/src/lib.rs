@@ -14,12 +14,14 @@ mod guard;
 mod host;
 mod state;
 mod stream;
+mod trace;
 
-pub use account::{Account, Limit, LimitExceeded, Meter};
+pub use account::{Account, Limit, LimitExceeded, Meter, egress_bytes};
 pub use context::{CallContext, Privacy, TaskFile};
 pub use error::{CallError, Denial};
 pub use guard::{Action, Call, Decision, DecisionId, HostFunction, Kernel, Permit, Policy, Request, Resource};
 pub use host::{Capability, Component};
 pub use state::CallState;
 pub use stream::{Closed, Incoming, Outgoing, SendError, channel};
+pub use trace::{SpanId, Trace};
 pub use witan_system::Limits;

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
-use witan_api::Token;
+use witan_api::{LogLevel, Token};
 use witan_tasks::{Envelope, TaskRequest, TaskView};
 
 use crate::{pin, session};
@@ -112,6 +112,12 @@ impl Client {
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
         let _stopping: serde_json::Value = self.post("v1/host/stop", &serde_json::json!({})).await?;
         Ok(())
+    }
+
+    /// Has the host log what `filter` says.
+    pub(crate) async fn set_log_level(&self, filter: &str) -> anyhow::Result<LogLevel> {
+        let level = LogLevel { filter: filter.to_owned() };
+        self.post("v1/logs/level", &level).await
     }
 
     fn url(&self, path: &str) -> anyhow::Result<Url> {

@@ -37,6 +37,7 @@ pub(crate) struct Host {
     run: RunKey,
     record: bool,
     locked: bool,
+    propagate: bool,
 }
 
 /// What a host is made for.
@@ -73,7 +74,16 @@ impl Host {
             memory: widest_memory(system),
         })?;
         let run = RunKey::generate()?;
-        Ok(Self { engine, kernel, policy, state, run, record: mode != Mode::Enforce, locked: false })
+        Ok(Self {
+            engine,
+            kernel,
+            policy,
+            state,
+            run,
+            record: mode != Mode::Enforce,
+            locked: false,
+            propagate: system.host.telemetry.propagate,
+        })
     }
 
     /// The same host, which starts no system that differs from its lock.
@@ -186,7 +196,11 @@ impl Host {
             gate: Arc::new(gate),
             policy: self.policy.clone(),
             kernel: self.kernel.clone(),
-            capabilities: capabilities_with(&self.state, tools, egress::settings(system, &self.run)?)?,
+            capabilities: capabilities_with(
+                &self.state,
+                tools,
+                witan_http::Settings { propagate: self.propagate, ..egress::settings(system, &self.run)? },
+            )?,
             cache: Some(cache(&self.state)?),
             compiler: Some(compiler()?),
             link_all: self.record,
@@ -206,6 +220,7 @@ pub(crate) fn capabilities(state: &Path, tools: Tools) -> anyhow::Result<Vec<Arc
     capabilities_with(state, tools, witan_http::Settings::default())
 }
 
+/// Every capability of this host, of which HTTP is set as `http` says.
 fn capabilities_with(
     state: &Path,
     tools: Tools,

@@ -17,10 +17,12 @@ mod output;
 mod owner;
 mod pin;
 mod registry;
+mod requests;
 mod session;
 mod source;
 mod supply;
 mod tasks;
+mod telemetry;
 mod watchman;
 mod wave;
 

@@ -34,11 +34,13 @@ pub struct ServiceSettings {
     pub concurrency: u32,
     /// Calls that may wait for a place.
     pub queue: u32,
+    /// When calls are refused because the component traps again and again.
+    pub breaker: witan_system::Breaker,
 }
 
 impl Default for ServiceSettings {
     fn default() -> Self {
-        Self { concurrency: 1_000, queue: 1_000 }
+        Self { concurrency: 1_000, queue: 1_000, breaker: witan_system::Breaker::default() }
     }
 }
 
@@ -224,7 +226,7 @@ impl Service {
             places: Arc::new(Semaphore::new(settings.concurrency as usize)),
             stopped: OnceLock::new(),
             waiting: AtomicUsize::new(0),
-            breaker: Breaker::default(),
+            breaker: Breaker::new(settings.breaker),
             completed: AtomicU64::new(0),
             trapped: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -460,11 +462,18 @@ impl Service {
     }
 
     fn span(&self, call: &Call) -> tracing::Span {
-        tracing::info_span!(
+        let trace = call.context.trace();
+        tracing::debug_span!(
             "component.call",
             component = %self.name,
+            digest = %call.component.short_digest(),
             depth = call.context.depth(),
-            trace = %call.context.trace(),
+            tenant = call.context.tenant(),
+            task = call.context.task().map(tracing::field::display),
+            trace = %trace,
+            span = trace.span().map(tracing::field::display),
+            parent = trace.parent().map(tracing::field::display),
+            sampled = trace.sampled(),
             cpu_us = tracing::field::Empty,
             memory_peak = tracing::field::Empty,
             outcome = tracing::field::Empty,

@@ -186,12 +186,35 @@ async fn calls_that_are_too_deep_are_refused() {
 
 #[tokio::test]
 async fn a_full_queue_turns_calls_away() {
-    let host = Host::with(&guest(LOOP), Reuse::Fresh, ServiceSettings { concurrency: 1, queue: 0 });
+    let host = Host::with(
+        &guest(LOOP),
+        Reuse::Fresh,
+        ServiceSettings { concurrency: 1, queue: 0, ..ServiceSettings::default() },
+    );
     let account = host.engine.open_account(little_cpu());
     let other = host.engine.open_account(Limits::default());
     let (ended, refused) = tokio::join!(host.call_in(&account), host.call_in(&other));
     assert_eq!(limited(ended), Limit::Cpu);
     assert!(matches!(refused, Err(CallError::Unavailable { reason, .. }) if reason.contains("limits.queue")));
+}
+
+#[tokio::test]
+async fn a_component_that_traps_as_often_as_is_set_is_left_alone_and_says_so() {
+    let hour = Duration::from_secs(3_600);
+    let breaker = witan_system::Breaker { traps: 2, time: hour, longest: hour };
+    let settings = ServiceSettings { breaker, ..ServiceSettings::default() };
+    let host = Host::with(&guest(r#"(func (export "run") (result i32) unreachable)"#), Reuse::Fresh, settings);
+    for _ in 0..2 {
+        assert!(!host.service.stats().breaker_open);
+        assert!(matches!(host.call(Limits::default()).await, Err(CallError::Trapped { .. })));
+    }
+    let refused = host.call(Limits::default()).await;
+    assert!(
+        matches!(&refused, Err(CallError::Unavailable { reason, .. }) if reason.contains("breaker")),
+        "{refused:?}"
+    );
+    let stats = host.service.stats();
+    assert_eq!((stats.breaker_open, stats.trapped, stats.refused), (true, 2, 1));
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ async fn others_and_calls_that_carry_something_of_their_own_get_another() {
         CallContext::new("local", "elsewhere"),
         local.narrow_privacy(Privacy::LocalOnly),
         local.narrow_budget(1),
-        local.for_task(local.trace(), vec![file]),
+        local.for_task(uuid::Uuid::nil(), vec![file]),
         local.child(),
     ] {
         assert_eq!(host.call_as(&other, Limits::default()).await, Ok(1), "{other:?}");

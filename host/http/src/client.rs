@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::future::{Either, select};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use rustls::ClientConfig;
@@ -20,9 +20,10 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span, field};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
-use witan_capability::{Account, Action, Call, HostFunction, LimitExceeded, Meter, Resource};
+use witan_capability::{Account, Action, Call, HostFunction, LimitExceeded, Meter, Resource, Trace};
 use witan_secrets::{Asker, Scan, Secrets};
 use witan_system::HostName;
 
@@ -58,6 +59,8 @@ pub struct Settings {
     pub first_byte_timeout: Duration,
     /// How long each part of the response's body may take, where the guest does not say.
     pub between_bytes_timeout: Duration,
+    /// Whether requests carry `traceparent`, so that whoever is asked can join their trace to that of the call.
+    pub propagate: bool,
 }
 
 impl Default for Settings {
@@ -71,6 +74,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(120),
             between_bytes_timeout: Duration::from_secs(60),
+            propagate: true,
         }
     }
 }
@@ -104,14 +108,44 @@ impl Connector {
         call: &Call,
         function: HostFunction,
         target: &Target,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+    ) -> Result<Answer, Error> {
+        let trace = call.context.trace().child();
+        let span = span(call, target, trace);
+        let answer = self.send_in(call, function, target, request, options, trace).instrument(span.clone()).await;
+        match &answer {
+            Ok((response, _)) => {
+                span.record("status", response.status().as_u16());
+                span.record("outcome", "ok");
+            }
+            Err(error) => {
+                span.record("outcome", field::display(error));
+            }
+        }
+        answer
+    }
+
+    async fn send_in(
+        &self,
+        call: &Call,
+        function: HostFunction,
+        target: &Target,
         mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
+        trace: Trace,
     ) -> Result<Answer, Error> {
         if !target.address(&mut request) {
             return Err(Error::HttpRequestUriInvalid);
         }
         if !headers::fits(request.headers()) {
             return Err(Error::HttpRequestHeaderSectionSize(u32::try_from(headers::size(request.headers())).ok()));
+        }
+        if self.settings.propagate
+            && let Ok(traceparent) = HeaderValue::try_from(trace.traceparent())
+        {
+            // The host's own goes before the guest's: a guest does not say whose trace a request belongs to.
+            request.headers_mut().insert("traceparent", traceparent);
         }
         let scan = self.swap(call, function, target, &mut request).await?;
         let times = Times::new(call, &self.settings, options.unwrap_or_default());
@@ -216,6 +250,23 @@ impl Connector {
             Err(_) => Err(Error::DnsTimeout),
         }
     }
+}
+
+fn span(call: &Call, target: &Target, trace: Trace) -> Span {
+    tracing::debug_span!(
+        "http.send",
+        component = %call.component.name,
+        tenant = call.context.tenant(),
+        task = call.context.task().map(field::display),
+        trace = %trace,
+        span = trace.span().map(field::display),
+        parent = trace.parent().map(field::display),
+        sampled = trace.sampled(),
+        method = target.method(),
+        server = target.host_text(),
+        status = field::Empty,
+        outcome = field::Empty,
+    )
 }
 
 /// Writes a refusal to the log. Policy has recorded the decision itself; this says what the guest got for it.

@@ -71,6 +71,10 @@ impl Target {
     }
 
     /// Whether the request goes over TLS.
+    pub(crate) fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
     pub(crate) fn tls(&self) -> bool {
         self.tls
     }

@@ -195,7 +195,8 @@ impl Loader {
             grants: Arc::new(settings.grants.clone()),
         });
         let version = Version::new(self.engine.clone(), component, pre, settings.instances.clone());
-        let admits = ServiceSettings { concurrency: settings.limits.concurrency, queue: settings.limits.queue };
+        let limits = &settings.limits;
+        let admits = ServiceSettings { concurrency: limits.concurrency, queue: limits.queue, breaker: limits.breaker };
         Some(Loaded {
             service: Service::limited(
                 name.as_str(),

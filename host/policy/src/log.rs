@@ -66,7 +66,7 @@ impl Serialize for Entry {
         line.serialize_field("tenant", self.context.tenant())?;
         line.serialize_field("privacy", &self.context.privacy())?;
         line.serialize_field("task", &self.context.task())?;
-        line.serialize_field("trace", &self.context.trace())?;
+        line.serialize_field("trace", &self.context.trace().to_string())?;
         line.serialize_field("function", &self.function.to_string())?;
         line.serialize_field("action", &self.action)?;
         line.serialize_field("resource", &self.resource)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use witan_registry_types::{Host as RegistryHost, Namespace, ReferenceError, Registry};
 
 use crate::file::{self, CompileIn, File, LinkMode, Reuse};
-use crate::limits::{ComponentLimits, Limits};
+use crate::limits::{Breaker, ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::path::normalise_guest_path;
 use crate::problem::{Key, Origin, Problem};
@@ -56,7 +56,14 @@ impl Checker<'_> {
     }
 
     /// The value of a text, or its default where it is absent or wrong.
-    fn parsed<T>(&mut self, key: &Key, text: Option<&str>, parse: fn(&str) -> Option<T>, help: &str, default: T) -> T {
+    pub(crate) fn parsed<T>(
+        &mut self,
+        key: &Key,
+        text: Option<&str>,
+        parse: fn(&str) -> Option<T>,
+        help: &str,
+        default: T,
+    ) -> T {
         let Some(text) = text else { return default };
         parse(text).unwrap_or_else(|| {
             self.report(key, format!("`{key}` cannot be `{text}`"), help);
@@ -71,6 +78,16 @@ impl Checker<'_> {
     pub(crate) fn time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
         let text = text.as_ref().map(|text| text.0.as_str());
         self.parsed(key, text, unit::parse_duration, unit::DURATION_HELP, default)
+    }
+
+    pub(crate) fn positive_bytes(&mut self, key: &Key, text: &Option<file::Bytes>, default: u64) -> u64 {
+        let bytes = self.bytes(key, text, default);
+        self.at_least_one(key, bytes, "with none, nothing fits")
+    }
+
+    pub(crate) fn positive_time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
+        let time = self.time(key, text, default);
+        self.at_least_one(key, time, "with none, nothing would last")
     }
 
     pub(crate) fn rate(&mut self, key: &Key, text: &Option<file::PerTime>, default: Rate) -> Rate {
@@ -131,6 +148,8 @@ impl Checker<'_> {
             tls: self.tls(&key.child("tls"), host.tls.as_ref()),
             egress: self.egress(&key.child("egress"), &host.egress),
             core_dumps: host.core_dumps,
+            requests: self.requests(&key.child("requests"), &host.requests),
+            telemetry: self.telemetry(&key.child("telemetry"), &host.telemetry),
             // Read once the intents are known.
             tasks: default.tasks,
         }
@@ -363,7 +382,22 @@ impl Checker<'_> {
             call,
             concurrency: self.at_least_one(&key.child("concurrency"), concurrency, "with none, no call could run"),
             queue: from.queue.unwrap_or(default.queue),
+            breaker: self.breaker(key, from, &default.breaker),
         }
+    }
+
+    fn breaker(&mut self, key: &Key, from: &file::ComponentLimits, default: &Breaker) -> Breaker {
+        let traps = from.breaker_traps.unwrap_or(default.traps);
+        let time = self.positive_time(&key.child("breaker-time"), &from.breaker_time, default.time);
+        let longest = default.longest.max(time);
+        let longest = self.positive_time(&key.child("breaker-longest"), &from.breaker_longest, longest);
+        if longest < time {
+            let key = key.child("breaker-longest");
+            let message = format!("`{key}` is shorter than `breaker-time`, with which it begins");
+            self.report(&key, message, "raise it, or lower `breaker-time`");
+        }
+        let key = key.child("breaker-traps");
+        Breaker { traps: self.at_least_one(&key, traps, "with none, no call could run"), time, longest }
     }
 
     fn instances(&mut self, key: &Key, from: &file::Instances) -> Instances {

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthFile;
 use crate::operate::{EgressFile, TlsFile};
+use crate::requests::RequestsFile;
 use crate::secrets::{HostSecretsFile, SecretFile, SecretUseFile};
 use crate::tasks::TasksFile;
+use crate::telemetry::TelemetryFile;
 use crate::trust::TrustFile;
 
 /// A number of bytes: a whole number with `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`.
@@ -95,6 +97,10 @@ pub(crate) struct Host {
     pub(crate) egress: EgressFile,
     /// Whether a crash may leave an image of the host's memory, with its secrets, on the disk. Default: false.
     pub(crate) core_dumps: bool,
+    /// How much clients may ask of the host.
+    pub(crate) requests: RequestsFile,
+    /// Traces, and log lines in a file.
+    pub(crate) telemetry: TelemetryFile,
     /// How many tasks run and wait, how long they are kept, and what becomes of those that ran when the host ended.
     pub(crate) tasks: TasksFile,
 }
@@ -222,6 +228,12 @@ pub(crate) struct ComponentLimits {
     pub(crate) concurrency: Option<u32>,
     /// Calls that wait while that many run; the next is refused. Default: 1000.
     pub(crate) queue: Option<u32>,
+    /// Traps in a row after which calls are refused for a while. Default: 5.
+    pub(crate) breaker_traps: Option<u32>,
+    /// How long calls are refused at first; each further time twice as long. Default: `1s`.
+    pub(crate) breaker_time: Option<Time>,
+    /// How long calls are refused at most. Default: `30s`.
+    pub(crate) breaker_longest: Option<Time>,
 }
 
 /// Whether an instance serves one call or more.

@@ -18,10 +18,12 @@ mod name;
 mod operate;
 mod path;
 mod problem;
+mod requests;
 mod secrets;
 mod shape;
 mod system;
 mod tasks;
+mod telemetry;
 mod trust;
 mod unit;
 mod write;
@@ -44,17 +46,19 @@ pub use grants::{
 };
 pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
 pub use identity::{Scope, ScopeError, TrustLevel, TrustLevelError, Verb};
-pub use limits::{ComponentLimits, Limits};
+pub use limits::{Breaker, ComponentLimits, Limits};
 pub use name::{ComponentName, Intent, InterfaceName, Name, NameError, SecretName, TenantName, ToolName};
 pub use operate::{Egress, Resolve, Tls};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
+pub use requests::{RequestRates, Requests};
 pub use secrets::{HostSecrets, KeyPlace, OriginName, OriginNameError, Secret, SecretGrant, SecretSource, VaultServer};
 pub use system::{
     Compile, CompileIn, Component, Host, Instances, Link, LinkMode, Mount, Pool, Registries, Reuse, Source, System,
     Trust,
 };
 pub use tasks::Tasks;
+pub use telemetry::{Telemetry, TraceRule};
 pub use trust::{IdentityFile, KeyFile, RuleFile, StatementKind, TrustFile};
 pub use unit::{Rate, format_bytes, format_duration, parse_bytes, parse_duration, parse_rate};
 pub use write::grants_toml;

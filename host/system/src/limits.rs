@@ -56,11 +56,30 @@ pub struct ComponentLimits {
     pub concurrency: u32,
     /// Calls that wait while that many run; the next is refused.
     pub queue: u32,
+    /// When calls are refused because it traps again and again.
+    pub breaker: Breaker,
+}
+
+/// When calls of a component are refused because it traps again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Breaker {
+    /// Traps in a row after which calls are refused for a while.
+    pub traps: u32,
+    /// How long at first; each further time twice as long.
+    pub time: Duration,
+    /// How long at most.
+    pub longest: Duration,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { traps: 5, time: Duration::from_secs(1), longest: Duration::from_secs(30) }
+    }
 }
 
 impl ComponentLimits {
     /// The limits of a component that states none.
     pub fn of(system: &Limits) -> Self {
-        Self { call: system.clone(), concurrency: 1_000, queue: 1_000 }
+        Self { call: system.clone(), concurrency: 1_000, queue: 1_000, breaker: Breaker::default() }
     }
 }

@@ -15,8 +15,10 @@ use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName, SecretName};
 use crate::operate::{Egress, Tls};
 use crate::problem::Origin;
+use crate::requests::Requests;
 use crate::secrets::{HostSecrets, Secret};
 use crate::tasks::Tasks;
+use crate::telemetry::Telemetry;
 use crate::trust::TrustFile;
 
 /// The components that one host runs: every name parsed, every reference to a component that exists, every path
@@ -152,6 +154,10 @@ pub struct Host {
     pub egress: Egress,
     /// Whether a crash may leave an image of the host's memory on the disk.
     pub core_dumps: bool,
+    /// How much clients may ask of the host.
+    pub requests: Requests,
+    /// What of the host's work is shown to its operator, and where.
+    pub telemetry: Telemetry,
     /// How many tasks run and wait, and how long they are kept.
     pub tasks: Tasks,
 }
@@ -169,6 +175,8 @@ impl Default for Host {
             tls: None,
             egress: Egress::default(),
             core_dumps: false,
+            requests: Requests::default(),
+            telemetry: Telemetry::default(),
             tasks: Tasks::default(),
         }
     }

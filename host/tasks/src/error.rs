@@ -223,6 +223,10 @@ codes! {
     HostNotAllowed = "host_not_allowed", PermissionError, Platform, 421, 3, false;
     /// The request comes from a page of another origin.
     OriginNotAllowed = "origin_not_allowed", PermissionError, Platform, 403, 3, false;
+    /// The client asks more than it may; later it may ask again.
+    RateLimited = "rate_limited", LimitError, Platform, 429, 6, true;
+    /// One request weighs more than its client may ask at once.
+    TooHeavy = "too_heavy", LimitError, Platform, 429, 4, false;
     /// The task is not in a state that allows it.
     Conflict = "conflict", InvalidRequestError, Platform, 409, 2, false;
     /// A request with the same key is being answered.

@@ -15,6 +15,7 @@ mod reading;
 mod record;
 mod request;
 mod runner;
+mod span;
 mod told;
 
 pub use component::ComponentHandler;

@@ -18,6 +18,7 @@ use futures::FutureExt as _;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 use witan_callback::Deliverer;
 use witan_capability::{Account, CallContext, CallError, Limit, Limits, Meter};
@@ -31,6 +32,7 @@ use crate::{
     kept::Kept,
     once::InFlight,
     record::{About, Place as KeptIn, now_ms},
+    span,
 };
 
 /// Bounds on the tasks of a host.
@@ -328,7 +330,9 @@ impl Tasks {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    fn busy(&self) -> usize {
+    /// How many tasks run.
+    #[must_use]
+    pub fn busy(&self) -> usize {
         self.0.busy.load(Ordering::SeqCst)
     }
 
@@ -484,7 +488,8 @@ impl Run {
             }
         }
         self.observe(State::Queued, None);
-        tokio::spawn(self.carry_out(Source::Here(Box::new(work)), place));
+        let span = span::open(&self.context, &work.intent);
+        tokio::spawn(self.carry_out(Source::Here(Box::new(work)), place).instrument(span));
         Ok(Submitted::New(task))
     }
 
@@ -509,6 +514,7 @@ impl Run {
         let envelope = Arc::new(envelope);
         self.task.finish(envelope.clone(), at_ms);
         tasks.0.kept.lock().ended(&tasks.0.settings, &self.task);
+        span::record(&envelope, self.handler.as_deref().map(Handler::component));
         self.observe(envelope.status.into(), Some(&envelope));
     }
 
@@ -697,7 +703,8 @@ impl Tasks {
                 Ok(run) if row.state != State::Working || again => {
                     let place = Place { tasks: self.clone(), bytes: 0 };
                     run.tasks.0.kept.lock().insert(run.task.clone());
-                    tokio::spawn(run.carry_out(Source::Stored, place));
+                    let span = span::open(&run.context, &row.intent);
+                    tokio::spawn(run.carry_out(Source::Stored, place).instrument(span));
                 }
                 Ok(run) => interrupted.push((run, interruption(&row))),
                 Err((run, error)) => interrupted.push((run, error)),

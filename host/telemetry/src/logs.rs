@@ -3,14 +3,18 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{
-    Layer, Registry,
-    filter::{ParseError, Targets},
+    Layer,
     fmt::{self, format::FmtSpan},
-    layer::SubscriberExt as _,
+    layer::{Layered, SubscriberExt as _},
     util::{SubscriberInitExt as _, TryInitError},
 };
 
-use crate::Ring;
+use crate::{
+    Levels, Ring, Traces,
+    json::Named,
+    levels::{Filter, FilterError},
+    spans::Spans as SpanLayer,
+};
 
 /// The environment variable that names what is logged, where no flag does.
 const VARIABLE: &str = "WITAN_LOG";
@@ -72,44 +76,63 @@ pub enum Spans {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter is none.
-    #[error("`{filter}` does not say what to log; try `info`, `debug` or `info,witan_http=trace`")]
-    Filter {
-        /// What was given.
-        filter: String,
-        /// What is wrong with it.
-        source: ParseError,
-    },
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// The process logs already.
     #[error("logs are set up already")]
     Twice(#[from] TryInitError),
+}
+
+/// What a process logs and traces: the last lines, what is logged, and which traces are kept. Cloning is cheap.
+///
+/// The default belongs to no process: it has no lines, and nothing is traced.
+#[derive(Clone, Debug, Default)]
+pub struct Logs {
+    /// The last lines.
+    pub ring: Ring,
+    /// What is logged, which can be changed while the process runs.
+    pub levels: Levels,
+    /// Which traces are kept, and where they go.
+    pub traces: Traces,
 }
 
 /// Sends what this process logs to standard error, and keeps the last of it in the ring that is returned.
 ///
 /// # Errors
 /// When the filter is none, or the process logs already.
-pub fn init(settings: &LogSettings) -> Result<Ring, LogError> {
-    let ring = Ring::default();
-    tracing_subscriber::registry().with(stderr(settings)).with(ring.clone()).with(filter(settings)?).try_init()?;
-    Ok(ring)
+pub fn init(settings: &LogSettings) -> Result<Logs, LogError> {
+    let traces = Traces::default();
+    // Otherwise a call has a span only for who looks for one: it costs more than the call of a small function.
+    let calls = settings.format == Format::Json || settings.spans != Spans::None;
+    let levels = Levels::new(&filter(settings), calls, traces.clone())?;
+    let logs = Logs { ring: Ring::default(), levels, traces };
+    tracing_subscriber::registry()
+        .with(SpanLayer::new(logs.traces.clone()))
+        .with(stderr(settings))
+        .with(logs.ring.clone())
+        .with(Filter::new(logs.levels.clone()))
+        .try_init()?;
+    Ok(logs)
 }
 
-fn filter(settings: &LogSettings) -> Result<Targets, LogError> {
+fn filter(settings: &LogSettings) -> String {
     let set = std::env::var(VARIABLE).ok().filter(|set| !set.is_empty());
     let default = if settings.quiet { QUIET } else { DEFAULT };
     let mut filter = settings.filter.clone().or(set).unwrap_or_else(|| default.to_owned());
     if settings.spans == Spans::All {
         filter.push_str(",witan_capability=trace");
     }
-    filter.parse().map_err(|source| LogError::Filter { filter, source })
+    filter
 }
 
-fn stderr(settings: &LogSettings) -> Box<dyn Layer<Registry> + Send + Sync> {
+type Base = Layered<SpanLayer, tracing_subscriber::Registry>;
+
+fn stderr(settings: &LogSettings) -> Box<dyn Layer<Base> + Send + Sync> {
     let spans = if settings.spans == Spans::None { FmtSpan::NONE } else { FmtSpan::CLOSE };
     let layer = fmt::layer().with_writer(std::io::stderr).with_span_events(spans);
     match settings.format {
         Format::Pretty => layer.with_ansi(colored(settings.color)).boxed(),
-        Format::Json => layer.json().flatten_event(true).boxed(),
+        Format::Json => layer.json().flatten_event(true).map_event_format(Named).boxed(),
     }
 }
 
@@ -121,13 +144,6 @@ fn colored(color: Color) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_filter_that_is_none_is_refused_with_what_to_try() {
-        let settings = LogSettings { filter: Some("info,=loud".into()), ..LogSettings::default() };
-        let error = filter(&settings).unwrap_err().to_string();
-        assert!(error.contains("info,=loud") && error.contains("try `info`"), "{error}");
-    }
 
     #[test]
     fn colour_can_be_switched_off() {

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +18,8 @@ use tracing_subscriber::{
     layer::{Context, Layer},
     registry::LookupSpan,
 };
+
+use crate::{LogFile, spans};
 
 /// Lines that are kept, and their bytes in all.
 const LINES: usize = 4_000;
@@ -44,13 +46,28 @@ pub struct LogRecord {
     pub fields: Map<String, Value>,
     /// The spans it was written in, outermost first.
     pub spans: Vec<String>,
+    /// The trace, span, task and tenant that it belongs to, where it belongs to any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// See `trace_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// See `trace_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// See `trace_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 impl LogRecord {
     fn bytes(&self) -> usize {
         let fields: usize =
             self.fields.iter().map(|(name, value)| name.len() + value.as_str().map_or(16, str::len)).sum();
-        OVERHEAD + self.message.len() + self.target.len() + fields + self.spans.iter().map(String::len).sum::<usize>()
+        let names = [&self.trace_id, &self.span_id, &self.task_id, &self.tenant];
+        let names: usize = names.into_iter().flatten().map(String::len).sum();
+        let spans: usize = self.spans.iter().map(String::len).sum();
+        OVERHEAD + self.message.len() + self.target.len() + fields + names + spans
     }
 }
 
@@ -74,7 +91,13 @@ impl fmt::Display for LogRecord {
 
 /// The last log lines. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Ring(Arc<Mutex<Lines>>);
+pub struct Ring(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    lines: Mutex<Lines>,
+    file: OnceLock<LogFile>,
+}
 
 #[derive(Debug, Default)]
 struct Lines {
@@ -87,7 +110,7 @@ impl Ring {
     /// At most `limit` lines after number `after`, oldest first. Without `after`, the last `limit` lines.
     #[must_use]
     pub fn read(&self, after: Option<u64>, limit: usize) -> Vec<LogRecord> {
-        let lines = &self.0.lock().lines;
+        let lines = &self.0.lines.lock().lines;
         let first = match after {
             Some(after) => lines.partition_point(|line| line.sequence <= after),
             None => lines.len().saturating_sub(limit),
@@ -95,10 +118,18 @@ impl Ring {
         lines.iter().skip(first).take(limit).cloned().collect()
     }
 
+    /// Writes each line to `file` too, from now on. The first file stays.
+    pub fn write_to(&self, file: LogFile) {
+        let _first = self.0.file.set(file);
+    }
+
     fn push(&self, mut line: LogRecord) {
-        let mut kept = self.0.lock();
+        let mut kept = self.0.lines.lock();
         kept.last += 1;
         line.sequence = kept.last;
+        if let Some(file) = self.0.file.get() {
+            file.write(&line);
+        }
         kept.bytes += line.bytes();
         kept.lines.push_back(line);
         while kept.lines.len() > LINES || kept.bytes > BYTES {
@@ -116,6 +147,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ring {
             .event_scope(event)
             .map(|scope| scope.from_root().map(|span| span.name().to_owned()).collect())
             .unwrap_or_default();
+        let names = spans::names(context.event_scope(event)).unwrap_or_default();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.push(LogRecord {
             sequence: 0,
@@ -125,6 +157,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ring {
             message: seen.message,
             fields: seen.fields,
             spans,
+            trace_id: names.trace,
+            span_id: names.span,
+            task_id: names.task,
+            tenant: names.tenant,
         });
     }
 }

@@ -25,6 +25,8 @@ fn packages(tool: Tool) -> Option<(&'static str, &'static [&'static str])> {
         Tool::Cosign => Some(("sid", &["cosign"])),
         Tool::Crane => Some(("sid", &["crane"])),
         Tool::Oras => Some(("sid", &["oras"])),
+        // Debian has it within the server's package.
+        Tool::Promtool => Some(("bookworm", &["prometheus"])),
         Tool::DockerRegistry => Some(("bookworm", &["docker-registry"])),
         Tool::Skopeo => Some(("bookworm", &["skopeo", "libgpgme11", "libassuan0", "libdevmapper1.02.1"])),
         Tool::Sigstore | Tool::Wkg => None,

@@ -35,6 +35,8 @@ pub enum Tool {
     DockerRegistry,
     /// Pushes and pulls artifacts of any type.
     Oras,
+    /// Checks rules and metrics of Prometheus.
+    Promtool,
     /// `sigstore-python`: verifies bundles.
     Sigstore,
     /// Copies images between places of many kinds.
@@ -45,8 +47,16 @@ pub enum Tool {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Cosign, Self::Crane, Self::DockerRegistry, Self::Oras, Self::Sigstore, Self::Skopeo, Self::Wkg];
+    pub const ALL: [Self; 8] = [
+        Self::Cosign,
+        Self::Crane,
+        Self::DockerRegistry,
+        Self::Oras,
+        Self::Promtool,
+        Self::Sigstore,
+        Self::Skopeo,
+        Self::Wkg,
+    ];
 
     /// What the program is called.
     #[must_use]
@@ -56,6 +66,7 @@ impl Tool {
             Self::Crane => "crane",
             Self::DockerRegistry => "docker-registry",
             Self::Oras => "oras",
+            Self::Promtool => "promtool",
             Self::Sigstore => "sigstore",
             Self::Skopeo => "skopeo",
             Self::Wkg => "wkg",

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{io::AsyncReadExt as _, net::TcpListener, net::TcpStream};
-use witan_api::{ListenError, Settings, serve};
+use witan_api::{ListenError, Requests, Settings, serve};
 use witan_tasks::State;
+use witan_throttle::GateSettings;
 
 use crate::world::{Answer, World, task};
 
@@ -127,20 +128,24 @@ async fn a_client_that_does_not_send_its_body_is_told_so() {
 
 #[tokio::test]
 async fn requests_beyond_the_bound_are_told_to_come_back() {
-    let world = World::bounded(Settings { concurrency: 1, ..Settings::default() }).await;
+    let gate = GateSettings { at_once: 1, queue: 0 };
+    let world = World::limited(Requests::new(Default::default(), gate)).await;
     let (url, client) = (world.url("/v1/tasks?wait=60"), world.client.clone());
     let first = tokio::spawn(async move { client.post(url).json(&task("wait")).send().await.unwrap().status() });
     while world.tasks.unfinished() == 0 {
         tokio::task::yield_now().await;
     }
-    for path in ["/healthz", "/mirror"] {
+    for path in ["/v1/host", "/mirror"] {
         let refused = world.get(path).await;
         assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
         assert_eq!((refused.header("retry-after"), refused.header("retry-after-ms")), (Some("1"), Some("1000")));
     }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(world.get(path).await.status, 200, "{path} is for who looks after a host that is full");
+    }
     world.permits.add_permits(1);
     assert_eq!(first.await.unwrap(), 200);
-    assert_eq!(world.get("/healthz").await.status, 200);
+    assert_eq!(world.get("/v1/host").await.status, 200);
 }
 
 #[tokio::test]

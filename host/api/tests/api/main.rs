@@ -8,5 +8,6 @@ mod events;
 mod grpc;
 mod platform;
 mod tasks;
+mod throttle;
 mod tls;
 mod world;

@@ -36,13 +36,23 @@ async fn metrics_count_tasks() {
     let world = World::new().await;
     world.echo("?wait=60", "a").await;
     world.echo("?wait=60", "failed").await;
+    assert_eq!(world.post("/v1/host/stop", json!({})).await.status, 401);
     world.tasks.drain(std::time::Duration::from_secs(60)).await;
     let answer = world.get("/metrics").await;
+    assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(answer.text.contains("# TYPE witan_tasks_total counter") && !answer.text.contains("# EOF"));
+    let request =
+        world.client.get(world.url("/metrics")).header("accept", "application/openmetrics-text; version=1.0.0");
+    let answer = Answer::of(request.send().await.unwrap()).await;
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
     for line in [
         "witan_tasks_total{intent=\"echo\",status=\"ok\"} 1",
         "witan_tasks_total{intent=\"echo\",status=\"error\"} 1",
         "witan_host_calls_total 7",
+        "witan_requests_total{route=\"/v1/tasks\",method=\"POST\",status=\"200\"} 1",
+        "witan_requests_total{route=\"/metrics\",method=\"GET\",status=\"200\"} 1",
+        "witan_requests_refused_total{code=\"unauthorized\"} 1",
+        "witan_auth_failures_total{code=\"unauthorized\"} 1",
     ] {
         assert!(answer.text.contains(line), "{}", answer.text);
     }
@@ -90,4 +100,55 @@ async fn every_described_operation_is_served_and_no_other() {
     }
     let none = world.get("/v1/none").await;
     assert_eq!((none.status, none.code().as_str()), (404, "not_found"));
+}
+
+#[tokio::test]
+async fn a_request_stays_in_the_trace_it_came_with_and_so_does_its_task() {
+    let world = World::new().await;
+    let asked = |traceparent: &'static str| {
+        let request = world.client.post(world.url("/v1/tasks?wait=60")).json(&crate::world::task("trace"));
+        async move { Answer::of(request.header("traceparent", traceparent).send().await.unwrap()).await }
+    };
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let answer = asked(given).await;
+    let told = answer.header("traceparent").unwrap().to_owned();
+    let task = answer.json()["result"]["text"].as_str().unwrap().to_owned();
+    let parts = |text: &str| text.split('-').map(str::to_owned).collect::<Vec<_>>();
+    for traceparent in [&told, &task] {
+        assert_eq!(parts(traceparent)[1], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(parts(traceparent)[3], "01", "what the client asked for is kept");
+    }
+    assert!(parts(&told)[2] != parts(given)[2] && parts(&task)[2] != parts(&told)[2], "each has a span of its own");
+    for wrong in ["", "00-0-0-00", "4bf92f3577b34da6a3ce929d0e0e4736"] {
+        let told = asked(wrong).await.header("traceparent").unwrap().to_owned();
+        assert_eq!((told.len(), parts(&told)[3].as_str()), (55, "00"), "a new trace, which nobody asked to keep");
+    }
+    let mounted =
+        world.client.post(world.url("/mirror/a")).header("traceparent", given).body("x").send().await.unwrap();
+    assert!(Answer::of(mounted).await.header("traceparent").unwrap().contains("4bf92f3577b34da6a3ce929d0e0e4736"));
+}
+
+#[tokio::test]
+async fn only_the_bearer_of_the_token_changes_what_is_logged() {
+    let world = World::new().await;
+    let set = |secret: Option<&str>, body: serde_json::Value| {
+        let request = world.client.post(world.url("/v1/logs/level")).json(&body);
+        let request = match secret {
+            Some(secret) => request.bearer_auth(secret),
+            None => request,
+        };
+        async move { Answer::of(request.send().await.unwrap()).await }
+    };
+    let debug = json!({"filter": "debug"});
+    for wrong in [None, Some("x")] {
+        assert_eq!(set(wrong, debug.clone()).await.code(), "unauthorized");
+    }
+    assert_eq!(world.get("/v1/logs/level").await.json()["filter"], "");
+    let secret = Some(world.token.secret());
+    assert_eq!(set(secret, debug).await.status, 200);
+    assert_eq!(world.get("/v1/logs/level").await.json()["filter"], "debug");
+    let none = set(secret, json!({"filter": "info,=loud"})).await;
+    assert_eq!((none.code().as_str(), none.json()["error"]["param"].as_str()), ("invalid_request", Some("filter")));
+    assert_eq!(set(secret, json!({"level": "debug"})).await.code(), "invalid_request");
+    assert_eq!(world.get("/v1/logs/level").await.json()["filter"], "debug", "what was refused changed nothing");
 }

@@ -18,8 +18,8 @@ use tokio::{
     task::JoinHandle,
 };
 use witan_api::{
-    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Settings, Tls, Token,
-    error_response, observer, serve_tls,
+    Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Requests, Settings, Tls,
+    Token, error_response, observer, serve_tls,
 };
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
@@ -28,7 +28,7 @@ use witan_system::{Auth, System};
 use witan_tasks::{
     Deliverer, Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
 };
-use witan_telemetry::{Metrics, Ring, Sample};
+use witan_telemetry::{Logs, Metrics, Sample};
 
 /// Answers with the text it is given, unless that says otherwise.
 pub struct Echo {
@@ -43,7 +43,7 @@ impl Handler for Echo {
 
     async fn handle(
         &self,
-        _context: &CallContext,
+        context: &CallContext,
         _account: &Arc<Account>,
         work: Work,
         events: &(dyn Fn(Event) + Send + Sync),
@@ -53,6 +53,7 @@ impl Handler for Echo {
             WorkInput::Documents(documents) => String::from_utf8(documents[0].data.clone()).unwrap(),
             WorkInput::Files(files) => std::fs::read_to_string(&files[0].host).unwrap(),
         };
+        let text = if text == "trace" { context.trace().traceparent() } else { text };
         events(Event::Progress { stage: "echo".to_owned(), done: 1, total: 1 });
         match text.as_str() {
             "wait" => self.permits.acquire().await.unwrap().forget(),
@@ -139,17 +140,22 @@ impl World {
     }
 
     pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
-        Self::start(settings, roots, None, None).await
+        Self::start(settings, roots, None, None, Requests::default()).await
     }
 
     pub async fn over_tls(settings: Settings, tls: Arc<Tls>) -> Self {
-        Self::start(settings, Vec::new(), None, Some(tls)).await
+        Self::start(settings, Vec::new(), None, Some(tls), Requests::default()).await
+    }
+
+    /// Holds clients to `requests`.
+    pub async fn limited(requests: Requests) -> Self {
+        Self::start(Settings::default(), Vec::new(), None, None, requests).await
     }
 
     /// One that asks for credentials, as `auth` under `[host.auth]` says.
     pub async fn asking(auth: &str) -> Self {
         let system = System::parse(&format!("schema = 1\n[host.auth]\n{auth}"), Path::new("system.toml")).unwrap();
-        Self::start(Settings::default(), Vec::new(), system.host.auth, None).await
+        Self::start(Settings::default(), Vec::new(), system.host.auth, None, Requests::default()).await
     }
 
     async fn start(
@@ -157,6 +163,7 @@ impl World {
         roots: Vec<std::path::PathBuf>,
         auth: Option<Auth>,
         tls: Option<Arc<Tls>>,
+        requests: Requests,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(0));
         let handlers: Handlers =
@@ -176,8 +183,9 @@ impl World {
             tasks: tasks.clone(),
             roots,
             host: host.clone(),
+            requests,
             metrics,
-            logs: Ring::default(),
+            logs: Logs::default(),
             identities: identities.clone(),
             token: token.clone(),
         });

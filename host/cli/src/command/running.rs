@@ -3,10 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 use url::Url;
-use witan_api::{ComponentStatus, HostStatus, List};
+use witan_api::{ComponentStatus, HostStatus, List, LogLevel};
 use witan_system::System;
 use witan_telemetry::LogRecord;
 
@@ -20,6 +20,7 @@ pub(crate) struct Target {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Logs {
     #[command(flatten)]
     target: Target,
@@ -29,6 +30,21 @@ pub(crate) struct Logs {
     /// Lines to begin with.
     #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES")]
     lines: usize,
+    #[command(subcommand)]
+    action: Option<LogsAction>,
+}
+
+#[derive(Subcommand)]
+enum LogsAction {
+    /// Say what the host logs, or change that until it ends.
+    #[command(after_help = "Examples:
+  witan logs level                           say what is logged
+  witan logs level debug                     log more
+  witan logs level info,witan_http=trace     log all of one part")]
+    Level {
+        /// A level, or a filter. Only whoever may read the host's state folder changes it.
+        filter: Option<String>,
+    },
 }
 
 /// The host that runs on this folder's system, and a client of it.
@@ -106,10 +122,26 @@ pub(crate) async fn ps(target: &Target, global: &Global) -> anyhow::Result<ExitC
 const POLL: Duration = Duration::from_millis(500);
 
 pub(crate) async fn logs(arguments: &Logs, global: &Global) -> anyhow::Result<ExitCode> {
+    if let Some(LogsAction::Level { filter }) = &arguments.action {
+        return level(filter.as_deref(), global).await;
+    }
     tokio::select! {
         shown = show(arguments, global) => shown,
         _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
     }
+}
+
+async fn level(filter: Option<&str>, global: &Global) -> anyhow::Result<ExitCode> {
+    let (_, client) = announced(global)?;
+    let level: LogLevel = match filter {
+        Some(filter) => client.set_log_level(filter).await?,
+        None => client.get("v1/logs/level").await?,
+    };
+    match global.json {
+        true => output::json(&level),
+        false => output::line(&level.filter),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn show(arguments: &Logs, global: &Global) -> anyhow::Result<ExitCode> {

@@ -18,13 +18,13 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Tls, TlsFiles, Token};
+use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Requests, Tls, TlsFiles, Token};
 use witan_events::{SystemReloaded, What};
 use witan_identity::{Directory, Identities, Logged};
 use witan_loader::Running;
 use witan_system::System;
 use witan_tasks::{Store, Tasks};
-use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
+use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 
 use crate::{
     Global,
@@ -93,6 +93,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let exposure = Exposure { asks, private: arguments.behind_tls || tls.is_some() };
     let listener = witan_api::bind(arguments.listen, exposure).await?;
     let _owner = owner::host(&system.host.state).await?;
+    let exporting = crate::telemetry::start(&system.host.telemetry, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let database = crate::database::open(&system).await?;
     let directory = Directory::open(database.clone(), host.state(), Arc::new(Logged)).await?;
@@ -135,6 +136,9 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     running.drained().await;
     // Others may hold the host still, and take its log with them when this process ends.
     up.host.policy.log().flush();
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     served?;
     Ok(ExitCode::SUCCESS)
 }
@@ -147,7 +151,7 @@ fn tls(system: &System) -> anyhow::Result<Option<Arc<Tls>>> {
     Ok(Some(Arc::new(Tls::load(files).context("cannot speak TLS as [host.tls] says")?)))
 }
 
-fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Ring> {
+fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Logs> {
     Ok(witan_telemetry::init(&LogSettings {
         filter: global.log.clone(),
         format: match arguments.log_format {
@@ -179,6 +183,7 @@ struct Up {
     current: Arc<RwLock<Arc<Running>>>,
     tasks: Tasks,
     api: Api,
+    requests: Requests,
     metrics: Arc<Metrics>,
     identities: Arc<Identities>,
     token: Token,
@@ -229,7 +234,7 @@ impl Up {
         host: Arc<Host>,
         running: Arc<Running>,
         arguments: &Arguments,
-        logs: Ring,
+        logs: Logs,
         store: Store,
         identities: Arc<Identities>,
         scheme: Scheme,
@@ -237,9 +242,19 @@ impl Up {
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
         let unfinished = Arc::new(std::sync::OnceLock::<Tasks>::new());
+        let requests = crate::requests::start(&running.system.host.requests);
         let metrics = Arc::new(Metrics::new({
             let (current, host, unfinished) = (current.clone(), host.clone(), unfinished.clone());
-            move || sample(&current.read(), &host, unfinished.get())
+            let (logs, gate) = (logs.clone(), requests.gate.clone());
+            move || {
+                let (inside, waiting) = gate.load();
+                Sample {
+                    requests_inside: inside as u64,
+                    requests_waiting: waiting as u64,
+                    spans: logs.traces.counts(),
+                    ..sample(&current.read(), &host, unfinished.get())
+                }
+            }
         }));
         let tasks = Tasks::stored(
             tasks::settings(&running.system),
@@ -259,13 +274,14 @@ impl Up {
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
             host: Arc::new(Status(current.clone())),
+            requests: requests.clone(),
             metrics: metrics.clone(),
             logs,
             identities: identities.clone(),
             token: token.clone(),
         });
         api.replace_mounts(mount::mounts(&host.engine, &running, &metrics, &scheme)?);
-        Ok(Self { host, current, tasks, api, metrics, identities, token, scheme })
+        Ok(Self { host, current, tasks, api, requests, metrics, identities, token, scheme })
     }
 
     /// Loads the system again whenever it is asked to: by SIGHUP, by a change of the files that `watch` watches, and when a
@@ -301,6 +317,7 @@ impl Up {
             bail!("whether credentials are asked for is decided when the host starts: stop it, and start it again");
         }
         self.api.replace_mounts(mounts);
+        crate::requests::replace(&self.requests, &running.system.host.requests);
         self.api.replace_roots(running.system.host.roots.clone());
         let settings = tasks::settings(&running.system);
         self.tasks.replace(host::handlers(&running), settings.limits, settings.run_again);
@@ -322,10 +339,13 @@ fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
     let components = running.components().iter();
     Sample {
         host_calls: host.kernel.host_calls.load(Relaxed),
-        denials: host.kernel.denials.load(Relaxed),
+        denials: host.kernel.denials_by_action(),
+        egress_bytes: witan_capability::egress_bytes(),
         decisions_dropped: host.policy.log().dropped(),
         tasks_unfinished: tasks.map_or(0, |tasks| tasks.unfinished() as u64),
+        tasks_running: tasks.map_or(0, |tasks| tasks.busy() as u64),
         components: components.map(|(name, loaded)| (name.to_string(), loaded.service.stats())).collect(),
+        ..Sample::default()
     }
 }
 

@@ -11,6 +11,7 @@ mod running;
 mod secrets;
 mod swap;
 mod tasks;
+mod telemetry;
 mod up;
 
 use std::{

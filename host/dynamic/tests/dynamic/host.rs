@@ -57,7 +57,7 @@ impl Policy for Judge {
         let Resource::Component(target) = request.resource else { panic!("{request:?}") };
         assert_eq!(target, "callee");
         if self.refused == Some(request.function.name) {
-            let decision = DecisionId(request.context.trace());
+            let decision = DecisionId(uuid::Uuid::nil());
             return Decision::Deny(Denial { decision, reason: "refused by the test".to_owned() });
         }
         Decision::Allow

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use witan_capability::{CallContext, CallError, Limit, Limits, Meter, Privacy};
+use witan_capability::{CallContext, CallError, Limit, Limits, Meter, Privacy, Trace};
 
 use crate::host::{Answer, FETCHERS, Fetch, Fetched, Hoard, Host, Script, Server, Setup, grant, grant_name, plain};
 
@@ -357,4 +357,30 @@ async fn bodies_and_headers_that_are_hoarded_count_as_memory() {
     }
     let account = Host::account(Limits { memory: 8 << 20, ..Limits::default() });
     host.service.call_plain(&CallContext::local(), &account, Hoard("hoard", 10, 1 << 16)).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_is_asked_is_told_the_trace_by_the_host_and_by_nobody_else() {
+    for (guest, _) in FETCHERS {
+        let server = Server::ok("").await;
+        let host = Setup::grants(vec![grant(server.address)]).start(guest).unwrap();
+        let trace = Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        let context = CallContext::local().traced(trace);
+        let forged = "00-11111111111111111111111111111111-2222222222222222-01";
+        let fetch = Fetch::get(server.authority(), "/").header("traceparent", forged);
+        host.fetch_in(&context, &Host::account(Limits::default()), fetch).await.unwrap().unwrap();
+        let request = server.requests().remove(0);
+        let told: Vec<&str> = request.lines().filter_map(|line| line.strip_prefix("traceparent: ")).collect();
+        let [told] = told[..] else { panic!("{guest}: {request}") };
+        let told = Trace::parse(told).unwrap();
+        assert_eq!((told.id(), told.sampled()), (trace.id(), true), "{guest}");
+        assert_ne!(told.span(), trace.span(), "the request is a span of its own");
+
+        let mut silent = Setup::grants(vec![grant(server.address)]);
+        silent.settings.propagate = false;
+        let host = silent.start(guest).unwrap();
+        let fetch = Fetch::get(server.authority(), "/");
+        host.fetch_in(&context, &Host::account(Limits::default()), fetch).await.unwrap().unwrap();
+        assert!(!server.requests()[1].contains("traceparent"), "{guest}");
+    }
 }

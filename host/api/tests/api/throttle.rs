@@ -1,0 +1,124 @@
+//! How much clients may ask, and what every route refuses.
+
+use std::time::Duration;
+
+use serde_json::json;
+use witan_api::{Requests, Settings};
+use witan_throttle::{GateSettings, Rates};
+
+use crate::world::{Answer, World, task};
+
+fn rates(settings: witan_throttle::Settings) -> Requests {
+    Requests::new(settings, GateSettings::default())
+}
+
+#[tokio::test]
+async fn whoever_asks_more_than_it_may_is_told_when_to_come_back() {
+    let tenant = Rates { per_minute: Some(3), ..Rates::default() };
+    let world = World::limited(rates(witan_throttle::Settings { tenant, ..Default::default() })).await;
+    for left in ["2", "1", "0"] {
+        let answer = world.get("/v1/host").await;
+        assert_eq!((answer.status, answer.header("x-ratelimit-remaining-requests")), (200, Some(left)));
+        assert_eq!(answer.header("ratelimit-policy"), Some("\"tenant-60s\";q=3;w=60"));
+    }
+    for path in ["/v1/host", "/mirror", "/v1/none"] {
+        let answer = world.get(path).await;
+        assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"), "{path}");
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        let milliseconds: u64 = answer.header("retry-after-ms").unwrap().parse().unwrap();
+        assert!((1..=20).contains(&wait) && milliseconds <= wait * 1_000 && milliseconds > 0);
+        assert_eq!((answer.header("x-ratelimit-limit-requests"), answer.header("x-should-retry")), (Some("3"), None));
+        assert!(answer.header("ratelimit").unwrap().starts_with("\"tenant-60s\";r=0;t="));
+        assert_eq!(answer.json()["error"]["retryable"], true);
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let answer = world.get(path).await;
+        assert_eq!((answer.status, answer.header("ratelimit")), (200, None), "{path} is for the operator");
+    }
+    assert!(world.get("/metrics").await.text.contains("witan_requests_throttled_total{by=\"tenant\"} 3"));
+}
+
+#[tokio::test]
+async fn what_will_not_change_is_not_to_be_tried_again() {
+    let address = Rates { per_second: Some(2), ..Rates::default() };
+    let world = World::limited(rates(witan_throttle::Settings { address, ..Default::default() })).await;
+    let answer = world.post("/v1/tasks", task(&"a".repeat(200_000))).await;
+    assert_eq!((answer.status, answer.code().as_str()), (429, "too_heavy"));
+    assert_eq!(
+        (answer.header("x-should-retry"), answer.json()["error"]["retryable"].as_bool()),
+        (Some("false"), Some(false))
+    );
+    assert_eq!(world.get("/v1/host").await.status, 200, "what was refused cost nothing");
+}
+
+#[tokio::test]
+async fn tasks_at_once_are_counted_until_they_end_and_not_until_they_are_accepted() {
+    let user = Rates { tasks: Some(1), ..Rates::default() };
+    let world = World::limited(rates(witan_throttle::Settings { user, ..Default::default() })).await;
+    let first = world.echo("", "wait").await;
+    assert_eq!(first.status, 202);
+    let second = world.echo("", "wait").await;
+    assert_eq!((second.status, second.code().as_str(), second.header("retry-after")), (429, "rate_limited", Some("1")));
+    assert!(second.json()["error"]["message"].as_str().unwrap().contains("host.requests.user.tasks"));
+    world.permits.add_permits(1);
+    let task = world.task(first.json()["id"].as_str().unwrap().parse().unwrap()).await;
+    task.finished().await;
+    while world.echo("?wait=60", "a").await.status == 429 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Each route that `/openapi.json` describes, and each limit: none answers with what is no refusal, and none with 5xx.
+#[tokio::test]
+async fn every_route_holds_bodies_headers_depth_and_time() {
+    let settings = Settings { body_bytes: 4_096, body_time: Duration::from_millis(200), ..Settings::default() };
+    let world = World::bounded(settings).await;
+    let document = world.get("/openapi.json").await.json();
+    let mut walked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let path = path.replace("{id}", "0190a2b3-0000-7000-8000-000000000000");
+        for method in operations.as_object().unwrap().keys().map(|method| method.to_uppercase()) {
+            walked += 1;
+            let head = |more: &str| {
+                format!(
+                    "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nConnection: close\r\n{more}\r\n",
+                    world.address
+                )
+            };
+            let many: String = (0..200).map(|number| format!("x-{number}: a\r\n")).collect();
+            let long = format!("x-long: {}\r\n", "a".repeat(100_000));
+            for headers in [many, long] {
+                let answer = world.raw(head(&headers).as_bytes()).await;
+                assert!(answer.starts_with("HTTP/1.1 431"), "{method} {path}: {answer}");
+            }
+            let large = world.raw(head("Content-Length: 5000\r\n").as_bytes()).await;
+            assert!(large.starts_with("HTTP/1.1 413"), "{method} {path}: {large}");
+            if method == "GET" {
+                continue;
+            }
+            let deep = "[".repeat(2_000);
+            let url = world.url(&path);
+            let request = world.client.request(method.parse().unwrap(), url).header("content-type", "application/json");
+            // With the token it would stop the host; without, it is refused before it is read.
+            let request = if path == "/v1/host/stop" { request } else { request.bearer_auth(world.token.secret()) };
+            let answer = Answer::of(request.body(deep).send().await.unwrap()).await;
+            assert!((400..500).contains(&answer.status), "{method} {path}: {answer:?}");
+            // Either the route waits for the body no longer than it may, or it has no need of it.
+            let late = world.raw(format!("{}{{", head("Content-Length: 100\r\n")).as_bytes()).await;
+            assert!(late.starts_with("HTTP/1.1 4"), "{method} {path}: {late}");
+        }
+    }
+    assert!(walked >= 14, "{walked} operations");
+}
+
+#[tokio::test]
+async fn a_deep_body_is_refused_with_a_reason() {
+    let world = World::new().await;
+    let mut deep = json!(1);
+    for _ in 0..100 {
+        deep = json!([deep]);
+    }
+    let answer =
+        world.post("/v1/tasks", json!({"intent": "echo", "input": {"text": ""}, "parameters": {"a": deep}})).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
+}
