@@ -179,7 +179,9 @@ pub fn restore(
     }
     let parent = into.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(failed(parent))?;
-    let new = tempfile::Builder::new().prefix(".restore-").tempdir_in(parent).map_err(failed(parent))?;
+    let private = Permissions::from_mode(0o700);
+    let new = tempfile::Builder::new().prefix(".restore-").permissions(private).tempdir_in(parent);
+    let new = new.map_err(failed(parent))?;
     let mut others = BTreeMap::new();
     let contents = read(backup, |name, bytes| {
         let Some(below) = name.strip_prefix(prefix) else {
