@@ -80,6 +80,7 @@ pub(crate) struct Asked {
 /// slowly.
 #[utoipa::path(
     get,
+    operation_id = "all_events",
     path = "/v1/events",
     tag = "events",
     params(Asked),

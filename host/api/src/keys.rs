@@ -141,6 +141,7 @@ fn made((key, made): (Key, Secret), status: StatusCode) -> Response {
 /// Lists the tenant's keys, the newest first, also those that have ended.
 #[utoipa::path(
     get,
+    operation_id = "list_keys",
     path = "/v1/keys",
     tag = "keys",
     params(KeysQuery),
@@ -165,6 +166,7 @@ pub(crate) async fn list(
 /// Makes a key, and shows its secret this once. Nobody gives a key what they may not do themselves.
 #[utoipa::path(
     post,
+    operation_id = "create_key",
     path = "/v1/keys",
     tag = "keys",
     request_body = NewKeyRequest,
@@ -235,6 +237,7 @@ fn may_have(
 /// Shows a key.
 #[utoipa::path(
     get,
+    operation_id = "show_key",
     path = "/v1/keys/{id}",
     tag = "keys",
     params(("id" = String, Path, description = "The key")),
@@ -257,6 +260,7 @@ pub(crate) async fn show(
 /// Revokes a key: it is not good from the next request on.
 #[utoipa::path(
     delete,
+    operation_id = "revoke_key",
     path = "/v1/keys/{id}",
     tag = "keys",
     params(("id" = String, Path, description = "The key")),
@@ -280,6 +284,7 @@ pub(crate) async fn revoke(
 /// Replaces a key: makes one like it, shows its secret this once, and ends the former after `overlap`.
 #[utoipa::path(
     post,
+    operation_id = "rotate_key",
     path = "/v1/keys/{id}/rotate",
     tag = "keys",
     params(("id" = String, Path, description = "The key")),

@@ -1,7 +1,7 @@
 //! A folder in one file, checksummed: written whole, and restored whole or not at all.
 //!
 //! A backup is a tar archive that any `tar` reads: first `backup.json`, which says what it holds with sizes and checksums, and
-//! its own checksum beside it; then the files. [`write`] puts it in place only when it is complete and on the disk, and
+//! its own checksum beside it; then the files. [`fn@write`] puts it in place only when it is complete and on the disk, and
 //! [`restore`] puts a folder in place only when every byte was as stated.
 //!
 //! It knows neither databases nor hosts: who calls it says which files there are, and gives copies of those that change.
@@ -179,7 +179,9 @@ pub fn restore(
     }
     let parent = into.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(failed(parent))?;
-    let new = tempfile::Builder::new().prefix(".restore-").tempdir_in(parent).map_err(failed(parent))?;
+    let private = Permissions::from_mode(0o700);
+    let new = tempfile::Builder::new().prefix(".restore-").permissions(private).tempdir_in(parent);
+    let new = new.map_err(failed(parent))?;
     let mut others = BTreeMap::new();
     let contents = read(backup, |name, bytes| {
         let Some(below) = name.strip_prefix(prefix) else {

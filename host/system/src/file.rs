@@ -449,7 +449,10 @@ pub fn json_schema() -> serde_json::Value {
     // TOML has no null: an optional key is one that may be absent.
     let without_null = RecursiveTransform(drop_null);
     let settings = SchemaSettings::draft2020_12().for_deserialize().with_transform(without_null);
-    settings.into_generator().into_root_schema_for::<File>().to_value()
+    let mut schema = settings.into_generator().into_root_schema_for::<File>().to_value();
+    // Whether maps of JSON keep an order depends on what else is built.
+    schema.sort_all_objects();
+    schema
 }
 
 /// [`json_schema`] as the text of `docs/system.schema.json`.

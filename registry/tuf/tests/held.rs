@@ -166,6 +166,7 @@ fn reason(trusted: &Trusted, version: &str) -> Option<String> {
 fn changed(bytes: &[u8], keys: &[&SigningKey], change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut file: Value = serde_json::from_slice(bytes).unwrap();
     change(&mut file["signed"]);
+    file.sort_all_objects();
     let signed = serde_json::to_vec(&file["signed"]).unwrap();
     for (signature, key) in file["signatures"].as_array_mut().unwrap().iter_mut().zip(keys) {
         let hex: String = key.sign(&signed).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
