@@ -50,6 +50,10 @@ pub(crate) struct Prepared {
 impl Set {
     /// What this set says of `request`.
     pub(crate) fn ask(&self, request: &Request<'_>) -> Verdict {
+        on_a_stack(|| self.ask_here(request))
+    }
+
+    fn ask_here(&self, request: &Request<'_>) -> Verdict {
         if !request.action.resources().contains(&request.resource.kind()) {
             let kind = request.resource.kind().type_name();
             return Verdict::fails(None, format!("`{}` is not done to a {kind}", request.action));
@@ -86,6 +90,10 @@ impl Set {
 
     /// Each rule whose scope covers the action for such a principal, and whether it holds.
     pub(crate) fn consider(&self, request: &Request<'_>) -> Vec<(u32, Result<bool, String>)> {
+        on_a_stack(|| self.consider_here(request))
+    }
+
+    fn consider_here(&self, request: &Request<'_>) -> Vec<(u32, Result<bool, String>)> {
         let Some(prepared) = self.prepare(request) else { return Vec::new() };
         let evaluator = Evaluator::new(prepared.request, &prepared.entities, Extensions::all_available());
         let all = self.rules.iter().enumerate();
@@ -188,6 +196,14 @@ fn assemble<'a>(brought: Vec<Arc<Entity>>, others: impl IntoIterator<Item = &'a 
     let added = Entities::new().add_entities(all, None::<&NoEntitiesSchema>, computed, Extensions::all_available());
     // No two have one name, and there is no schema to hold them to: nothing can fail. If it did, rules would find nothing.
     added.unwrap_or_default()
+}
+
+/// Runs `evaluate` where Cedar finds room: it refuses to evaluate when little of the thread's stack is left, and takes the
+/// stack on which a component's call runs, which is not the thread's, for one that is used up.
+fn on_a_stack<T>(evaluate: impl FnOnce() -> T) -> T {
+    const ASKED_FOR: usize = 128 << 10;
+    const GIVEN: usize = 512 << 10;
+    stacker::maybe_grow(ASKED_FOR, GIVEN, evaluate)
 }
 
 fn holds(evaluator: &Evaluator<'_>, rule: &Rule) -> Result<bool, String> {
