@@ -9,8 +9,8 @@ use std::{
 };
 
 use http::{HeaderMap, Method, header, request};
-use witan_capability::CallContext;
-use witan_identity::{AuthError, Client, Peer, TrustLevel, Verb};
+use witan_capability::{Authority, CallContext, PrincipalKind};
+use witan_identity::{AuthError, Client, Kind, Peer, TrustLevel, Verb};
 use witan_tasks::{Code, TaskError};
 
 use crate::Api;
@@ -53,6 +53,10 @@ const OF_TENANTS: [&str; 16] = [
 
 /// What every client may ask about themselves, whatever their scopes.
 const OWN: &str = "auth";
+
+/// In the extensions of a request that showed the host's own token, from this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operator;
 
 /// Why a request is not let through.
 #[derive(Debug)]
@@ -100,7 +104,10 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
     }
     let identities = &api.0.parts.identities;
     let client = match operator(api, &head.headers, peer) {
-        Some(client) => client,
+        Some(client) => {
+            head.extensions.insert(Operator);
+            client
+        }
         None => identities.authenticate(&head.headers, peer).await?,
     };
     let (area, verb) = asked(head.uri.path(), &head.method, mounted);
@@ -116,7 +123,17 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
 
 /// The context of what `client` has the host do.
 pub(crate) fn context(client: &Client) -> CallContext {
-    CallContext::trusted(client.principal(), client.tenant().as_str(), client.trust())
+    let context = CallContext::trusted(client.principal(), client.tenant().as_str(), client.trust());
+    context.with_authority(Authority {
+        kind: match client.kind() {
+            Kind::Local => PrincipalKind::Local,
+            Kind::Key => PrincipalKind::Key,
+            Kind::User => PrincipalKind::User,
+            Kind::Service => PrincipalKind::Service,
+        },
+        roles: client.roles().iter().map(|role| role.as_str().into()).collect(),
+        scopes: client.scopes().iter().map(|scope| scope.to_string().into()).collect(),
+    })
 }
 
 /// Whoever shows what `witan up` wrote into the state folder, on this machine.

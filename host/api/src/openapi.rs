@@ -14,14 +14,12 @@ use utoipa::{
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
-use witan_capability::CallContext;
-use witan_identity::TrustLevel;
 use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    auth, events, gate, keys, platform, seen, socket, tasks,
+    auth, authorize, events, gate, keys, platform, policies, seen, socket, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -49,6 +47,12 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/events", get(events::events)),
         ("/v1/events/schemas", get(events::schemas)),
         ("/v1/components", get(platform::components)),
+        ("/v1/policies", get(policies::list)),
+        ("/v1/policies/{version}", get(policies::show)),
+        ("/v1/policies/reload", post(policies::reload)),
+        ("/v1/policies/rollback", post(policies::rollback)),
+        ("/v1/policies/test", post(policies::test)),
+        ("/v1/policies/shadow", get(policies::shadow).post(policies::begin_shadow).delete(policies::end_shadow)),
         ("/v1/host", get(platform::host)),
         ("/v1/host/logs", get(platform::logs)),
         ("/v1/host/stop", post(platform::stop)),
@@ -62,6 +66,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
 
 pub(crate) fn router(api: Api) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    let router = router.route_layer(axum::middleware::from_fn_with_state(api.clone(), authorize::decide));
     let router = router.route_layer(axum::middleware::from_fn(seen::mark));
     let router = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api.clone());
     match grpc(api) {
@@ -76,12 +81,7 @@ pub(crate) fn router(api: Api) -> Router {
 fn grpc(api: Api) -> Result<Router, witan_grpc::ReflectionError> {
     let most = usize::try_from(api.0.parts.settings.body_bytes).unwrap_or(usize::MAX);
     let (tasks, draining) = (api.0.parts.tasks.clone(), api.0.draining.clone());
-    let edge = move |extensions: &http::Extensions| {
-        // The front has put it there. Whoever nobody knows has no tenant, whose names are never empty.
-        let context = extensions.get::<CallContext>().cloned();
-        api.edge(context.unwrap_or_else(|| CallContext::trusted("", "", TrustLevel::Restricted)))
-    };
-    witan_grpc::routes(tasks, Arc::new(edge), most, draining)
+    witan_grpc::routes(tasks, Arc::new(api), most, draining)
 }
 
 async fn not_found() -> Refusal {
@@ -90,7 +90,11 @@ async fn not_found() -> Refusal {
 }
 
 async fn method_not_allowed() -> Refusal {
-    TaskError::new(Code::MethodNotAllowed, "the route does not serve this method; /openapi.json says which").into()
+    not_served().into()
+}
+
+pub(crate) fn not_served() -> TaskError {
+    TaskError::new(Code::MethodNotAllowed, "the route does not serve this method; /openapi.json says which")
 }
 
 #[derive(OpenApi)]
@@ -121,6 +125,14 @@ async fn method_not_allowed() -> Refusal {
         tasks::pause,
         tasks::resume,
         tasks::retry,
+        policies::list,
+        policies::show,
+        policies::reload,
+        policies::rollback,
+        policies::test,
+        policies::shadow,
+        policies::begin_shadow,
+        policies::end_shadow,
         socket::open_task,
         socket::open,
         events::events,

@@ -15,6 +15,7 @@ use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName, SecretName};
 use crate::operate::{Egress, Tls};
 use crate::problem::Origin;
+use crate::request_policy::RequestPolicy;
 use crate::requests::Requests;
 use crate::secrets::{HostSecrets, Secret};
 use crate::tasks::Tasks;
@@ -140,6 +141,8 @@ pub struct Host {
     pub roots: Vec<PathBuf>,
     /// The URL of the PostgreSQL database that keeps the host's rows; none is SQLite in the state folder.
     pub database: Option<String>,
+    /// Where the policies come from that decide each request.
+    pub policy: RequestPolicy,
     /// Who may ask; without it, whoever is on this machine.
     pub auth: Option<Auth>,
     /// How many components can be alive at once.
@@ -168,6 +171,7 @@ impl Default for Host {
             state: ".witan".into(),
             roots: Vec::new(),
             database: None,
+            policy: RequestPolicy::default(),
             auth: None,
             pool: Pool::default(),
             compile: Compile::default(),

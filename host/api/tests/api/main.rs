@@ -7,6 +7,7 @@ mod bounds;
 mod events;
 mod grpc;
 mod platform;
+mod policies;
 mod tasks;
 mod throttle;
 mod tls;

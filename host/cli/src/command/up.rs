@@ -19,6 +19,7 @@ use tokio::{
     sync::mpsc,
 };
 use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Requests, Tls, TlsFiles, Token};
+use witan_authorize::Policies;
 use witan_events::{SystemReloaded, What};
 use witan_identity::{Directory, Identities, Logged};
 use witan_loader::Running;
@@ -29,7 +30,7 @@ use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, owner, source, tasks,
+    mount, output, owner, policies, source, tasks,
     watchman::Watchman,
 };
 
@@ -98,6 +99,8 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let database = crate::database::open(&system).await?;
     let directory = Directory::open(database.clone(), host.state(), Arc::new(Logged)).await?;
     let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
+    let policies = policies::open(&system, database.clone()).await?;
+    host.policy.ask(policies.authorizer().clone());
     let store = tasks::open(&system, database).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
@@ -105,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let up = Up::new(host, running, &arguments, logs, store.clone(), identities, scheme.clone())?;
+    let up = Up::new(host, running, policies, &arguments, logs, store.clone(), identities, scheme.clone())?;
     let running = up.current.read().clone();
     let deliverer = tokio::spawn(tasks::callbacks(&up.tasks, store, &running.system)?.run());
     tasks::tell_loaded(&up.tasks, &running);
@@ -233,6 +236,7 @@ impl Up {
     fn new(
         host: Arc<Host>,
         running: Arc<Running>,
+        policies: Policies,
         arguments: &Arguments,
         logs: Logs,
         store: Store,
@@ -264,6 +268,7 @@ impl Up {
             store,
         );
         let _first = unfinished.set(tasks.clone());
+        policies::observe(&policies, &metrics, &tasks);
         let token = Token::generate().context("the system has no randomness to give")?;
         let mut settings = witan_api::Settings { drain: arguments.drain, ..witan_api::Settings::default() };
         settings.private = arguments.behind_tls;
@@ -273,6 +278,7 @@ impl Up {
             settings,
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
+            policies,
             host: Arc::new(Status(current.clone())),
             requests: requests.clone(),
             metrics: metrics.clone(),
