@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use tonic::transport::Endpoint;
+use witan_grpc::v1::{StatusByIdRequest, SubmitRequest, submit_request::Input, tasks_client::TasksClient};
+use witan_identity::TrustLevel;
+
+use crate::world::{Answer, World, task};
 
 const ALL: &str = "@id(\"all\") permit (principal, action, resource);\n";
 
@@ -20,6 +24,14 @@ async fn each_route_asks_for_its_action() {
         ("task.list", "GET", "/v1/tasks"),
         ("task.read", "GET", "/v1/tasks/{task}"),
         ("task.read", "GET", "/v1/tasks/{task}/events"),
+        ("task.control", "POST", "/v1/tasks/{task}/pause"),
+        ("task.control", "POST", "/v1/tasks/{task}/resume"),
+        ("task.control", "POST", "/v1/tasks/{task}/retry"),
+        ("event.read", "GET", "/v1/events"),
+        ("key.manage", "GET", "/v1/keys"),
+        ("key.manage", "POST", "/v1/keys"),
+        ("key.manage", "POST", "/v1/keys/0198c5e0-0000-7000-8000-000000000000/rotate"),
+        ("log.read", "GET", "/v1/logs/level"),
         ("task.cancel", "POST", "/v1/tasks/{task}/cancel"),
         ("task.create", "POST", "/v1/tasks"),
         ("component.read", "GET", "/v1/components"),
@@ -174,4 +186,159 @@ async fn policies_are_tested_and_explained_and_nothing_is_done() {
     let unknown = json!({"questions": [{"principal": principal, "action": "fly", "resource": {"kind": "host"}}]});
     assert_eq!(world.post("/v1/policies/test", unknown).await.code(), "invalid_request");
     assert_eq!(world.get("/v1/policies/active").await.json()["version"], 1);
+}
+
+/// One that asks for credentials, with these policies; what they forbid is no matter to whoever shows the host's token.
+async fn asking(rules: &str) -> World {
+    let world = World::asking("").await;
+    let answer = operator(&world, rules).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    world
+}
+
+async fn operator(world: &World, rules: &str) -> Answer {
+    std::fs::write(world.folder.path().join("policies/rules.cedar"), rules).unwrap();
+    let reload = world.client.post(world.url("/v1/policies/reload")).json(&json!({}));
+    Answer::of(reload.bearer_auth(world.token.secret()).send().await.unwrap()).await
+}
+
+async fn with(world: &World, key: &str, method: &str, path: &str, body: Value) -> Answer {
+    let request = world.client.request(method.parse().unwrap(), world.url(path)).header("x-api-key", key);
+    let request = if method == "GET" { request } else { request.json(&body) };
+    Answer::of(request.send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn rules_see_whom_the_gate_found() {
+    let world = World::asking("").await;
+    let key =
+        async |tenant: &str, roles: &[&str], scopes: &[&str], trust| world.key_with(tenant, roles, scopes, trust).await;
+    let ann = key("acme", &["batch"], &["tasks:*"], TrustLevel::Standard).await;
+    for (other, why) in [
+        (key("globex", &["batch"], &["tasks:*"], TrustLevel::Standard).await, "another tenant"),
+        (key("acme", &["other"], &["tasks:*"], TrustLevel::Standard).await, "another role"),
+        (key("acme", &["batch"], &["tasks:write"], TrustLevel::Standard).await, "another scope"),
+        (key("acme", &["batch"], &["tasks:*"], TrustLevel::Restricted).await, "another trust"),
+    ] {
+        let rules = "permit (principal is Key in Role::\"batch\", action == Action::\"task.create\", resource)
+            when { principal in Tenant::\"acme\" && principal.scopes == [\"tasks:*\"] && principal.trust == \"standard\" };";
+        assert_eq!(operator(&world, rules).await.status, 200);
+        assert_eq!(with(&world, &ann, "POST", "/v1/tasks?wait=60", task("a")).await.status, 200);
+        let refused = with(&world, &other, "POST", "/v1/tasks", task("a")).await;
+        assert_eq!((refused.status, refused.code().as_str()), (403, "denied"), "{why}");
+        assert_eq!(refused.json()["error"]["message"], "you may not task.create: no policy permits it", "{why}");
+    }
+}
+
+#[tokio::test]
+async fn policies_are_the_operators_and_each_role_does_what_it_says() {
+    let world = World::asking("").await;
+    let privileged = TrustLevel::Privileged;
+    let all = world.key_with("acme", &[], &["*"], TrustLevel::Elevated).await;
+    let foreign = world.key_with("acme", &["admin"], &["*"], privileged).await;
+    let viewer = world.key_with("acme", &["viewer"], &["*"], TrustLevel::Standard).await;
+    let own = world.key_with("local", &["admin"], &["*"], privileged).await;
+    for (method, path) in [
+        ("GET", "/v1/policies"),
+        ("GET", "/v1/policies/1"),
+        ("POST", "/v1/policies/reload"),
+        ("POST", "/v1/policies/rollback"),
+        ("POST", "/v1/policies/test"),
+        ("GET", "/v1/policies/shadow"),
+        ("POST", "/v1/policies/shadow"),
+        ("DELETE", "/v1/policies/shadow"),
+    ] {
+        assert_eq!(with(&world, &all, method, path, json!({})).await.code(), "insufficient_scope", "{method} {path}");
+        assert_eq!(with(&world, &foreign, method, path, json!({})).await.code(), "denied", "{method} {path}");
+    }
+    assert_eq!(with(&world, &own, "GET", "/v1/policies", Value::Null).await.status, 200);
+    assert_eq!(with(&world, &viewer, "GET", "/v1/tasks", Value::Null).await.status, 200);
+    assert_eq!(with(&world, &viewer, "POST", "/v1/tasks", task("a")).await.code(), "denied");
+    assert_eq!(with(&world, &viewer, "GET", "/mirror/a", Value::Null).await.code(), "denied");
+    assert_eq!(with(&world, &viewer, "GET", "/v1/keys", Value::Null).await.code(), "denied");
+}
+
+#[tokio::test]
+async fn nobody_locks_the_operator_out() {
+    let world = asking("forbid (principal, action, resource);").await;
+    let key = world.key_with("local", &["admin"], &["*"], TrustLevel::Privileged).await;
+    assert_eq!(with(&world, &key, "POST", "/v1/policies/reload", json!({})).await.code(), "denied");
+    assert_eq!(operator(&world, ALL).await.status, 200);
+    assert_eq!(with(&world, &key, "POST", "/v1/policies/reload", json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_another_submitted_is_there_and_may_not_be_touched() {
+    let rules = "permit (principal, action in [Action::\"task.create\", Action::\"task.list\"], resource);
+        permit (principal, action == Action::\"task.read\", resource) when { resource.owner == principal.id };";
+    let world = asking(rules).await;
+    let ann = world.key("acme", &["*"]).await;
+    let (bob, eve) = (world.key("acme", &["*"]).await, world.key("globex", &["*"]).await);
+    let made = with(&world, &ann, "POST", "/v1/tasks?wait=60", task("a")).await.json();
+    let path = format!("/v1/tasks/{}", made["task_id"].as_str().unwrap());
+    assert_eq!(with(&world, &ann, "GET", &path, Value::Null).await.status, 200);
+    assert_eq!(with(&world, &bob, "GET", &path, Value::Null).await.code(), "denied");
+    assert_eq!(with(&world, &eve, "GET", &path, Value::Null).await.code(), "not_found");
+    assert_eq!(with(&world, &ann, "POST", &format!("{path}/retry"), json!({})).await.code(), "denied");
+}
+
+#[tokio::test]
+async fn over_grpc_the_same_is_decided() {
+    let world = World::new().await;
+    let mut client = TasksClient::new(Endpoint::from_shared(world.url("")).unwrap().connect().await.unwrap());
+    let echo = || SubmitRequest { intent: "echo".into(), input: Some(Input::Text("a".into())), ..Default::default() };
+    let id = client.submit(echo()).await.unwrap().into_inner().id;
+    for (action, of) in [("task.create", "submit"), ("task.read", "status")] {
+        let rules = all_but(&format!("action == Action::\"{action}\", resource"));
+        assert_eq!(world.policies(&rules).await.status, 200);
+        let refused = match of {
+            "submit" => client.submit(echo()).await.map(|_| ()),
+            _ => client.status_by_id(StatusByIdRequest { id: id.clone() }).await.map(|_| ()),
+        };
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
+        assert!(refused.message().contains("as asked"), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn rules_see_what_a_task_asks_for_itself() {
+    let world = World::new().await;
+    let rules = format!(
+        "{ALL}@id(\"at-home\") forbid (principal, action == Action::\"task.create\", resource) unless {{
+            context.privacy == \"local-only\" && context has budget_micros && context.budget_micros <= 500000 }};"
+    );
+    assert_eq!(world.policies(&rules).await.status, 200);
+    let mut asked = task("a");
+    assert_eq!(world.post("/v1/tasks?wait=60", asked.clone()).await.code(), "denied");
+    asked["privacy"] = json!("local-only");
+    asked["budget_usd"] = json!(0.6);
+    assert_eq!(world.post("/v1/tasks?wait=60", asked.clone()).await.code(), "denied");
+    asked["budget_usd"] = json!(0.5);
+    assert_eq!(world.post("/v1/tasks?wait=60", asked).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_task_that_a_rule_keeps_here_has_no_callback() {
+    let world = World::calling("127.0.0.1:1").await;
+    let mut asked = task("a");
+    asked["callback"] = json!({"url": "http://127.0.0.1:1/hook", "events": ["task.completed"]});
+    assert_eq!(world.post("/v1/tasks", asked.clone()).await.status, 202);
+    let here = "@privacy(\"local-only\") permit (principal, action == Action::\"task.create\", resource);";
+    assert_eq!(world.policies(&format!("{ALL}{here}")).await.status, 200);
+    let refused = world.post("/v1/tasks", asked).await;
+    assert_eq!((refused.status, refused.json()["error"]["param"].as_str()), (400, Some("callback")));
+}
+
+/// A request that comes again is decided again: what it finds is a task's.
+#[tokio::test]
+async fn a_known_request_is_decided_again() {
+    let world = World::new().await;
+    let again = async || {
+        let request = world.client.post(world.url("/v1/tasks?wait=60")).header("idempotency-key", "k").json(&task("a"));
+        Answer::of(request.send().await.unwrap()).await
+    };
+    assert_eq!(again().await.status, 200);
+    assert_eq!(world.policies(&all_but("action == Action::\"task.create\", resource")).await.status, 200);
+    assert_eq!(again().await.code(), "denied");
 }

@@ -243,6 +243,11 @@ impl World {
 
     /// The secret of a key that is trusted so far.
     pub async fn trusted_key(&self, tenant: &str, scopes: &[&str], trust: TrustLevel) -> String {
+        self.key_with(tenant, &[], scopes, trust).await
+    }
+
+    /// The secret of a key that has these roles, too.
+    pub async fn key_with(&self, tenant: &str, roles: &[&str], scopes: &[&str], trust: TrustLevel) -> String {
         let directory = self.identities.directory();
         let tenant = tenant.parse().unwrap();
         let _there = directory.create_tenant(&tenant, "test").await;
@@ -250,7 +255,7 @@ impl World {
             tenant,
             name: "test".to_owned(),
             scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
-            roles: Default::default(),
+            roles: roles.iter().map(|role| role.parse().unwrap()).collect(),
             trust,
             time: None,
         };

@@ -108,7 +108,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let up = Up::new(host, running, policies, &arguments, logs, store.clone(), identities, scheme.clone())?;
+    let up = Up::new(host, running, &arguments, logs, store.clone(), Gates { identities, policies }, scheme.clone())?;
     let running = up.current.read().clone();
     let deliverer = tokio::spawn(tasks::callbacks(&up.tasks, store, &running.system)?.run());
     tasks::tell_loaded(&up.tasks, &running);
@@ -192,6 +192,12 @@ struct Up {
     scheme: Scheme,
 }
 
+/// What decides who may ask, and for what.
+struct Gates {
+    identities: Arc<Identities>,
+    policies: Policies,
+}
+
 /// What the API asks of the host.
 struct Status(Arc<RwLock<Arc<Running>>>);
 
@@ -234,13 +240,13 @@ impl Up {
     fn new(
         host: Arc<Host>,
         running: Arc<Running>,
-        policies: Policies,
         arguments: &Arguments,
         logs: Logs,
         store: Store,
-        identities: Arc<Identities>,
+        gates: Gates,
         scheme: Scheme,
     ) -> anyhow::Result<Self> {
+        let Gates { identities, policies } = gates;
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
         let unfinished = Arc::new(std::sync::OnceLock::<Tasks>::new());

@@ -7,6 +7,7 @@ mod auth;
 mod gate;
 mod killed;
 mod operate;
+mod policies;
 mod running;
 mod secrets;
 mod swap;
