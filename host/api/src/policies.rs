@@ -85,6 +85,7 @@ fn limit(limit: Option<usize>) -> Result<usize, TaskError> {
 /// Lists the versions of the policies, the newest first, without their texts.
 #[utoipa::path(
     get,
+    operation_id = "list_policies",
     path = "/v1/policies",
     tag = "policies",
     params(Page),
@@ -105,6 +106,7 @@ pub(crate) async fn list(
 /// Shows a version of the policies with its texts.
 #[utoipa::path(
     get,
+    operation_id = "show_policies",
     path = "/v1/policies/{version}",
     tag = "policies",
     params(("version" = String, Path, description = "The number of the version, or `active`")),
@@ -131,6 +133,7 @@ pub(crate) async fn show(State(api): State<Api>, Path(version): Path<String>) ->
 /// A set that is at fault changes nothing, and the answer names each fault. The same texts keep their version.
 #[utoipa::path(
     post,
+    operation_id = "reload_policies",
     path = "/v1/policies/reload",
     tag = "policies",
     responses(
@@ -159,6 +162,7 @@ pub struct Rollback {
 /// It needs no file, and stays across restarts until the policies are loaded again.
 #[utoipa::path(
     post,
+    operation_id = "roll_back_policies",
     path = "/v1/policies/rollback",
     tag = "policies",
     request_body = Rollback,
@@ -205,6 +209,7 @@ pub struct PolicyTested {
 /// Asks policies what would be decided, and by which rules. Nothing is done.
 #[utoipa::path(
     post,
+    operation_id = "test_policies",
     path = "/v1/policies/test",
     tag = "policies",
     request_body = PolicyTest,
@@ -273,6 +278,7 @@ fn shadow_state(api: &Api, most: usize) -> Json<ShadowState> {
 /// Shows how the candidate does that is asked beside the policies that decide.
 #[utoipa::path(
     get,
+    operation_id = "show_shadow",
     path = "/v1/policies/shadow",
     tag = "policies",
     params(Differences),
@@ -291,6 +297,7 @@ pub(crate) async fn shadow(
 /// Asks a candidate whatever the policies are asked, from now on until the host ends. It decides nothing.
 #[utoipa::path(
     post,
+    operation_id = "begin_shadow",
     path = "/v1/policies/shadow",
     tag = "policies",
     request_body = Candidate,
@@ -309,6 +316,7 @@ pub(crate) async fn begin_shadow(State(api): State<Api>, request: Request<Body>)
 /// Asks no candidate any more.
 #[utoipa::path(
     delete,
+    operation_id = "end_shadow",
     path = "/v1/policies/shadow",
     tag = "policies",
     responses(
