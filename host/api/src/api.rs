@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use witan_capability::{CallContext, Limit};
+use witan_ledger::Ledger;
 use witan_tasks::{Edge, Envelope, Observer, Paths, Tasks};
 use witan_telemetry::{Metrics, Ring};
 
@@ -58,6 +59,8 @@ pub struct Parts {
     pub logs: Ring,
     /// What lets its bearer stop the host.
     pub token: Token,
+    /// Where everything is written down that somebody must account for.
+    pub ledger: Option<Ledger>,
 }
 
 /// The API of one host. Cloning is cheap.

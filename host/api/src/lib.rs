@@ -6,6 +6,7 @@
 
 mod answer;
 mod api;
+mod audit;
 mod body;
 mod connection;
 mod front;
@@ -21,6 +22,7 @@ mod tasks;
 
 pub use answer::error_response;
 pub use api::{Api, Host, NotReady, Parts, observer};
+pub use audit::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditInclusion, AuditProof};
 pub use body::{BodyError, RequestBody};
 pub use hosts::Hosts;
 pub use listen::{ListenError, bind, check_listen};

@@ -13,7 +13,7 @@ use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    platform, tasks,
+    audit, platform, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -23,6 +23,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/tasks/{id}", get(tasks::show)),
         ("/v1/tasks/{id}/cancel", post(tasks::cancel)),
         ("/v1/tasks/{id}/events", get(tasks::events)),
+        ("/v1/audit/entries", get(audit::entries)),
+        ("/v1/audit/checkpoint", get(audit::checkpoint)),
+        ("/v1/audit/proof", get(audit::proof)),
         ("/v1/components", get(platform::components)),
         ("/v1/host", get(platform::host)),
         ("/v1/host/logs", get(platform::logs)),
@@ -61,6 +64,9 @@ async fn method_not_allowed() -> Refusal {
         tasks::show,
         tasks::cancel,
         tasks::events,
+        audit::entries,
+        audit::checkpoint,
+        audit::proof,
         platform::components,
         platform::host,
         platform::logs,

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use witan_engine::ServiceStats;
+use witan_ledger::{Entry, Kind};
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::{LogRecord, Metrics, resident_bytes};
 
@@ -313,6 +314,14 @@ pub(crate) async fn stop(
         let message =
             "send the token from `host.json` in the state folder as `Authorization: Bearer`; `witan stop` does";
         return Err(TaskError::new(Code::Unauthorized, message).at("Authorization").into());
+    }
+    if let Some(ledger) = &api.0.parts.ledger {
+        let entry = Entry::new(Kind::Administration, "host-stop-asked", "host").by("local", "local");
+        let written = ledger.append_durable(entry.with("peer", peer)).await;
+        // A host whose disk fails must still end when it is asked to.
+        if let Err(error) = written {
+            tracing::error!(%error, "that the host was asked to stop is not in the ledger");
+        }
     }
     tracing::info!("a client asked the host to stop");
     api.0.stop.cancel();

@@ -83,6 +83,30 @@ pub enum Action {
 }
 
 impl Action {
+    /// Its name, as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Handle => "handle",
+            Self::FileRead => "file-read",
+            Self::FileWrite => "file-write",
+            Self::HttpSend => "http-send",
+            Self::DnsLookup => "dns-lookup",
+            Self::SocketConnect => "socket-connect",
+            Self::SocketBind => "socket-bind",
+            Self::EnvironmentRead => "environment-read",
+            Self::ConfigRead => "config-read",
+            Self::WallClock => "wall-clock",
+            Self::Log => "log",
+            Self::KeyvalueRead => "keyvalue-read",
+            Self::KeyvalueWrite => "keyvalue-write",
+            Self::ToolCall => "tool-call",
+            Self::ComponentCall => "component-call",
+            Self::ComponentLoad => "component-load",
+        }
+    }
+
     /// Whether the action may move data off this machine. A local-only call is refused these.
     ///
     /// A socket that is bound is egress too: whoever connects to it is sent what the guest answers.

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use witan_admission::{Gate, LockError};
 use witan_capability::{Capability, Kernel};
 use witan_engine::{Cache, Compiler, Engine, Settings};
+use witan_ledger::Ledger;
 use witan_loader::{Loader, Running};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_registry_types::{Digest, Package};
@@ -30,6 +31,7 @@ pub(crate) struct Host {
     pub(crate) engine: Arc<Engine>,
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) policy: Arc<GrantPolicy>,
+    pub(crate) ledger: Ledger,
     state: PathBuf,
     record: bool,
     locked: bool,
@@ -51,9 +53,8 @@ impl Host {
     pub(crate) fn new(system: &System, mode: Mode) -> anyhow::Result<Self> {
         let state = system.host.state.clone();
         std::fs::create_dir_all(&state).with_context(|| format!("cannot make the folder `{}`", state.display()))?;
-        let log = DecisionLog::to_file(&state.join("decisions.jsonl"))
-            .with_context(|| format!("cannot write the decision log in `{}`", state.display()))?;
-        let policy = GrantPolicy::new(log);
+        let ledger = crate::ledger::open(system)?;
+        let policy = GrantPolicy::new(DecisionLog::to_ledger(ledger.clone()));
         let policy = Arc::new(match mode {
             Mode::Enforce => policy,
             Mode::Record => policy.recording(),
@@ -65,7 +66,7 @@ impl Host {
             compile: system.host.compile.clone(),
             memory: widest_memory(system),
         })?;
-        Ok(Self { engine, kernel, policy, state, record: mode != Mode::Enforce, locked: false })
+        Ok(Self { engine, kernel, policy, ledger, state, record: mode != Mode::Enforce, locked: false })
     }
 
     /// The same host, which starts no system that differs from its lock.
@@ -118,8 +119,9 @@ impl Host {
         let running = loader.prepare(system, &|name| step(&bar, name.as_str()));
         bar.finish_and_clear();
         // Who was let in is on the disk before any of it runs.
-        self.policy.log().flush();
+        let written = self.policy.log().flush();
         let running = running?;
+        anyhow::ensure!(written, "what was loaded cannot be written to the ledger, and nothing of it runs");
         for name in running.unsigned() {
             tracing::warn!(component = %name, "UNSIGNED: nobody vouches for its bytes; `allow-unsigned` lets it run");
         }
@@ -186,9 +188,9 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// A process that ends takes with it what its log has not written yet.
+    /// Others may hold the ledger still, and a process that ends takes with it what is not written yet.
     fn drop(&mut self) {
-        self.policy.log().flush();
+        self.ledger.close();
     }
 }
 

@@ -66,7 +66,7 @@ impl Checker<'_> {
         self.parsed(key, text.as_ref().map(|text| text.0.as_str()), unit::parse_bytes, unit::BYTES_HELP, default)
     }
 
-    fn time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
+    pub(crate) fn time(&mut self, key: &Key, text: &Option<file::Time>, default: Duration) -> Duration {
         let text = text.as_ref().map(|text| text.0.as_str());
         self.parsed(key, text, unit::parse_duration, unit::DURATION_HELP, default)
     }
@@ -106,7 +106,7 @@ impl Checker<'_> {
         self.folder.join(path).components().filter(|part| *part != std::path::Component::CurDir).collect()
     }
 
-    fn at_least_one<T: PartialOrd + Default>(&mut self, key: &Key, value: T, meaning: &str) -> T {
+    pub(crate) fn at_least_one<T: PartialOrd + Default>(&mut self, key: &Key, value: T, meaning: &str) -> T {
         if value <= T::default() {
             self.report(key, format!("`{key}` cannot be zero"), format!("write a positive value: {meaning}"));
         }
@@ -124,6 +124,7 @@ impl Checker<'_> {
             database: self.database(&key.child("database"), host.database.as_deref()),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
+            ledger: self.ledger(&key.child("ledger"), &host.ledger),
         }
     }
 

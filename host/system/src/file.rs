@@ -78,6 +78,8 @@ pub(crate) struct Host {
     pub(crate) pool: Pool,
     /// What compiling a component may take.
     pub(crate) compile: Compile,
+    /// How the audit log is kept, and what is taken out before it is written.
+    pub(crate) ledger: crate::ledger::LedgerFile,
 }
 
 /// How many components can be alive at once, and what each may take of the engine. Address space for them is reserved

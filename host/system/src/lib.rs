@@ -11,6 +11,7 @@ mod explain;
 mod file;
 mod grants;
 mod graph;
+mod ledger;
 mod limits;
 mod name;
 mod path;
@@ -37,6 +38,7 @@ pub use grants::{
     Protocol, Scheme, SocketGrant, ToolGrant,
 };
 pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
+pub use ledger::{FieldClass, Ledger, PersonalData, Treatment};
 pub use limits::{ComponentLimits, Limits};
 pub use name::{ComponentName, Intent, InterfaceName, NameError, ToolName};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};

@@ -10,6 +10,7 @@ use witan_registry_types::{Host as RegistryHost, Namespace, Package, PackageName
 
 pub use crate::file::{CompileIn, LinkMode, Reuse};
 use crate::grants::Grants;
+use crate::ledger::Ledger;
 use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName};
 use crate::problem::Origin;
@@ -136,6 +137,8 @@ pub struct Host {
     pub pool: Pool,
     /// What compiling a component may take.
     pub compile: Compile,
+    /// How the audit log is kept.
+    pub ledger: Ledger,
 }
 
 impl Default for Host {
@@ -146,6 +149,7 @@ impl Default for Host {
             database: None,
             pool: Pool::default(),
             compile: Compile::default(),
+            ledger: Ledger::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ use witan_api::{
     error_response, observer, serve,
 };
 use witan_capability::{Account, CallContext};
+use witan_ledger::Ledger;
 use witan_tasks::{Event, Handler, HandlerError, Handlers, Outcome, TaskError, Tasks, Work, WorkInput};
 use witan_telemetry::{Metrics, Ring, Sample};
 
@@ -105,8 +106,10 @@ pub struct World {
     pub host: Arc<FakeHost>,
     pub token: Token,
     pub client: reqwest::Client,
+    pub ledger: Ledger,
     stop: Option<oneshot::Sender<()>>,
     pub served: JoinHandle<()>,
+    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -126,6 +129,8 @@ impl World {
         let observer = observer(metrics.clone());
         let tasks = Tasks::new(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer);
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path(), witan_ledger::Settings::default()).unwrap();
         let api = Api::new(Parts {
             settings,
             tasks: tasks.clone(),
@@ -134,6 +139,7 @@ impl World {
             metrics,
             logs: Ring::default(),
             token: token.clone(),
+            ledger: Some(ledger.clone()),
         });
         let mounts = [("/mirror".to_owned(), Arc::new(Mirror) as Arc<dyn Mount>)];
         api.replace_mounts(Mounts::new(mounts).unwrap());
@@ -148,7 +154,7 @@ impl World {
             serve(listener, serving, shutdown).await.unwrap();
         });
         let client = reqwest::Client::new();
-        Self { address, api, tasks, permits, host, token, client, stop: Some(stop), served }
+        Self { address, api, tasks, permits, host, token, client, ledger, stop: Some(stop), served, _folder: folder }
     }
 
     /// Asks the host to stop.

@@ -19,15 +19,16 @@ use tokio::{
     sync::mpsc,
 };
 use witan_api::{Api, ComponentStatus, NotReady, Parts, Token};
+use witan_ledger::Ledger;
 use witan_loader::Running;
 use witan_system::System;
-use witan_tasks::Tasks;
+use witan_tasks::{Observer, Tasks};
 use witan_telemetry::{Format, LogSettings, Metrics, Ring, Sample, Spans};
 
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, source,
+    ledger, mount, output, source,
     watchman::Watchman,
 };
 
@@ -95,6 +96,8 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         witan_api::Running { url: format!("http://{address}"), pid: std::process::id(), token: up.token.clone() };
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     let stopped = super::stopped();
+    let origin = up.current.read().system.origin.file().display().to_string();
+    ledger::host(&up.host.ledger, "host-start", origin.clone()).await?;
     announce(&announced.url, &up, global);
     let reloads = tokio::spawn(up.clone().reload_on_change(watch, changes));
     let watchman = Watchman {
@@ -110,9 +113,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
-    // Others may hold the host still, and take its log with them when this process ends.
-    up.host.policy.log().flush();
+    let told = ledger::host(&up.host.ledger, "host-stop", origin).await;
+    // Others may hold the host still, and take its ledger with them when this process ends.
+    up.host.ledger.close();
     served?;
+    told?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -170,15 +175,18 @@ struct Up {
 }
 
 /// What the API asks of the host.
-struct Status(Arc<RwLock<Arc<Running>>>);
+struct Status {
+    current: Arc<RwLock<Arc<Running>>>,
+    ledger: Ledger,
+}
 
 impl witan_api::Host for Status {
     fn system(&self) -> String {
-        self.0.read().system.origin.file().display().to_string()
+        self.current.read().system.origin.file().display().to_string()
     }
 
     fn components(&self) -> Vec<ComponentStatus> {
-        let running = self.0.read();
+        let running = self.current.read();
         let status = running
             .components()
             .iter()
@@ -187,14 +195,16 @@ impl witan_api::Host for Status {
     }
 
     fn not_ready(&self) -> Vec<NotReady> {
-        let running = self.0.read().clone();
+        let running = self.current.read().clone();
         let open = running.components().iter().filter(|(_, loaded)| loaded.service.stats().breaker_open);
         let why = "it trapped too often, and its breaker is open for a while";
-        open.map(|(name, _)| NotReady { what: name.to_string(), why: why.to_owned() }).collect()
+        let open = open.map(|(name, _)| NotReady { what: name.to_string(), why: why.to_owned() });
+        let ledger = self.ledger.health().failing.map(|why| NotReady { what: "ledger".to_owned(), why });
+        open.chain(ledger).collect()
     }
 
     fn warnings(&self) -> Vec<NotReady> {
-        let running = self.0.read().clone();
+        let running = self.current.read().clone();
         let warning = |what: &str, why: String| NotReady { what: what.to_owned(), why };
         let unsigned =
             running.unsigned().map(|name| warning(name.as_str(), "UNSIGNED: nobody vouches for it".to_owned()));
@@ -203,7 +213,8 @@ impl witan_api::Host for Status {
         let stopped = running.components().iter().filter(|(_, loaded)| loaded.service.is_stopped());
         let stopped =
             stopped.map(|(name, _)| warning(name.as_str(), "in quarantine: it takes no more calls".to_owned()));
-        unsigned.chain(held).chain(stopped).collect()
+        let ledger = self.ledger.health().warning.map(|why| warning("ledger", why));
+        unsigned.chain(held).chain(stopped).chain(ledger).collect()
     }
 }
 
@@ -220,7 +231,7 @@ impl Up {
             witan_tasks::Settings { limits: running.system.limits.clone(), ..witan_tasks::Settings::default() },
             host::handlers(&running),
             Arc::new(move |limits| engine.open_account(limits)),
-            witan_api::observer(metrics.clone()),
+            observer(&metrics, &host.ledger),
         );
         let _first = unfinished.set(tasks.clone());
         let token = Token::generate().context("the system has no randomness to give")?;
@@ -230,10 +241,11 @@ impl Up {
             settings,
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
-            host: Arc::new(Status(current.clone())),
+            host: Arc::new(Status { current: current.clone(), ledger: host.ledger.clone() }),
             metrics: metrics.clone(),
             logs,
             token: token.clone(),
+            ledger: Some(host.ledger.clone()),
         });
         api.replace_mounts(mount::mounts(&host.engine, &running, &metrics)?);
         Ok(Self { host, current, tasks, api, metrics, token })
@@ -267,6 +279,9 @@ impl Up {
         // To compile keeps a thread busy, which must not be one that serves calls.
         let load = tokio::task::spawn_blocking(move || Handle::current().block_on(host.load(system)));
         let running = Arc::new(load.await.context("the load of the system was broken off")??);
+        let before = self.current.read().clone();
+        ledger::grants_changed(&self.host.ledger, &before.system, &running.system).await?;
+        ledger::host(&self.host.ledger, "system-reload", file.display().to_string()).await?;
         let mounts = mount::mounts(&self.host.engine, &running, &self.metrics)?;
         self.api.replace_mounts(mounts);
         self.api.replace_roots(running.system.host.roots.clone());
@@ -279,6 +294,15 @@ impl Up {
         });
         Ok(())
     }
+}
+
+/// Counts each task that has ended, and writes it down.
+fn observer(metrics: &Arc<Metrics>, ledger: &Ledger) -> Observer {
+    let (counts, ledger) = (witan_api::observer(metrics.clone()), ledger.clone());
+    Arc::new(move |envelope| {
+        counts(envelope);
+        ledger::task_ended(&ledger, envelope);
+    })
 }
 
 fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
