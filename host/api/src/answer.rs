@@ -44,11 +44,15 @@ pub fn error_response(error: TaskError) -> Response {
     response
 }
 
-/// Gives an answer that is an error its body, which names the request.
-pub(crate) fn complete(response: &mut Response, request_id: &HeaderValue) {
+/// Gives an answer that is an error its body, which names the request; a client of gRPC gets it as a status.
+pub(crate) fn complete(response: &mut Response, request_id: &HeaderValue, grpc: bool) {
     let Some(Refusal(mut error)) = response.extensions_mut().remove::<Refusal>() else { return };
     retry_headers(&error, response.headers_mut());
     error.request_id = request_id.to_str().ok().map(Into::into);
+    if grpc {
+        *response = witan_grpc::refusal(&error);
+        return;
+    }
     let json = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
     *response.body_mut() = json.into();
     // The router gave the length of the body that was not there yet.

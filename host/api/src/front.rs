@@ -13,6 +13,7 @@ use std::{
 
 use axum::{Router, body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower::Service as _;
 use uuid::Uuid;
@@ -52,11 +53,12 @@ impl Front {
     /// Answers `request`, whatever it is.
     pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response {
         let id = self.request_id(request.headers());
+        let grpc = witan_grpc::is_grpc(request.headers());
         let mut response = match self.route(request, peer).await {
             Ok(response) => response,
             Err(error) => error_response(error),
         };
-        answer::complete(&mut response, &id);
+        answer::complete(&mut response, &id, grpc);
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }
@@ -78,7 +80,8 @@ impl Front {
             Some(mount) => Ok(mount.handle(request).await),
             None => {
                 request.extensions_mut().insert(Peer(peer));
-                let answered = self.router.clone().call(request.map(Body::new)).await;
+                let grpc = witan_grpc::is_grpc(request.headers());
+                let answered = self.router.clone().call(request.map(|body| routed(body, grpc))).await;
                 answered.map_err(|never| match never {})
             }
         }
@@ -115,10 +118,18 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Refuses a `POST` that is not JSON, body or none: a page of another origin can have a browser send forms and text
-/// without asking, but not JSON.
+/// `body` for a route. For one of gRPC, why it broke off is a status.
+fn routed(body: RequestBody, grpc: bool) -> Body {
+    match grpc {
+        true => Body::new(body.map_err(|error| witan_grpc::status(&TaskError::from(&error)))),
+        false => Body::new(body),
+    }
+}
+
+/// Refuses a `POST` that is neither JSON nor gRPC, body or none: a page of another origin can have a browser send forms and
+/// text without asking, but not these.
 fn json_only<B>(request: &Request<B>) -> Result<(), TaskError> {
-    if request.method() != Method::POST {
+    if request.method() != Method::POST || witan_grpc::is_grpc(request.headers()) {
         return Ok(());
     }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! The routes, and their description.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     routing::{MethodRouter, get, post},
@@ -39,7 +41,20 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
 
 pub(crate) fn router(api: Api) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
-    router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api)
+    let router = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api.clone());
+    match grpc(api) {
+        Ok(services) => router.merge(services),
+        Err(error) => {
+            tracing::error!(%error, "gRPC is not served");
+            router
+        }
+    }
+}
+
+fn grpc(api: Api) -> Result<Router, witan_grpc::ReflectionError> {
+    let most = usize::try_from(api.0.parts.settings.body_bytes).unwrap_or(usize::MAX);
+    let (tasks, draining) = (api.0.parts.tasks.clone(), api.0.draining.clone());
+    witan_grpc::routes(tasks, Arc::new(move |_| api.edge()), most, draining)
 }
 
 async fn not_found() -> Refusal {

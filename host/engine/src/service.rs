@@ -69,12 +69,34 @@ pub trait Invocation: Send + 'static {
 }
 
 /// Where an invocation puts its output.
-pub struct Reply<T>(pub(crate) oneshot::Sender<T>);
+pub struct Reply<T> {
+    sender: oneshot::Sender<T>,
+    /// Whether the store is driven by another task than the one that waits.
+    apart: bool,
+}
 
 impl<T> Reply<T> {
+    pub(crate) fn new(sender: oneshot::Sender<T>) -> Self {
+        Self { sender, apart: false }
+    }
+
+    /// A reply to a task that does not itself drive the store.
+    pub(crate) fn apart(sender: oneshot::Sender<T>) -> Self {
+        Self { sender, apart: true }
+    }
+
+    /// Lets the guest do what it can do at once, for an output that goes on, such as a body: whoever is sent its head then
+    /// finds its first part there, and need not be woken twice. Where the same task drives the store and takes the output,
+    /// that is so anyway.
+    pub async fn settle(&self) {
+        if self.apart {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Gives the output to the caller. If the caller is gone, so is the output.
     pub fn send(self, output: T) {
-        let _gone = self.0.send(output);
+        let _gone = self.sender.send(output);
     }
 }
 
@@ -392,8 +414,8 @@ impl Service {
         let shared = self.share(&admission.version.0, &call);
         let run = async move {
             match shared {
-                Some(session) => service.run_beside(admission, call, &session, invocation, Reply(reply)).await,
-                None => service.run(admission, call, Once { invocation, reply: Reply(reply) }).await,
+                Some(session) => service.run_beside(admission, call, &session, invocation, Reply::new(reply)).await,
+                None => service.run(admission, call, Once { invocation, reply: Reply::new(reply) }).await,
             }
         };
         Ok((run.instrument(span), output))

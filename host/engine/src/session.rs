@@ -95,7 +95,7 @@ impl Session {
     /// When the session ends before the output is known: this or another of its calls trapped, or its tree ended.
     pub async fn call<I: Invocation>(&self, invocation: I) -> Result<I::Output, CallError> {
         let (reply, output) = oneshot::channel();
-        let _done = self.start(invocation, Reply(reply));
+        let _done = self.start(invocation, Reply::apart(reply));
         match output.await {
             Ok(output) => Ok(output),
             Err(_) => Err(self.failure().await),
@@ -106,7 +106,7 @@ impl Session {
     /// the future drops the reply.
     pub(crate) async fn run<I: Invocation>(&self, invocation: I, reply: Reply<I::Output>) -> Result<(), CallError> {
         let (own, output) = oneshot::channel();
-        let done = self.start(invocation, Reply(own));
+        let done = self.start(invocation, Reply::apart(own));
         if let Ok(output) = output.await {
             reply.send(output);
         }

@@ -207,6 +207,7 @@ async fn serve_p3(
         Err(code) => failed(&code),
     };
     // The guest goes on to write the body.
+    reply.settle().await;
     reply.send(response);
     Ok(())
 }

@@ -214,6 +214,7 @@ impl Reader {
     /// When the disk fails.
     pub fn before(&self, filter: &Filter, before: Option<u64>, limit: usize) -> Result<Page, ReadError> {
         let before = before.unwrap_or(u64::MAX);
+        self.keys.lock().refresh().map_err(|source| self.failed(source))?;
         let files = segments(&self.folder.join("entries")).map_err(|source| self.failed(source))?;
         let (mut page, mut scanned) = (Page::default(), 0);
         for segment in files.iter().rev().filter(|segment| segment.first < before) {

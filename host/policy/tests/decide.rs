@@ -359,7 +359,7 @@ fn the_ledger_has_each_denial_and_each_effect() {
     let first = &entries[0];
     assert_eq!((first.component.as_deref(), first.kind), (Some("a"), Kind::Decision));
     assert_eq!(first.details["function"], "wasi:http/outgoing-handler@0.2.6#handle");
-    assert!(first.reason.as_deref().is_some_and(|reason| reason.contains("to allow it, add")));
+    assert!(first.reason.as_deref().is_some_and(|reason| reason.contains("may not send")));
     assert!(first.digest.as_deref().is_some_and(|digest| digest.starts_with("blake3:")));
     let in_memory = asker.policy.log().newest(1)[0].decision;
     assert_eq!(entries[2].decision_id, Some(in_memory.0));

@@ -122,6 +122,7 @@ impl Checker<'_> {
             state: self.resolve(&key.child("state"), &state),
             roots: roots.map(|(index, root)| self.resolve(&key.child("roots").index(index), root)).collect(),
             database: self.database(&key.child("database"), host.database.as_deref()),
+            auth: host.auth.as_ref().map(|auth| self.auth(&key.child("auth"), auth)),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
             ledger: self.ledger(&key.child("ledger"), &host.ledger),

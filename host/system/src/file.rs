@@ -10,6 +10,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::AuthFile;
 use crate::trust::TrustFile;
 
 /// A number of bytes: a whole number with `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`.
@@ -74,6 +75,8 @@ pub(crate) struct Host {
     /// The URL of a PostgreSQL database that keeps the host's rows, such as `postgres://witan@db.example/witan`. Its password is
     /// better left to `PGPASSWORD` or `PGPASSFILE`. Default: `witan.db`, a SQLite database in the state folder.
     pub(crate) database: Option<String>,
+    /// Who may ask, and how they show who they are. Default: whoever is on this machine, and nobody else.
+    pub(crate) auth: Option<AuthFile>,
     /// How many components can be alive at once, and what each may take of the engine.
     pub(crate) pool: Pool,
     /// What compiling a component may take.

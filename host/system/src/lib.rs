@@ -4,6 +4,7 @@
 //! the file's form. This crate is data: it compiles no component and decides no request. `docs/system-toml.md`
 //! documents each key, its default and the order of overrides.
 
+mod auth;
 mod ceiling;
 mod check;
 mod check_grants;
@@ -11,6 +12,7 @@ mod explain;
 mod file;
 mod grants;
 mod graph;
+mod identity;
 mod ledger;
 mod limits;
 mod name;
@@ -27,6 +29,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::de::DeTable;
 
+pub use auth::{Auth, CertificateName, CertificateRule, Issuer, Login, Role, TenantRule};
 pub use ceiling::{
     Ceiling, CeilingError, Excess, FilesystemCeiling, HostCeiling, HttpCeiling, KeyvalueCeiling, Names, PortCeiling,
     SocketCeiling, ToolCeiling,
@@ -38,9 +41,10 @@ pub use grants::{
     Protocol, Scheme, SocketGrant, ToolGrant,
 };
 pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
+pub use identity::{Scope, ScopeError, TrustLevel, TrustLevelError, Verb};
 pub use ledger::{FieldClass, Ledger, PersonalData, Treatment};
 pub use limits::{ComponentLimits, Limits};
-pub use name::{ComponentName, Intent, InterfaceName, NameError, ToolName};
+pub use name::{ComponentName, Intent, InterfaceName, Name, NameError, TenantName, ToolName};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
 pub use system::{

@@ -79,6 +79,26 @@ kebab_name!(
     "the name of a tool: lower-case letters, digits and single hyphens, a letter first, 64 at most"
 );
 
+kebab_name!(
+    /// A tenant: lower-case letters, digits and single hyphens, 64 at most.
+    TenantName,
+    "a tenant: lower-case letters, digits and single hyphens, a letter first, 64 at most"
+);
+
+impl TenantName {
+    /// The tenant of whoever sits at this machine.
+    #[must_use]
+    pub fn local() -> Self {
+        Self("local".to_owned())
+    }
+}
+
+kebab_name!(
+    /// What an operator calls a role, an issuer or a service: lower-case letters, digits and single hyphens, 64 at most.
+    Name,
+    "a name: lower-case letters, digits and single hyphens, a letter first, 64 at most"
+);
+
 /// An interface that a component imports, such as `witan:documents/extract` or `wasi:http/types@0.2.0`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use witan_registry_types::{Host as RegistryHost, Namespace, Package, PackageName, Registry};
 
+use crate::auth::Auth;
 pub use crate::file::{CompileIn, LinkMode, Reuse};
 use crate::grants::Grants;
 use crate::ledger::Ledger;
@@ -133,6 +134,8 @@ pub struct Host {
     pub roots: Vec<PathBuf>,
     /// The URL of the PostgreSQL database that keeps the host's rows; none is SQLite in the state folder.
     pub database: Option<String>,
+    /// Who may ask; without it, whoever is on this machine.
+    pub auth: Option<Auth>,
     /// How many components can be alive at once.
     pub pool: Pool,
     /// What compiling a component may take.
@@ -147,6 +150,7 @@ impl Default for Host {
             state: ".witan".into(),
             roots: Vec::new(),
             database: None,
+            auth: None,
             pool: Pool::default(),
             compile: Compile::default(),
             ledger: Ledger::default(),

@@ -1,5 +1,6 @@
 //! A certificate authority and a transparency log in memory, of the shape of Fulcio and Rekor, and an author's versions,
-//! so that signing is tested without a network; where a program is to ask them, they listen on this machine. What they sign
+//! so that signing is tested without a network; and an
+//! OpenID Connect provider; where a program is to ask them, they listen on this machine. What they sign
 //! is real: other clients accept it given the trusted root.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may stop at what it did not expect")]
@@ -7,6 +8,7 @@
 mod author;
 mod certificate;
 mod log;
+mod provider;
 mod served;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +21,7 @@ use witan_registry_sign::{SigningKey, trusted_root};
 pub use author::Version;
 pub use certificate::Certified;
 pub use log::LocalLog;
+pub use provider::{CLIENT, Provider, Slip, now};
 pub use served::{Conduct, Served, token};
 
 /// When tests take place: long enough ago for every machine's clock.

@@ -1,8 +1,10 @@
-//! Generates what follows from our WIT: the synchronous twin of each interface, and the Rust of `host/forward`.
+//! Generates what follows from our WIT: the synchronous twin of each interface, and the Rust of `host/forward`; and what
+//! follows from our protocol buffers: the Rust of `host/grpc`.
 //!
-//! Both are checked in, so that nobody needs this to build, and a reader can see what runs. `cargo xtask generate`
+//! All is checked in, so that nobody needs this to build, and a reader can see what runs. `cargo xtask generate`
 //! writes them; a test fails when what is checked in is not what would be written.
 
+mod grpc;
 mod interface;
 mod name;
 mod package;
@@ -26,8 +28,8 @@ use crate::source::Source;
 pub struct File {
     /// Where it belongs, from the root of the checkout.
     pub path: PathBuf,
-    /// What it says.
-    pub text: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
 }
 
 /// Generates all files of the checkout at `root`.
@@ -40,15 +42,16 @@ pub fn generate(root: &Path) -> anyhow::Result<Vec<File>> {
     for package in source.packages() {
         for interface in package.interfaces.iter().filter(|interface| interface.has_functions(&source)) {
             let path = format!("wit/{}/{}-sync.wit", package.name, interface.name);
-            files.push(File { path: path.into(), text: twin::wit(&source, interface)? });
+            files.push(File { path: path.into(), bytes: twin::wit(&source, interface)?.into_bytes() });
         }
         let path = format!("host/forward/src/generated/{}.rs", name::snake(&package.name));
         let text = package::rust(&source, package)
             .with_context(|| format!("cannot generate the forwarders of `witan:{}`", package.name))?;
-        files.push(File { path: path.into(), text: format_rust(root, &text)? });
+        files.push(File { path: path.into(), bytes: format_rust(root, &text)?.into_bytes() });
     }
     let text = format_rust(root, &package::root(&source))?;
-    files.push(File { path: "host/forward/src/generated/mod.rs".into(), text });
+    files.push(File { path: "host/forward/src/generated/mod.rs".into(), bytes: text.into_bytes() });
+    files.extend(grpc::files(root)?);
     Ok(files)
 }
 
@@ -60,13 +63,13 @@ pub fn write(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut changed = Vec::new();
     for file in generate(root)? {
         let path = root.join(&file.path);
-        if fs::read_to_string(&path).is_ok_and(|text| text == file.text) {
+        if fs::read(&path).is_ok_and(|bytes| bytes == file.bytes) {
             continue;
         }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(&path, file.text).with_context(|| format!("cannot write `{}`", path.display()))?;
+        fs::write(&path, file.bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
         changed.push(file.path);
     }
     Ok(changed)

@@ -11,8 +11,8 @@ fn root() -> &'static Path {
 #[test]
 fn generated_files_are_up_to_date() {
     for file in witan_generate::generate(root()).unwrap() {
-        let text = fs::read_to_string(root().join(&file.path)).unwrap_or_default();
-        assert!(text == file.text, "`{}` is out of date: run `cargo xtask generate`", file.path.display());
+        let bytes = fs::read(root().join(&file.path)).unwrap_or_default();
+        assert!(bytes == file.bytes, "`{}` is out of date: run `cargo xtask generate`", file.path.display());
     }
 }
 

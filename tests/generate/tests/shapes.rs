@@ -23,7 +23,8 @@ fn generate(body: &str) -> anyhow::Result<Vec<witan_generate::File>> {
 }
 
 fn text(files: &[witan_generate::File], path: &str) -> String {
-    files.iter().find(|file| file.path == Path::new(path)).unwrap().text.clone()
+    let file = files.iter().find(|file| file.path == Path::new(path)).unwrap();
+    String::from_utf8(file.bytes.clone()).unwrap()
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod audit;
 mod bounds;
+mod grpc;
 mod platform;
 mod tasks;
 mod world;

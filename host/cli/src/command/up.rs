@@ -81,6 +81,9 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let logs = logs(&arguments, global)?;
     let listener = witan_api::bind(arguments.listen).await?;
     let system = source::load(global)?;
+    if system.host.auth.is_some() {
+        bail!("`[host.auth]` is read and not enforced by this version yet; remove it to serve this machine alone");
+    }
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let _owner = own(host.state())?;
     let _database = crate::database::open(&system).await?;

@@ -14,6 +14,9 @@ async fn entries_are_read_as_they_were_written() {
     let second = entry("bob", 2).denied("no grant");
     assert_eq!(ledger.append_durable(first.clone()).await.unwrap(), 0);
     assert_eq!(ledger.append_durable(second.clone()).await.unwrap(), 1);
+    // Keys that were made since the reader was opened are known in both directions.
+    let newest = ledger.reader().before(&Filter::default(), None, 1).unwrap();
+    assert_eq!(newest.entries[0].entry.as_ref(), Some(&second));
     let page = ledger.reader().after(&Filter::default(), None, 10).unwrap();
     let entries: Vec<Entry> = page.entries.iter().filter_map(|placed| placed.entry.clone()).collect();
     assert_eq!(entries, [first.clone(), second.clone()]);
