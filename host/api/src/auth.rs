@@ -462,6 +462,7 @@ pub(crate) fn identity_refusal(error: &IdentityError) -> Refusal {
         IdentityError::NoSession(_) => return no_session(),
         IdentityError::NoKey(_) => TaskError::new(Code::NotFound, "there is no such key").at("id"),
         IdentityError::KeyEnded(_) => TaskError::invalid("id", "the key has ended; make a new one"),
+        IdentityError::Unrecorded(_) => TaskError::new(Code::Unavailable, error.to_string()),
         IdentityError::Named(_) => TaskError::invalid("name", error.to_string()),
         IdentityError::NoTenant(_) => TaskError::invalid("tenant", error.to_string()),
         error => {

@@ -21,7 +21,7 @@ use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    auth, events, gate, keys, platform, seen, socket, tasks,
+    audit, auth, events, gate, keys, platform, seen, socket, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -31,6 +31,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/tasks/{id}", get(tasks::show)),
         ("/v1/tasks/{id}/cancel", post(tasks::cancel)),
         ("/v1/tasks/{id}/events", get(tasks::events)),
+        ("/v1/audit/entries", get(audit::entries)),
+        ("/v1/audit/checkpoint", get(audit::checkpoint)),
+        ("/v1/audit/proof", get(audit::proof)),
         ("/v1/auth/login", get(auth::login)),
         ("/v1/auth/callback", get(auth::callback)),
         ("/v1/auth/token", post(auth::token)),
@@ -106,6 +109,9 @@ async fn method_not_allowed() -> Refusal {
         tasks::show,
         tasks::cancel,
         tasks::events,
+        audit::entries,
+        audit::checkpoint,
+        audit::proof,
         auth::login,
         auth::callback,
         auth::token,

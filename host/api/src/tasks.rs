@@ -331,7 +331,7 @@ pub(crate) async fn pause(
     Path(id): Path<String>,
 ) -> Result<Json<TaskView>, Refusal> {
     let task = find(&api, &context, &id).await?;
-    api.0.parts.tasks.pause(&task).await?;
+    api.0.parts.tasks.pause(&task, &context).await?;
     Ok(Json(task.view()))
 }
 
@@ -355,7 +355,7 @@ pub(crate) async fn resume(
     Path(id): Path<String>,
 ) -> Result<Json<TaskView>, Refusal> {
     let task = find(&api, &context, &id).await?;
-    api.0.parts.tasks.resume(&task).await?;
+    api.0.parts.tasks.resume(&task, &context).await?;
     Ok(Json(task.view()))
 }
 

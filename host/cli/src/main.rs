@@ -11,6 +11,7 @@ mod flags;
 mod foreign;
 mod host;
 mod keyless;
+mod ledger;
 mod lock;
 mod mount;
 mod output;

@@ -284,14 +284,21 @@ impl Ledger {
         self.0.redactor.hide(values);
     }
 
+    /// Why nothing can be written down now, so that nothing may be done that would have to be.
+    #[must_use]
+    pub fn failing(&self) -> Option<String> {
+        let Shared { queue, desk, .. } = &*self.0;
+        let full = || queue.is_full().then(|| "entries come faster than the disk takes them".to_owned());
+        let log = || desk.failing().map(|why| why.to_string());
+        queue.failing().map(|why| why.to_string()).or_else(log).or_else(full)
+    }
+
     /// How it is.
     #[must_use]
     pub fn health(&self) -> Health {
         let Shared { queue, desk, .. } = &*self.0;
-        let full = || queue.is_full().then(|| "entries come faster than the disk takes them".to_owned());
-        let log = || desk.failing().map(|why| why.to_string());
         Health {
-            failing: queue.failing().map(|why| why.to_string()).or_else(log).or_else(full),
+            failing: self.failing(),
             warning: desk.warning().map(|warning| warning.to_string()),
             waiting: queue.len(),
             written: queue.written.load(Ordering::Relaxed),

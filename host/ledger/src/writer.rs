@@ -173,7 +173,8 @@ impl Queue {
     /// Puts back what could not be written, and tells those who wait for it; whether to go on.
     fn put_back(&self, batch: Vec<Pending>, why: &Arc<str>, attempts: usize) -> bool {
         let mut waiting = self.waiting.lock();
-        if waiting.failing.is_none() {
+        let began = waiting.failing.is_none();
+        if began {
             tracing::error!(error = %why, "the ledger cannot be written: what it would tell of is refused");
         }
         waiting.failing = Some(why.clone());
@@ -185,6 +186,11 @@ impl Queue {
                 Some(done) => drop(done.send(Err(Refused::Disk(why.clone())))),
                 None => waiting.pending.push_back(pending),
             }
+        }
+        if began && !waiting.ended {
+            // It is what the disk is tried with, where nothing else is left, and tells of the time without entries.
+            let entry = Entry::new(Kind::Ledger, "unwritable", "entries").denied(why.to_string());
+            waiting.pending.push_back(Pending { entry, done: None });
         }
         self.settled.notify_all();
         if waiting.ended && attempts >= LAST_ATTEMPTS {

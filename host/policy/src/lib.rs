@@ -12,7 +12,7 @@ mod verdict;
 use std::collections::BTreeMap;
 
 pub use address::is_public;
-pub use log::{DecisionLog, Entry};
+pub use log::{DecisionLog, Digest, Entry};
 use witan_capability::{Decision, Denial, Policy, Request};
 use witan_system::Grants;
 
@@ -62,6 +62,28 @@ impl GrantPolicy {
     }
 }
 
+impl GrantPolicy {
+    /// Allows `request` if that is written down: an effect that nobody could account for must not happen.
+    fn accounted(&self, request: &Request<'_>, reason: Option<String>) -> Decision {
+        match self.log.record(request, true, reason) {
+            (_, Ok(())) => Decision::Allow,
+            (_, Err(refused)) => {
+                let Request { component, action, resource, .. } = request;
+                let action = action_in_words(*action);
+                let reason = format!("`{}` may not {action} `{resource}` now: {refused}", component.name);
+                self.deny(request, reason)
+            }
+        }
+    }
+
+    fn deny(&self, request: &Request<'_>, reason: String) -> Decision {
+        // A refusal that the ledger has no room for stays one; the ledger counts it.
+        let (decision, _counted) = self.log.record(request, false, Some(reason.clone()));
+        tracing::debug!(%decision, component = %request.component.name, %reason, "denied");
+        Decision::Deny(Denial { decision, reason })
+    }
+}
+
 impl Policy for GrantPolicy {
     fn decide(&self, request: &Request<'_>) -> Decision {
         if let Some(recorder) = &self.recorder {
@@ -70,20 +92,14 @@ impl Policy for GrantPolicy {
         match verdict::verdict(request) {
             Ok(()) => {
                 if request.action.is_effect() {
-                    self.log.record(request, true, None);
+                    return self.accounted(request, None);
                 }
                 Decision::Allow
             }
             Err(refusal) if self.trial && refusal.trial_may_allow => {
-                self.log.record(request, true, Some(format!("a trial; otherwise {}", in_words(request, &refusal))));
-                Decision::Allow
+                self.accounted(request, Some(format!("a trial; otherwise {}", in_words(request, &refusal))))
             }
-            Err(refusal) => {
-                let reason = in_words(request, &refusal);
-                let decision = self.log.record(request, false, Some(reason.clone()));
-                tracing::debug!(%decision, component = %request.component.name, %reason, "denied");
-                Decision::Deny(Denial { decision, reason })
-            }
+            Err(refusal) => self.deny(request, in_words(request, &refusal)),
         }
     }
 }

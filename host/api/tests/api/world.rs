@@ -24,6 +24,7 @@ use witan_api::{
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
 use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
+use witan_ledger::Ledger;
 use witan_system::{Auth, System};
 use witan_tasks::{
     Deliverer, Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
@@ -114,6 +115,7 @@ pub struct World {
     pub token: Token,
     pub identities: Arc<Identities>,
     pub client: reqwest::Client,
+    pub ledger: Ledger,
     stop: Option<oneshot::Sender<()>>,
     pub served: JoinHandle<()>,
     _state: tempfile::TempDir,
@@ -178,6 +180,7 @@ impl World {
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
         let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
+        let ledger = Ledger::open(&state.path().join("ledger"), witan_ledger::Settings::default()).unwrap();
         let api = Api::new(Parts {
             settings,
             tasks: tasks.clone(),
@@ -188,6 +191,7 @@ impl World {
             logs: Logs::default(),
             identities: identities.clone(),
             token: token.clone(),
+            ledger: Some(ledger.clone()),
         });
         let mounts = [("/mirror".to_owned(), Arc::new(Mirror) as Arc<dyn Mount>)];
         api.replace_mounts(Mounts::new(mounts).unwrap());
@@ -212,6 +216,7 @@ impl World {
             token,
             identities,
             client,
+            ledger,
             stop: Some(stop),
             served,
             _state: state,
