@@ -194,6 +194,13 @@ impl Host {
 
     /// What loads `system`, whose components get the placeholders of their secrets.
     fn loader(&self, gate: Gate, tools: Tools, system: &mut System) -> anyhow::Result<Loader> {
+        if let Err(error) = crate::ledger::hide(&self.ledger, system) {
+            // Whoever needs one is refused it as well.
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "stored secrets cannot be read, and are not masked in the ledger"
+            );
+        }
         Ok(Loader {
             engine: self.engine.clone(),
             gate: Arc::new(gate),

@@ -16,8 +16,11 @@ use witan_ledger::{
     Answer, Class, Entry, FOLDER, Kind, Ledger, Personal, Redaction, Settings, Transport, Treatment, Verdict, Witness,
     WitnessSettings,
 };
+use witan_secrets::Secrets;
 use witan_system::System;
 use witan_tasks::Transition;
+use witan_telemetry::LedgerSample;
+use zeroize::Zeroizing;
 
 /// How long a witness may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +36,31 @@ pub(crate) fn open(system: &System) -> anyhow::Result<Ledger> {
 /// The folder of the ledger in a state folder.
 pub(crate) fn folder(state: &Path) -> std::path::PathBuf {
     state.join(FOLDER)
+}
+
+/// Has the secrets in the store of `system` masked wherever they would be written, as they are now.
+pub(crate) fn hide(ledger: &Ledger, system: &System) -> anyhow::Result<()> {
+    let store = Secrets::store(system);
+    let mut values = Vec::new();
+    for info in store.list()? {
+        values.extend(store.get(&info.tenant, &info.name)?.map(|value| Zeroizing::new(value.expose().to_owned())));
+    }
+    ledger.hide(values);
+    Ok(())
+}
+
+/// How the ledger does, for `/metrics`.
+pub(crate) fn sample(ledger: &Ledger) -> LedgerSample {
+    let health = ledger.health();
+    LedgerSample {
+        entries: health.written,
+        refused: health.refused,
+        waiting: health.waiting as u64,
+        writes: health.writes,
+        failures: health.failures,
+        write_time: health.write_time,
+        failing: health.failing.is_some(),
+    }
 }
 
 /// Writes down what an operator does with a command, before it is done.

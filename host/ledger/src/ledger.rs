@@ -122,6 +122,12 @@ pub struct Health {
     pub refused: u64,
     /// Denials of these: they are told of by their number alone.
     pub lost_denials: u64,
+    /// Writes that were made durable since the start, each of all entries that were there.
+    pub writes: u64,
+    /// How long these took, all together.
+    pub write_time: Duration,
+    /// Writes that failed since the start, and were tried again.
+    pub failures: u64,
 }
 
 /// A ledger that is written to. It is cheap to clone; it is closed when the last clone is dropped.
@@ -304,6 +310,9 @@ impl Ledger {
             written: queue.written.load(Ordering::Relaxed),
             refused: queue.refused.load(Ordering::Relaxed),
             lost_denials: queue.lost.load(Ordering::Relaxed),
+            writes: queue.writes.load(Ordering::Relaxed),
+            write_time: Duration::from_nanos(queue.write_nanos.load(Ordering::Relaxed)),
+            failures: queue.failures.load(Ordering::Relaxed),
         }
     }
 

@@ -67,6 +67,9 @@ pub(crate) struct Queue {
     untold: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) write_nanos: AtomicU64,
+    pub(crate) failures: AtomicU64,
 }
 
 impl Queue {
@@ -80,6 +83,9 @@ impl Queue {
             untold: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            write_nanos: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -227,14 +233,19 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let mut attempts = 0;
         while let Some(batch) = self.queue.take(self.gather) {
+            let began = Instant::now();
             match self.write(&batch) {
                 Ok(first) => {
                     attempts = 0;
+                    let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    self.queue.write_nanos.fetch_add(nanos, Ordering::Relaxed);
+                    self.queue.writes.fetch_add(1, Ordering::Relaxed);
                     self.settle(batch, first);
                     (self.wrote)();
                 }
                 Err(error) => {
                     attempts += 1;
+                    self.queue.failures.fetch_add(1, Ordering::Relaxed);
                     let why: Arc<str> = in_words(&error).into();
                     if !self.queue.put_back(batch, &why, attempts) {
                         return;

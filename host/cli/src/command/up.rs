@@ -367,6 +367,7 @@ fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
         denials: host.kernel.denials_by_action(),
         egress_bytes: witan_capability::egress_bytes(),
         decisions_dropped: host.policy.log().dropped(),
+        ledger: ledger::sample(&host.ledger),
         tasks_unfinished: tasks.map_or(0, |tasks| tasks.unfinished() as u64),
         tasks_running: tasks.map_or(0, |tasks| tasks.busy() as u64),
         components: components.map(|(name, loaded)| (name.to_string(), loaded.service.stats())).collect(),

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -232,6 +233,8 @@ fn a_host_writes_down_what_it_does_and_shows_it() {
 
 /// What no entry may have: it has no form by which it could be masked.
 const CANARY: &str = "canary-of-a-client-0123456789";
+/// What no entry may have, since it is a secret that the host keeps.
+const KNOWN: &str = "kept-by-the-host-0123456789";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn witan(folder: &Path, line: &str) -> Output {
@@ -252,6 +255,11 @@ fn actions(entries: &[Value]) -> Vec<&str> {
 #[test]
 fn each_state_of_a_task_is_an_entry_and_what_a_client_sent_is_in_none() {
     let folder = killed::folder();
+    let mut set = Command::new(WITAN);
+    let set = set.args(["secrets", "set", "known"]).current_dir(folder.path()).stdin(Stdio::piped());
+    let mut set = set.spawn().unwrap();
+    set.stdin.take().unwrap().write_all(KNOWN.as_bytes()).unwrap();
+    assert!(set.wait().unwrap().success());
     let up = Up::on(folder.path(), &[]);
     let submit = |text: String, key: &str| -> String {
         let task = serde_json::json!({ "intent": "record", "input": { "text": text }, "metadata": { "name": CANARY } });
@@ -268,6 +276,7 @@ fn each_state_of_a_task_is_an_entry_and_what_a_client_sent_is_in_none() {
     };
     let done = submit("plain 0".to_owned(), "done");
     ended(&done, "completed");
+    ended(&submit(format!("{KNOWN} 0"), "known"), "completed");
     // The component says in its error what it was sent.
     let failed = submit(format!("plain {CANARY}"), "failed");
     ended(&failed, "failed");
@@ -305,7 +314,9 @@ fn each_state_of_a_task_is_an_entry_and_what_a_client_sent_is_in_none() {
     let effects = written(up.folder(), &format!(" --kind decision --task {done}"));
     assert!(effects.iter().any(|entry| entry["action"] == "file-write" && entry["trace_id"] == TRACE), "{effects:?}");
     let all = Value::from(written(up.folder(), ""));
-    assert!(!all.to_string().contains(CANARY), "{all}");
+    assert!(!all.to_string().contains(CANARY) && !all.to_string().contains(KNOWN), "{all}");
+    // The component names a file by what it is sent, so that the path of the effect would say it.
+    assert!(all.to_string().contains("/ran/[redacted"), "{all}");
 }
 
 #[test]

@@ -179,7 +179,10 @@ fn a_disk_that_failed_is_tried_again_though_nobody_waits() {
     std::fs::create_dir(&keys).unwrap();
     // Whoever waited was told, and does not wait any more.
     assert!(matches!(ledger.append_blocking(entry("bob", 1)), Err(Refused::Disk(_))));
-    assert!(ledger.failing().is_some());
+    let health = ledger.health();
+    assert!(health.failing.is_some() && health.failures > 0, "{health:?}");
+    assert_eq!((health.writes, health.written), (1, 1));
+    assert!(!health.write_time.is_zero());
     std::fs::remove_dir(&keys).unwrap();
     std::fs::rename(away, &keys).unwrap();
     while ledger.failing().is_some() {
