@@ -1,25 +1,42 @@
 //! Sets up what `[host.telemetry]` asks for.
 
 use anyhow::Context as _;
-use witan_system::Telemetry;
-use witan_telemetry::{Export, Exporting, LogFile, Logs, Ratio, Retention, Rule, Sampling};
+use witan_system::Telemetry as Settings;
+use witan_telemetry::{Export, Exporting, LogFile, Logs, Ratio, Retention, Ring, Rule, Sampling};
 
-/// Writes log lines to the file that `settings` name, and exports traces where they or the environment name a collector,
-/// for as long as the result lives.
-pub(crate) fn start(settings: &Telemetry, logs: &Logs) -> anyhow::Result<Option<Exporting>> {
+/// What `[host.telemetry]` asked for, for as long as it lives. Each line that was logged is in its file when it is gone.
+pub(crate) struct Telemetry {
+    exporting: Option<Exporting>,
+    ring: Ring,
+}
+
+/// Writes log lines to the file that `settings` name, and exports traces where they or the environment name a collector.
+pub(crate) fn start(settings: &Settings, logs: &Logs) -> anyhow::Result<Telemetry> {
     if let Some(path) = &settings.log_file {
         let retention = Retention { size: settings.log_size, files: settings.log_files, age: settings.log_age };
         logs.ring.write_to(LogFile::open(path, retention)?);
     }
     let wanted = (settings.otlp.is_some() && !Export::switched_off()) || Export::in_environment();
-    if !wanted {
-        return Ok(None);
-    }
-    let exporting = logs.traces.export_to(&export(settings)).context("traces cannot be exported")?;
-    Ok(Some(exporting))
+    let exporting = wanted.then(|| logs.traces.export_to(&export(settings))).transpose();
+    Ok(Telemetry { exporting: exporting.context("traces cannot be exported")?, ring: logs.ring.clone() })
 }
 
-fn export(settings: &Telemetry) -> Export {
+impl Telemetry {
+    /// Exports what is left.
+    pub(crate) async fn finish(mut self) {
+        if let Some(exporting) = self.exporting.take() {
+            exporting.finish().await;
+        }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.ring.flush();
+    }
+}
+
+fn export(settings: &Settings) -> Export {
     let rules = settings.rules.iter().map(|rule| Rule {
         intent: rule.intent.as_ref().map(ToString::to_string),
         component: rule.component.as_ref().map(ToString::to_string),

@@ -769,7 +769,8 @@ impl Tasks {
 fn interruption(row: &Row) -> TaskError {
     let message = if row.attempt < ATTEMPTS {
         format!(
-            "the host ended while the task ran, and tasks of the intent `{}` are not run again; submit it again if what it              does may be done twice",
+            "the host ended while the task ran, and tasks of the intent `{}` are not run again; submit it again if what \
+             it does may be done twice",
             row.intent
         )
     } else {

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread,
     time::{Duration, SystemTime},
@@ -18,8 +18,8 @@ use crate::LogRecord;
 
 /// Lines that wait to be written; more are dropped and counted. Whoever logs never waits for the disk.
 const QUEUE: usize = 8_192;
-/// How long a line may stay in memory.
-const FLUSH: Duration = Duration::from_secs(1);
+/// How long a process that ends waits for a disk that is slow.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Why log lines cannot be written to a file.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +41,18 @@ pub struct Retention {
 }
 
 /// A file that log lines are written to, an object a line, by a thread of its own. It ends with its last clone, after the
-/// lines that were given to it are written.
+/// lines that were given to it are written. A line reaches the file as soon as no other waits.
 #[derive(Clone, Debug)]
 pub struct LogFile {
-    queue: SyncSender<Vec<u8>>,
+    queue: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Vec<u8>),
+    /// Answered when all that came before is in the file.
+    Flush(Sender<()>),
 }
 
 impl LogFile {
@@ -68,10 +75,18 @@ impl LogFile {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Waits until the lines that were given to it are in the file, for at most five seconds.
+    pub fn flush(&self) {
+        let (written, done) = channel();
+        if self.queue.send(Message::Flush(written)).is_ok() {
+            let _in_time = done.recv_timeout(LAST);
+        }
+    }
+
     pub(crate) fn write(&self, line: &LogRecord) {
         let Ok(mut json) = serde_json::to_vec(line) else { return };
         json.push(b'\n');
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.try_send(json) {
+        if self.queue.try_send(Message::Line(json)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -93,17 +108,10 @@ impl Written {
         Ok(Self { path: path.to_owned(), retention, bytes: metadata.len(), file: BufWriter::new(file), began })
     }
 
-    fn run(mut self, lines: &Receiver<Vec<u8>>) {
+    fn run(mut self, messages: &Receiver<Message>) {
         let mut well = true;
-        loop {
-            let done = match lines.recv_timeout(FLUSH) {
-                Ok(line) => self.write(&line),
-                Err(RecvTimeoutError::Timeout) => self.file.flush(),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let _last = self.file.flush();
-                    return;
-                }
-            };
+        while let Ok(first) = messages.recv() {
+            let done = self.take(first, messages);
             // Standard error has the line itself; a line about it for each would make it worse.
             if let Err(error) = &done
                 && well
@@ -112,6 +120,23 @@ impl Written {
             }
             well = done.is_ok();
         }
+    }
+
+    /// Writes `first` and all that waits behind it.
+    fn take(&mut self, first: Message, messages: &Receiver<Message>) -> io::Result<()> {
+        let mut next = Ok(first);
+        while let Ok(message) = next {
+            match message {
+                Message::Line(line) => self.write(&line)?,
+                Message::Flush(written) => {
+                    self.file.flush()?;
+                    // Whoever asked may have stopped waiting.
+                    let _heard = written.send(());
+                }
+            }
+            next = messages.try_recv();
+        }
+        self.file.flush()
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {

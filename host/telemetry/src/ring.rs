@@ -123,6 +123,13 @@ impl Ring {
         let _first = self.0.file.set(file);
     }
 
+    /// Waits until each line so far is in the file, where there is one: before the process ends.
+    pub fn flush(&self) {
+        if let Some(file) = self.0.file.get() {
+            file.flush();
+        }
+    }
+
     fn push(&self, mut line: LogRecord) {
         let mut kept = self.0.lines.lock();
         kept.last += 1;

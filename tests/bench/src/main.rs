@@ -8,6 +8,7 @@
 
 mod calls;
 mod decide;
+mod front;
 mod host;
 mod http;
 mod machine;
@@ -32,7 +33,7 @@ use crate::table::{Row, Table};
 struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Measure these alone: calls, decide, many, process, verify, registry, http. The saved results then stay as they are.
+    /// Measure these alone: calls, decide, many, process, front, verify, registry, http. The saved results then stay as they are.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// The `witan` program to measure.
@@ -78,11 +79,12 @@ fn main() -> anyhow::Result<()> {
 type Measure = fn(&Setting) -> anyhow::Result<Vec<Row>>;
 
 /// In the order of the table. What needs a quiet machine comes first.
-const MEASURES: [(&str, Measure); 7] = [
+const MEASURES: [(&str, Measure); 8] = [
     ("calls", calls::measure),
     ("decide", decide::measure),
     ("many", many::measure),
     ("process", process::measure),
+    ("front", front::measure),
     ("verify", verify::measure),
     ("registry", registry::measure),
     ("http", http::measure),

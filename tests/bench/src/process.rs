@@ -23,7 +23,7 @@ const ROUNDS: usize = 10;
 pub(crate) fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     ensure!(setting.witan.is_file(), "`{}` is missing; build it with `cargo build --release`", setting.witan.display());
     let state = tempfile::tempdir()?;
-    let system = system_with_state(setting, state.path())?;
+    let system = system_in(state.path(), setting, "", "")?;
     let started = Instant::now();
     summarize(setting, &system)?;
     let cold = started.elapsed();
@@ -65,14 +65,15 @@ pub(crate) fn memory(measure: &str, bytes: u64, bar: Option<f64>) -> Row {
     }
 }
 
-/// The default system with its data in `state`, so that what is measured is not what runs were made before.
-fn system_with_state(setting: &Setting, state: &Path) -> anyhow::Result<String> {
+/// The default system with its data in `folder`, so that what is measured is not what runs were made before. `more` is added
+/// to it, and `intents` to its intents.
+pub(crate) fn system_in(folder: &Path, setting: &Setting, intents: &str, more: &str) -> anyhow::Result<String> {
     let text = fs::read_to_string(setting.root.join("system.toml"))?;
     ensure!(!text.contains("[host"), "system.toml has a `[host]` of its own");
     let here = format!("source = \"{}/", setting.root.display());
-    let text = format!("{}\n[host]\nstate = \"{}\"\n", text.replace("source = \"", &here), state.display());
-    let path = state.join("system.toml");
-    fs::write(&path, text)?;
+    let text = text.replace("source = \"", &here).replace("[intents]\n", &format!("[intents]\n{intents}\n"));
+    let path = folder.join("system.toml");
+    fs::write(&path, format!("{text}\n[host]\nstate = \"{}\"\n{more}", folder.display()))?;
     Ok(path.display().to_string())
 }
 

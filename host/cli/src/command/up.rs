@@ -94,7 +94,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let exposure = Exposure { asks, private: arguments.behind_tls || tls.is_some() };
     let listener = witan_api::bind(arguments.listen, exposure).await?;
     let _owner = owner::host(&system.host.state).await?;
-    let exporting = crate::telemetry::start(&system.host.telemetry, &logs)?;
+    let telemetry = crate::telemetry::start(&system.host.telemetry, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let database = crate::database::open(&system).await?;
     let directory =
@@ -141,9 +141,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let told = ledger::host(&up.host.ledger, "host-stop", origin).await;
     // Others may hold the host still, and take its ledger with them when this process ends.
     up.host.ledger.close();
-    if let Some(exporting) = exporting {
-        exporting.finish().await;
-    }
+    telemetry.finish().await;
     served?;
     told?;
     Ok(ExitCode::SUCCESS)
