@@ -210,7 +210,9 @@ fn a_host_writes_down_what_it_does_and_shows_it() {
     };
     assert!(actions().contains(&"component-load".to_owned()) && actions().contains(&"host-start".to_owned()));
     // Beside the host that runs, by the files and over HTTP, once there is a checkpoint.
-    up.until("/v1/audit/checkpoint", |shown| shown.contains("origin"));
+    while up.get("/v1/audit/checkpoint").status == 404 {
+        std::thread::yield_now();
+    }
     assert!(home(&["verify"]).status.success());
     let pem = home(&["checkpoint", "--server", &server, "--key-only"]);
     assert!(pem.status.success(), "{}", String::from_utf8_lossy(&pem.stderr));
@@ -353,5 +355,37 @@ fn what_an_operator_does_is_an_entry_beside_a_host_and_without_one() {
     assert_eq!(created["resource"], id);
     let all = Value::from(written(folder.path(), "")).to_string();
     assert!(!all.contains(secret) && !all.contains(made.json()["secret"].as_str().unwrap()));
+    assert!(witan(folder.path(), "audit verify").status.success());
+}
+
+/// A folder in the place of the file of keys stands for a disk that fails.
+#[test]
+fn a_host_whose_ledger_cannot_be_written_says_so_and_takes_nothing_until_it_can() {
+    let folder = killed::folder();
+    let up = Up::on(folder.path(), &[]);
+    let submit = || {
+        let task = serde_json::json!({ "intent": "record", "input": { "text": "plain 0" } });
+        up.ask("POST", "/v1/tasks", &task.to_string()).unwrap().status
+    };
+    let until = |status: u16| while submit() != status {};
+    until(202);
+    assert!(up.get("/metrics").body.contains("witan_ledger_failing 0"));
+    let (keys, away) = (folder.path().join(".witan/ledger/keys"), folder.path().join("keys"));
+    fs::rename(&keys, &away).unwrap();
+    fs::create_dir(&keys).unwrap();
+    until(503);
+    let ready = up.get("/readyz");
+    assert_eq!((ready.status, &ready.json()["not_ready"][0]["what"]), (503, &"ledger".into()), "{}", ready.body);
+    let metrics = up.get("/metrics").body;
+    assert!(metrics.contains("witan_ledger_failing 1") && !metrics.contains("witan_ledger_write_failures_total 0"));
+
+    fs::remove_dir(&keys).unwrap();
+    fs::rename(away, &keys).unwrap();
+    until(202);
+    while up.get("/readyz").status != 200 {
+        std::thread::yield_now();
+    }
+    let told = written(folder.path(), " --kind ledger");
+    assert!(told.iter().any(|entry| entry["action"] == "unwritable" && entry["decision"] == "deny"), "{told:?}");
     assert!(witan(folder.path(), "audit verify").status.success());
 }
