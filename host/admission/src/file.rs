@@ -1,7 +1,7 @@
 //! Small files that must be whole: read within bounds, written under another name and renamed.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// Why such a file cannot be used.
@@ -51,13 +51,8 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Option<String>, FileError> 
 
 /// Puts `text` in the place of a file: whoever reads it sees the old or the new one, also after a crash.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), FileError> {
-    let failed = || FileError::io(path);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(failed())?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed())?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed())?;
-    file.persist(path).map_err(|error| failed()(error.error))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed())
+    std::fs::create_dir_all(witan_durable::folder(path)).map_err(FileError::io(path))?;
+    witan_durable::replace(path, text.as_bytes(), witan_durable::OWN).map_err(FileError::io(path))
 }
 
 /// Held while a file is read and replaced, so that two commands do not undo each other's changes.

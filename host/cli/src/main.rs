@@ -6,7 +6,6 @@ mod command;
 mod core_dump;
 mod database;
 mod egress;
-mod file;
 mod flags;
 mod foreign;
 mod host;

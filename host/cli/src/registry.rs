@@ -134,7 +134,7 @@ pub(crate) fn keep_token(host: &Host, user: Option<String>, token: String) -> an
     let folder = config_folder()?;
     let failed = || format!("cannot write `{}`", path.display());
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(failed)?;
-    file::replace(&path, toml::to_string(&kept)?.as_bytes(), 0o600).with_context(failed)?;
+    witan_durable::replace(&path, toml::to_string(&kept)?.as_bytes(), 0o600).with_context(failed)?;
     Ok(path)
 }
 

@@ -96,7 +96,7 @@ impl Held {
     fn write(&self) -> anyhow::Result<()> {
         let path = path()?;
         let text = Zeroizing::new(serde_json::to_vec(&self.sessions)?);
-        file::replace(&path, &text, 0o600).with_context(|| format!("cannot write `{}`", path.display()))
+        witan_durable::replace(&path, &text, 0o600).with_context(|| format!("cannot write `{}`", path.display()))
     }
 }
 

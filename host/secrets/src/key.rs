@@ -4,8 +4,7 @@
 //! lets the key be replaced without a moment at which a crash would lose what is stored.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -158,15 +157,11 @@ impl KeySource {
     pub(crate) fn write(&self, keys: &[Key]) -> Result<(), KeyError> {
         let (Self::Own(path) | Self::File(path)) = self else { return Ok(()) };
         let failed = |source| KeyError::Write { path: path.clone(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mode = fs::Permissions::from_mode(0o600);
-        let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder).map_err(failed)?;
+        let mut lines = Zeroizing::new(Vec::new());
         for key in keys {
-            file.write_all(key.line().as_bytes()).map_err(failed)?;
+            lines.extend_from_slice(key.line().as_bytes());
         }
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        witan_durable::replace(path, &lines, witan_durable::OWN).map_err(failed)
     }
 }
 

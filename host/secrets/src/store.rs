@@ -8,9 +8,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -301,18 +300,9 @@ impl Store {
 
     fn save(&self, version: u64, entries: &Entries) -> Result<(), StoreError> {
         let file = File { schema: SCHEMA, version, secrets: entries.values().cloned().collect() };
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        let write = || {
-            let bytes = serde_json::to_vec_pretty(&file)?;
-            let mode = fs::Permissions::from_mode(0o600);
-            let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder)?;
-            file.write_all(&bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&self.file).map_err(|error| error.error)?;
-            fs::File::open(folder)?.sync_all()
-        };
+        let bytes = serde_json::to_vec_pretty(&file).map_err(|error| self.failed()(error.into()))?;
         *self.read.lock() = None;
-        write().map_err(self.failed())
+        witan_durable::replace(&self.file, &bytes, witan_durable::OWN).map_err(self.failed())
     }
 }
 

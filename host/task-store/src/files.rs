@@ -4,9 +4,8 @@
 //! its file is never written. A file without its row is what a crash between the two leaves, and is removed when it is old.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -45,9 +44,11 @@ impl Files {
         if bytes.len() <= INLINE_BYTES {
             return Ok(Some(bytes));
         }
-        let (folder, path) = (self.folder.clone(), self.path(id, kind));
+        let path = self.path(id, kind);
         let written = tokio::task::spawn_blocking(move || {
-            write(&folder, &path, &bytes).map_err(|error| failed(&path, error)).map(|()| None)
+            witan_durable::replace(&path, &bytes, witan_durable::OWN)
+                .map_err(|error| failed(&path, error))
+                .map(|()| None)
         });
         written.await.map_err(|_| StoreError::Ended)?
     }
@@ -91,15 +92,6 @@ impl Files {
 fn named(name: &str) -> Option<(Uuid, i64)> {
     let (id, kind) = name.split_once('.')?;
     Some((id.parse().ok()?, kind.parse().ok()?))
-}
-
-fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(folder)?.sync_all()
 }
 
 fn failed(path: &Path, error: io::Error) -> StoreError {

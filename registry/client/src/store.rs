@@ -4,8 +4,8 @@
 //! bytes can change. A version is there when its record is, and the record comes last; until then there are files that
 //! nothing names. Each file is written whole under another name, made durable, and then named.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -136,7 +136,7 @@ impl Store {
             self.write(&self.blob(digest), bytes)?;
         }
         let path = self.record(package, digest);
-        make(parent(&path))?;
+        make(witan_durable::folder(&path))?;
         self.write(&path, &Record { schema: 1, bundles }.to_bytes().map_err(at(&path))?)
     }
 
@@ -182,22 +182,8 @@ impl Store {
         if read(path, bytes.len() as u64).is_ok_and(|there| there == bytes) {
             return Ok(());
         }
-        let folder = parent(path);
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(at(folder))?;
-        let written = file.write_all(bytes).and_then(|()| file.as_file().sync_all());
-        written.map_err(at(file.path()))?;
-        file.persist(path).map_err(|error| at(path)(error.error))?;
-        sync(folder)
+        witan_durable::replace(path, bytes, witan_durable::OWN).map_err(at(path))
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
-}
-
-/// The names in a folder are in the folder, which is a file of its own to the disk.
-fn sync(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
 }
 
 /// Makes a folder and those that it is in, durably.
@@ -205,7 +191,7 @@ fn make(folder: &Path) -> Result<(), StoreError> {
     if folder.is_dir() {
         return Ok(());
     }
-    let above = parent(folder);
+    let above = folder.parent().unwrap_or(Path::new(""));
     if !above.as_os_str().is_empty() {
         make(above)?;
     }
@@ -213,7 +199,7 @@ fn make(folder: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(folder)(error)),
         _ => {}
     }
-    if above.as_os_str().is_empty() { Ok(()) } else { sync(above) }
+    if above.as_os_str().is_empty() { Ok(()) } else { witan_durable::synchronize(above).map_err(at(above)) }
 }
 
 /// The bytes of a file, one more than `most` at most: enough to tell that it is another.

@@ -50,7 +50,7 @@ pub(crate) fn disk(path: &Path) -> impl FnOnce(io::Error) -> Failure {
 
 /// Makes what was created in, renamed into or removed from `folder` durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), Failure> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk(folder))
+    witan_durable::synchronize(folder).map_err(disk(folder))
 }
 
 impl Blobs {

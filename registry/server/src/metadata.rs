@@ -6,8 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
@@ -30,7 +29,7 @@ use witan_registry_tuf::{
 use crate::names;
 use crate::{
     Digest, Failure, Namespace, Refusal, Registry,
-    blobs::{blocking, disk, sync_folder},
+    blobs::{blocking, disk},
     tokens::{Action, timestamp},
 };
 
@@ -192,14 +191,7 @@ impl Folder {
         let path = self.0.join(name);
         let folder = path.parent().unwrap_or(&self.0);
         fs::create_dir_all(folder).map_err(disk(folder))?;
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
-        let written = File::create(&temporary).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        written.and_then(|()| fs::rename(&temporary, &path)).map_err(disk(&path))?;
-        sync_folder(folder)
+        witan_durable::replace(&path, bytes, 0o666).map_err(disk(&path))
     }
 
     fn write_new(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {

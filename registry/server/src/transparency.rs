@@ -251,14 +251,8 @@ impl Transparency {
 
 /// Makes the log's key, readable for this user alone, durably: a log whose key is lost cannot go on.
 fn make_key(path: &Path) -> io::Result<Vec<u8>> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let pkcs8 = SigningKey::generate_ecdsa().and_then(|key| key.to_pkcs8()).map_err(io::Error::other)?;
-    let temporary = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&pkcs8)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    witan_durable::replace(path, &pkcs8, witan_durable::OWN)?;
     Ok(pkcs8)
 }
 

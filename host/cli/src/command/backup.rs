@@ -201,7 +201,8 @@ fn restore(system: &System, file: &Path) -> anyhow::Result<Contents> {
     let lock = system.folder().join("witan.lock");
     match others.get(LOCK) {
         Some(bytes) if !lock.exists() => {
-            crate::file::replace(&lock, bytes, 0o644).with_context(|| format!("cannot write `{}`", lock.display()))?;
+            witan_durable::replace(&lock, bytes, 0o644)
+                .with_context(|| format!("cannot write `{}`", lock.display()))?;
         }
         Some(bytes) if fs::read(&lock).is_ok_and(|now| now != *bytes) => {
             output::note("`witan.lock` is another than at the time of the backup, and stays as it is");

@@ -44,7 +44,8 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
         if let Err(error) = &verified {
             bail!("`{package}` was fetched and kept, and not written out: {error:#}");
         }
-        file::replace(out, &artifact.layer, 0o666).with_context(|| format!("cannot write `{}`", out.display()))?;
+        witan_durable::replace(out, &artifact.layer, 0o666)
+            .with_context(|| format!("cannot write `{}`", out.display()))?;
     }
     let size = artifact.layer.len() as u64;
     if global.json {

@@ -317,7 +317,7 @@ fn write_source(file: &Path, name: &ComponentName, package: &Package) -> anyhow:
     }
     let text = document.to_string();
     System::parse(&text, file)?;
-    file::replace(file, text.as_bytes(), 0o666).with_context(failed)
+    witan_durable::replace(file, text.as_bytes(), 0o666).with_context(failed)
 }
 
 fn keep(system: &System, lock: &Lock) -> anyhow::Result<()> {
