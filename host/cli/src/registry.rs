@@ -18,7 +18,7 @@ use witan_registry_client::{Client, Credentials, DiscoverError, Settings, Store}
 use witan_registry_sign::{KeyError, KeyFolder, KeysError, SigningKey};
 use witan_registry_types::{Host, Mapping, Name, Package, PackageName, ReferenceError, Registry, Version};
 
-use crate::{file, output};
+use crate::output;
 
 /// What is done in less time needs no bar.
 const UNSEEN: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use url::Url;
 use witan_api::{TokenRequest, TokenView};
 use zeroize::Zeroizing;
 
-use crate::{file, registry::config_folder};
+use crate::registry::config_folder;
 
 /// The largest file.
 const LARGEST: u64 = 1 << 20;

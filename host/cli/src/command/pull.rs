@@ -7,7 +7,7 @@ use clap::Args;
 use witan_system::System;
 
 use crate::{
-    Global, file, output,
+    Global, output,
     registry::{RegistryArgument, StoreArgument, Wanted, yanked},
     source, supply,
 };

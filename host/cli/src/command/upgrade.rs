@@ -18,7 +18,7 @@ use witan_system::{Ceiling, ComponentName, Source, System};
 use crate::{
     Global,
     advisories::Advisories,
-    file, host, ledger, output,
+    host, ledger, output,
     registry::{self, StoreArgument},
     source, supply,
 };
