@@ -362,7 +362,7 @@ fn what_an_operator_does_is_an_entry_beside_a_host_and_without_one() {
 #[test]
 fn a_host_whose_ledger_cannot_be_written_says_so_and_takes_nothing_until_it_can() {
     let folder = killed::folder();
-    let up = Up::on(folder.path(), &[]);
+    let mut up = Up::on(folder.path(), &[]);
     let submit = || {
         let task = serde_json::json!({ "intent": "record", "input": { "text": "plain 0" } });
         up.ask("POST", "/v1/tasks", &task.to_string()).unwrap().status
@@ -387,5 +387,9 @@ fn a_host_whose_ledger_cannot_be_written_says_so_and_takes_nothing_until_it_can(
     }
     let told = written(folder.path(), " --kind ledger");
     assert!(told.iter().any(|entry| entry["action"] == "unwritable" && entry["decision"] == "deny"), "{told:?}");
-    assert!(witan(folder.path(), "audit verify").status.success());
+    up.signal("TERM");
+    assert!(up.ended().success());
+    let verified = witan(folder.path(), "audit verify");
+    let said = String::from_utf8_lossy(&[verified.stdout, verified.stderr].concat()).into_owned();
+    assert!(verified.status.success(), "{said}");
 }
