@@ -144,6 +144,7 @@ pub(crate) struct Asked {
     /// The id of the last entry that the client has.
     after: Option<u64>,
     /// Entries in the answer: 1 to 1000, 50 if not given.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 

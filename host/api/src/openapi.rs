@@ -7,10 +7,11 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use utoipa::{
-    Modify, OpenApi,
+    Modify, Number, OpenApi,
     openapi::{
-        Ref, RefOr, Response,
+        KnownFormat, Ref, RefOr, Response, Schema, SchemaFormat,
         content::ContentBuilder,
+        path::Parameter,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -143,7 +144,7 @@ async fn method_not_allowed() -> Refusal {
         platform::openapi,
     ),
     components(schemas(TaskRequest, Envelope, TaskView, TaskEvent, ErrorBody)),
-    modifiers(&Credentials),
+    modifiers(&Credentials, &Exact),
 )]
 struct Described;
 
@@ -166,6 +167,42 @@ impl Modify for Credentials {
                 operations.into_iter().flatten().for_each(refusals);
             }
         }
+    }
+}
+
+/// Says what the types alone do not.
+struct Exact;
+
+impl Modify for Exact {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for item in openapi.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                operation.parameters.iter_mut().flatten().for_each(unsigned);
+                operation.responses.responses.values_mut().for_each(streamed);
+            }
+        }
+    }
+}
+
+/// A `u64` is described as a signed number that is not negative, which is half of them.
+fn unsigned(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(parameter) = parameter
+        && let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+        && object.format == Some(SchemaFormat::KnownFormat(KnownFormat::Int64))
+        && object.minimum.is_some()
+    {
+        object.format = None;
+        object.maximum.get_or_insert(Number::UInt(usize::MAX));
+    }
+}
+
+/// The events of a stream have schemas of their own, and the stream as a whole has none.
+fn streamed(response: &mut RefOr<Response>) {
+    if let RefOr::T(response) = response
+        && let Some(RefOr::T(stream)) = response.content.get_mut("text/event-stream")
+    {
+        stream.schema = None;
     }
 }
 

@@ -197,6 +197,7 @@ pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// Tasks in the answer: 1 to 100, 20 if not given.
+    #[param(minimum = 1, maximum = 100)]
     #[serde(default)]
     limit: Option<usize>,
     /// The `last_id` of the page before.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod described;
 mod gate;
 mod killed;
 mod operate;
