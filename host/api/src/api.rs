@@ -8,11 +8,13 @@ use std::{
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::ToSchema;
 use witan_authorize::Policies;
 use witan_capability::{CallContext, Limit};
 use witan_identity::{Identities, TenantName};
+use witan_ledger::Ledger;
 use witan_tasks::{Edge, Observer, Paths, Tasks, Transition};
 use witan_telemetry::{Logs, Metrics};
 
@@ -66,7 +68,12 @@ pub struct Parts {
     pub identities: Arc<Identities>,
     /// What lets its bearer stop the host.
     pub token: Token,
+    /// Where everything is written down that somebody must account for.
+    pub ledger: Option<Ledger>,
 }
+
+/// Requests that read the ledger at once; the next wait.
+const AUDITS: usize = 2;
 
 /// The API of one host. Cloning is cheap.
 #[derive(Clone)]
@@ -81,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) started_at_ms: u64,
     /// Cancelled when somebody who may asks the host to stop.
     pub(crate) stop: CancellationToken,
+    /// Turns for reading the ledger.
+    pub(crate) audits: Arc<Semaphore>,
     /// The WebSockets that are open.
     pub(crate) sockets: TaskTracker,
     /// Cancelled when the host stops: streams that would go on end.
@@ -100,6 +109,7 @@ impl Api {
             started: Instant::now(),
             started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             stop: CancellationToken::new(),
+            audits: Arc::new(Semaphore::new(AUDITS)),
             sockets: TaskTracker::new(),
             draining: CancellationToken::new(),
         }))

@@ -367,6 +367,7 @@ pub(crate) async fn me(Extension(client): Extension<Client>) -> Json<Whoami> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct SessionsQuery {
     /// Sessions in the answer: 1 to 100, 20 if not given.
+    #[param(minimum = 1, maximum = 100)]
     #[serde(default)]
     limit: Option<usize>,
     /// The `last_id` of the page before.
@@ -462,6 +463,7 @@ pub(crate) fn identity_refusal(error: &IdentityError) -> Refusal {
         IdentityError::NoSession(_) => return no_session(),
         IdentityError::NoKey(_) => TaskError::new(Code::NotFound, "there is no such key").at("id"),
         IdentityError::KeyEnded(_) => TaskError::invalid("id", "the key has ended; make a new one"),
+        IdentityError::Unrecorded(_) => TaskError::new(Code::Unavailable, error.to_string()),
         IdentityError::Named(_) => TaskError::invalid("name", error.to_string()),
         IdentityError::NoTenant(_) => TaskError::invalid("tenant", error.to_string()),
         error => {

@@ -15,7 +15,7 @@ use witan_identity::{Client, TrustLevel};
 use witan_policy::principal;
 use witan_tasks::{Code, Edge, Task, TaskError, TaskRequest};
 
-use crate::{Api, answer::Refusal, gate::Operator, openapi, tasks};
+use crate::{Api, answer::Refusal, audit, gate::Operator, openapi, tasks};
 
 /// What a route asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) enum Access {
     Policies(Action),
     /// To the principal's own tenant.
     Tenant(Action),
+    /// To the ledger, or to what of it is the principal's tenant's.
+    Audit,
     /// To the task that the path names.
     Task(Action),
     /// It asks by itself, once it knows what of.
@@ -50,6 +52,9 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/ws", Access::Within),
     ("GET", "/v1/events", Access::Tenant(Action::EventRead)),
     ("GET", "/v1/events/schemas", Access::Open),
+    ("GET", "/v1/audit/entries", Access::Audit),
+    ("GET", "/v1/audit/checkpoint", Access::Audit),
+    ("GET", "/v1/audit/proof", Access::Audit),
     ("GET", "/v1/auth/login", Access::Open),
     ("GET", "/v1/auth/callback", Access::Open),
     ("POST", "/v1/auth/token", Access::Open),
@@ -267,6 +272,10 @@ async fn asked(api: &Api, head: &mut Parts, route: &str, access: Access) -> Resu
         Access::Policies(_) if head.extensions.get::<Operator>().is_some() => return Ok(()),
         Access::Host(action) => (action, Resource::Host),
         Access::Policies(action) => (action, Resource::Policy),
+        Access::Audit if head.extensions.get::<Client>().is_some_and(audit::sees_all) => {
+            (Action::LedgerRead, Resource::Host)
+        }
+        Access::Audit => (Action::AuditRead, Resource::AuditLog(caller.context.tenant().to_owned().into())),
         Access::Tenant(action) => (action, Resource::Tenant(caller.context.tenant().to_owned().into())),
         Access::Task(action) => {
             let id = task_id(head.uri.path(), route).to_owned();
@@ -316,6 +325,7 @@ mod tests {
                 Access::Host(action) => (action, Kind::Host),
                 Access::Policies(action) => (action, Kind::Policy),
                 Access::Tenant(action) => (action, Kind::Tenant),
+                Access::Audit => (&Action::AuditRead, Kind::AuditLog),
                 Access::Task(action) => (action, Kind::Task),
             };
             assert!(action.resources().contains(&kind), "{method} {path}");

@@ -9,8 +9,9 @@ use std::{
 };
 
 use http::{HeaderMap, Method, header, request};
-use witan_capability::{Authority, CallContext, PrincipalKind};
+use witan_capability::{Authority, CallContext, PrincipalKind, Trace};
 use witan_identity::{AuthError, Client, Kind, Peer, TrustLevel, Verb};
+use witan_ledger::Entry;
 use witan_tasks::{Code, TaskError};
 
 use crate::Api;
@@ -32,7 +33,8 @@ pub(crate) fn is_open(path: &str) -> bool {
 }
 
 /// Areas in which each tenant has its own. Every other concerns the whole host.
-const OF_TENANTS: [&str; 16] = [
+const OF_TENANTS: [&str; 17] = [
+    AUDIT,
     "tasks",
     "mounts",
     "keys",
@@ -51,12 +53,18 @@ const OF_TENANTS: [&str; 16] = [
     "mcp",
 ];
 
+/// What others of the tenant did, which is for who administers it.
+const AUDIT: &str = "audit";
+
 /// What every client may ask about themselves, whatever their scopes.
 const OWN: &str = "auth";
 
 /// In the extensions of a request that showed the host's own token, from this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operator;
+
+/// What is written down of a path that was refused; clients choose its length.
+const LONGEST_RESOURCE: usize = 512;
 
 /// Why a request is not let through.
 #[derive(Debug)]
@@ -111,7 +119,13 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
         None => identities.authenticate(&head.headers, peer).await?,
     };
     let (area, verb) = asked(head.uri.path(), &head.method, mounted);
-    may(&client, area, verb)?;
+    if let Err(error) = may(&client, area, verb) {
+        refused(api, head, &client, &error);
+        return Err(error.into());
+    }
+    if !mounted && verb == Verb::Write && !takes_away(head) {
+        accountable(api)?;
+    }
     if mounted && identities.is_on() {
         head.headers.remove(header::AUTHORIZATION);
         head.headers.remove("x-api-key");
@@ -119,6 +133,36 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
     head.extensions.insert(context(&client));
     head.extensions.insert(client);
     Ok(())
+}
+
+/// Writes down what was refused to `client`. A refusal that the ledger has no room for stays one; the ledger counts it.
+fn refused(api: &Api, head: &request::Parts, client: &Client, error: &TaskError) {
+    let Some(ledger) = &api.0.parts.ledger else { return };
+    let mut resource = format!("{} {}", head.method, head.uri.path());
+    resource.truncate(resource.floor_char_boundary(LONGEST_RESOURCE));
+    let mut entry = Entry::new(witan_ledger::Kind::Decision, "request", resource)
+        .by(client.tenant().as_str(), client.principal())
+        .denied(error.message.as_str())
+        .with("address", client.address());
+    entry.trace_id = head.extensions.get::<Trace>().map(ToString::to_string);
+    let _counted = ledger.append(entry);
+}
+
+/// Refuses what could not be written down.
+fn accountable(api: &Api) -> Result<(), TaskError> {
+    let failing = api.0.parts.ledger.as_ref().and_then(witan_ledger::Ledger::failing);
+    failing.map_or(Ok(()), |why| {
+        tracing::warn!(error = why, "a request is refused, since the ledger cannot be written");
+        Err(TaskError::new(Code::Unavailable, "what cannot be written down is not done, and the ledger fails now"))
+    })
+}
+
+/// Whether a request ends something or takes rights away. It is better done and not written down than not done.
+fn takes_away(head: &request::Parts) -> bool {
+    let path = head.uri.path();
+    head.method == Method::DELETE
+        || ["/v1/host/stop", "/v1/auth/logout", "/witan.v1.Tasks/Cancel"].contains(&path)
+        || (path.starts_with("/v1/tasks/") && path.ends_with("/cancel"))
 }
 
 /// The context of what `client` has the host do.
@@ -186,6 +230,11 @@ pub(crate) fn may(client: &Client, area: &str, verb: Verb) -> Result<(), TaskErr
         let message = format!("the credential is not for this, which needs the scope `{area}:{verb}`");
         return Err(TaskError::new(Code::InsufficientScope, message).at("Authorization"));
     }
+    if area == AUDIT && client.trust() < TrustLevel::Elevated {
+        let message = "the audit log needs a credential of the trust level `elevated`, which sees what is the tenant's, or of \
+                       `privileged`";
+        return Err(TaskError::new(Code::InsufficientScope, message).at("Authorization"));
+    }
     if client.trust() < TrustLevel::Privileged && !OF_TENANTS.contains(&area) {
         let message = "this concerns the whole host, and needs a credential of the trust level `privileged`";
         return Err(TaskError::new(Code::InsufficientScope, message).at("Authorization"));
@@ -222,6 +271,7 @@ mod tests {
             ("/v1/ws", "tasks"),
             ("/v1/auth/sessions", "auth"),
             ("/v1/host/logs", "host"),
+            ("/v1/audit/entries", "audit"),
             ("/metrics", "metrics"),
             ("/v1", "v1"),
             ("/", ""),

@@ -7,6 +7,7 @@
 mod answer;
 mod api;
 mod asks;
+mod audit;
 mod auth;
 mod authorize;
 mod body;
@@ -32,6 +33,7 @@ mod tls;
 pub use answer::error_response;
 pub use api::{Api, Host, NotReady, Parts, observer};
 pub use asks::Requests;
+pub use audit::{AuditCheckpoint, AuditConsistency, AuditEntry, AuditInclusion, AuditProof};
 pub use auth::{SessionView, TokenRequest, TokenView, Whoami};
 pub use body::{BodyError, RequestBody};
 pub use hosts::Hosts;

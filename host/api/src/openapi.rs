@@ -7,10 +7,11 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use utoipa::{
-    Modify, OpenApi,
+    Modify, Number, OpenApi,
     openapi::{
-        Ref, RefOr, Response,
+        KnownFormat, Ref, RefOr, Response, Schema, SchemaFormat,
         content::ContentBuilder,
+        path::Parameter,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -19,7 +20,7 @@ use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    auth, authorize, events, gate, keys, platform, policies, seen, socket, tasks,
+    audit, auth, authorize, events, gate, keys, platform, policies, seen, socket, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -29,6 +30,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/tasks/{id}", get(tasks::show)),
         ("/v1/tasks/{id}/cancel", post(tasks::cancel)),
         ("/v1/tasks/{id}/events", get(tasks::events)),
+        ("/v1/audit/entries", get(audit::entries)),
+        ("/v1/audit/checkpoint", get(audit::checkpoint)),
+        ("/v1/audit/proof", get(audit::proof)),
         ("/v1/auth/login", get(auth::login)),
         ("/v1/auth/callback", get(auth::callback)),
         ("/v1/auth/token", post(auth::token)),
@@ -110,6 +114,9 @@ pub(crate) fn not_served() -> TaskError {
         tasks::show,
         tasks::cancel,
         tasks::events,
+        audit::entries,
+        audit::checkpoint,
+        audit::proof,
         auth::login,
         auth::callback,
         auth::token,
@@ -149,7 +156,7 @@ pub(crate) fn not_served() -> TaskError {
         platform::openapi,
     ),
     components(schemas(TaskRequest, Envelope, TaskView, TaskEvent, ErrorBody)),
-    modifiers(&Credentials),
+    modifiers(&Credentials, &Exact),
 )]
 struct Described;
 
@@ -172,6 +179,42 @@ impl Modify for Credentials {
                 operations.into_iter().flatten().for_each(refusals);
             }
         }
+    }
+}
+
+/// Says what the types alone do not.
+struct Exact;
+
+impl Modify for Exact {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for item in openapi.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                operation.parameters.iter_mut().flatten().for_each(unsigned);
+                operation.responses.responses.values_mut().for_each(streamed);
+            }
+        }
+    }
+}
+
+/// A `u64` is described as a signed number that is not negative, which is half of them.
+fn unsigned(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(parameter) = parameter
+        && let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+        && object.format == Some(SchemaFormat::KnownFormat(KnownFormat::Int64))
+        && object.minimum.is_some()
+    {
+        object.format = None;
+        object.maximum.get_or_insert(Number::UInt(usize::MAX));
+    }
+}
+
+/// The events of a stream have schemas of their own, and the stream as a whole has none.
+fn streamed(response: &mut RefOr<Response>) {
+    if let RefOr::T(response) = response
+        && let Some(RefOr::T(stream)) = response.content.get_mut("text/event-stream")
+    {
+        stream.schema = None;
     }
 }
 

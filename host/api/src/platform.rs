@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use witan_engine::ServiceStats;
 use witan_identity::Peer;
+use witan_ledger::{Entry, Kind};
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::{LogRecord, Metrics, resident_bytes};
 
@@ -262,6 +263,7 @@ pub(crate) struct Lines {
     #[serde(default)]
     after: Option<u64>,
     /// Lines in the answer: 1 to 4000, 200 if not given.
+    #[param(minimum = 1, maximum = 4000)]
     #[serde(default)]
     limit: Option<usize>,
 }
@@ -322,6 +324,14 @@ pub(crate) async fn stop(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     operator(&api, &peer, &headers)?;
+    if let Some(ledger) = &api.0.parts.ledger {
+        let entry = Entry::new(Kind::Administration, "host-stop-asked", "host").by("local", "local");
+        let written = ledger.append_durable(entry.with("peer", peer.address)).await;
+        // A host whose disk fails must still end when it is asked to.
+        if let Err(error) = written {
+            tracing::error!(%error, "that the host was asked to stop is not in the ledger");
+        }
+    }
     tracing::info!("a client asked the host to stop");
     api.0.stop.cancel();
     Ok((StatusCode::ACCEPTED, Json(Stopping { state: HostState::Stopping })).into_response())
@@ -380,6 +390,12 @@ pub(crate) async fn set_log_level(
     operator(&api, &peer, &headers)?;
     let wanted: LogLevel = serde_json::from_slice(&read(body).await?)
         .map_err(|error| TaskError::new(Code::InvalidRequest, format!("the body is not what it should be: {error}")))?;
+    if let Some(ledger) = &api.0.parts.ledger {
+        let entry = Entry::new(Kind::Administration, "log-level", wanted.filter.as_str()).by("local", "local");
+        ledger.append_durable(entry).await.map_err(|error| {
+            TaskError::new(Code::Unavailable, format!("what cannot be written down is not done: {error}"))
+        })?;
+    }
     let before = api.0.parts.logs.levels.set(&wanted.filter);
     let before = before.map_err(|error| TaskError::invalid("filter", error.to_string()))?;
     tracing::info!(before, filter = wanted.filter, "what is logged was changed");

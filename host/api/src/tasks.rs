@@ -231,6 +231,7 @@ pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// Tasks in the answer: 1 to 100, 20 if not given.
+    #[param(minimum = 1, maximum = 100)]
     #[serde(default)]
     limit: Option<usize>,
     /// The `last_id` of the page before.
@@ -350,8 +351,12 @@ pub(crate) async fn cancel(Found(task): Found) -> Json<TaskView> {
         (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
     )
 )]
-pub(crate) async fn pause(State_(api): State_<Api>, Found(task): Found) -> Result<Json<TaskView>, Refusal> {
-    api.0.parts.tasks.pause(&task).await?;
+pub(crate) async fn pause(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Found(task): Found,
+) -> Result<Json<TaskView>, Refusal> {
+    api.0.parts.tasks.pause(&task, &context).await?;
     Ok(Json(task.view()))
 }
 
@@ -369,8 +374,12 @@ pub(crate) async fn pause(State_(api): State_<Api>, Found(task): Found) -> Resul
         (status = "5XX", description = "The change cannot be stored", body = ErrorBody),
     )
 )]
-pub(crate) async fn resume(State_(api): State_<Api>, Found(task): Found) -> Result<Json<TaskView>, Refusal> {
-    api.0.parts.tasks.resume(&task).await?;
+pub(crate) async fn resume(
+    State_(api): State_<Api>,
+    Extension(context): Extension<CallContext>,
+    Found(task): Found,
+) -> Result<Json<TaskView>, Refusal> {
+    api.0.parts.tasks.resume(&task, &context).await?;
     Ok(Json(task.view()))
 }
 

@@ -102,7 +102,7 @@ pub(crate) enum Command {
     Yank(Box<yank::Arguments>),
     /// Check, test and explain the policies that decide each request.
     Policy(policy::Arguments),
-    /// Look for known vulnerabilities in what components are made of.
+    /// Say what happened here, whether the log of it is what it was, and what components are made of.
     Audit(audit::Arguments),
     /// Run a registry, tend to its tokens, sign its metadata, log in to one, and trust it.
     Registry(Box<registry::Arguments>),
@@ -161,7 +161,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Pull(arguments) => pull::run(&arguments, global).await,
         Command::Search(arguments) => search::run(&arguments, global).await,
         Command::Yank(arguments) => yank::run(&arguments, global).await,
-        Command::Audit(arguments) => audit::run(&arguments, global),
+        Command::Audit(arguments) => audit::run(arguments, global).await,
         Command::Registry(arguments) => registry::run(*arguments, global).await,
         Command::Completions { shell } => {
             let mut command = <crate::Arguments as clap::CommandFactory>::command();

@@ -14,6 +14,7 @@ use witan_admission::{Gate, LockError};
 use witan_authorize::{Authorizer, Set};
 use witan_capability::{Capability, Kernel};
 use witan_engine::{Cache, Compiler, Engine, Settings};
+use witan_ledger::Ledger;
 use witan_loader::{Loader, Running};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_registry_types::{Digest, Package};
@@ -33,6 +34,7 @@ pub(crate) struct Host {
     pub(crate) engine: Arc<Engine>,
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) policy: Arc<GrantPolicy>,
+    pub(crate) ledger: Ledger,
     state: PathBuf,
     /// What the placeholders of secrets are made of, in all systems that it loads.
     run: RunKey,
@@ -60,9 +62,8 @@ impl Host {
             core_dump::on();
         }
         std::fs::create_dir_all(&state).with_context(|| format!("cannot make the folder `{}`", state.display()))?;
-        let log = DecisionLog::to_file(&state.join("decisions.jsonl"))
-            .with_context(|| format!("cannot write the decision log in `{}`", state.display()))?;
-        let policy = GrantPolicy::new(log);
+        let ledger = crate::ledger::open(system)?;
+        let policy = GrantPolicy::new(DecisionLog::to_ledger(ledger.clone()));
         let policy = Arc::new(match mode {
             Mode::Enforce => policy,
             Mode::Record => policy.recording(),
@@ -79,6 +80,7 @@ impl Host {
             engine,
             kernel,
             policy,
+            ledger,
             state,
             run,
             record: mode != Mode::Enforce,
@@ -150,8 +152,9 @@ impl Host {
         let running = loader.prepare(system, &|name| step(&bar, name.as_str()));
         bar.finish_and_clear();
         // Who was let in is on the disk before any of it runs.
-        self.policy.log().flush();
+        let written = self.policy.log().flush();
         let running = running?;
+        anyhow::ensure!(written, "what was loaded cannot be written to the ledger, and nothing of it runs");
         for name in running.unsigned() {
             tracing::warn!(component = %name, "UNSIGNED: nobody vouches for its bytes; `allow-unsigned` lets it run");
         }
@@ -205,6 +208,13 @@ impl Host {
 
     /// What loads `system`, whose components get the placeholders of their secrets.
     fn loader(&self, gate: Gate, tools: Tools, system: &mut System) -> anyhow::Result<Loader> {
+        if let Err(error) = crate::ledger::hide(&self.ledger, system) {
+            // Whoever needs one is refused it as well.
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "stored secrets cannot be read, and are not masked in the ledger"
+            );
+        }
         Ok(Loader {
             engine: self.engine.clone(),
             gate: Arc::new(gate),
@@ -223,9 +233,9 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// A process that ends takes with it what its log has not written yet.
+    /// Others may hold the ledger still, and a process that ends takes with it what is not written yet.
     fn drop(&mut self) {
-        self.policy.log().flush();
+        self.ledger.close();
     }
 }
 

@@ -10,6 +10,7 @@ mod flags;
 mod foreign;
 mod host;
 mod keyless;
+mod ledger;
 mod lock;
 mod mount;
 mod output;

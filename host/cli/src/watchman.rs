@@ -97,7 +97,7 @@ impl Watchman {
         self.policy.log().record_load(name.as_str(), &held.source, Some(digest), false, reason.clone());
         loaded.service.stop(reason);
         // Whoever hears of it finds it in the log.
-        self.policy.log().flush();
+        let _written = self.policy.log().flush();
         tracing::error!(component = %name, cause = %held.cause, reason = held.reason, "component.quarantined");
     }
 

@@ -44,6 +44,11 @@ impl Directory {
         told
     }
 
+    /// Whether somebody may be given rights: only where a record of it can be kept.
+    pub(crate) fn recorded(&self) -> Result<(), IdentityError> {
+        self.observer.ready().map_err(IdentityError::Unrecorded)
+    }
+
     pub(crate) fn tell(&self, event: &Event) {
         self.observer.observe(event);
     }

@@ -53,6 +53,9 @@ pub enum IdentityError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// That it was done could not be written down.
+    #[error("what cannot be written down is not done: {0}")]
+    Unrecorded(String),
     /// The client for issuers cannot be made.
     #[error("cannot set up an HTTP client")]
     Http(#[source] reqwest::Error),

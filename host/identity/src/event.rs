@@ -52,6 +52,12 @@ impl What {
             Self::UserChanged => "user.changed",
         }
     }
+
+    /// Whether somebody was refused.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::AuthenticationFailed | Self::LoginFailed | Self::RefreshReused)
+    }
 }
 
 /// Something that happened to identities. It holds no secret.
@@ -104,6 +110,14 @@ impl Event {
 
 /// Sees what happens to identities. Must not block.
 pub trait Observer: Send + Sync + 'static {
+    /// Whether it can keep a record now. Where it cannot, nobody gets rights; to take them away is never refused.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Sees `event`.
     fn observe(&self, event: &Event);
 }

@@ -98,8 +98,9 @@ impl Directory {
     /// Makes a key, and gives its secret, which is not kept and cannot be shown again.
     ///
     /// # Errors
-    /// When there is no such tenant, the name is none, or the database fails.
+    /// When there is no such tenant, the name is none, no record can be kept, or the database fails.
     pub async fn create_key(&self, new: &NewKey, by: &str) -> Result<(Key, Secret), IdentityError> {
+        self.recorded()?;
         if !self.is_tenant(&new.tenant).await? {
             return Err(IdentityError::NoTenant(new.tenant.clone()));
         }
@@ -178,7 +179,7 @@ impl Directory {
     /// until its own end; the new one is good for as long as the former was to be.
     ///
     /// # Errors
-    /// When there is no such key, it has ended, or the database fails.
+    /// When there is no such key, it has ended, no record can be kept, or the database fails.
     pub async fn rotate_key(
         &self,
         tenant: Option<&TenantName>,
@@ -186,6 +187,7 @@ impl Directory {
         overlap: Duration,
         by: &str,
     ) -> Result<(Key, Secret), IdentityError> {
+        self.recorded()?;
         let former = self.key(tenant, id).await?;
         if !former.is_good() {
             return Err(IdentityError::KeyEnded(id));

@@ -147,6 +147,9 @@ impl Directory {
     /// # Errors
     /// When there is nobody of this id, or the database fails.
     pub async fn disable_person(&self, id: Uuid, disabled: bool, by: &str) -> Result<(), IdentityError> {
+        if !disabled {
+            self.recorded()?;
+        }
         let mut writer = self.database.write().await?;
         sqlx::query("UPDATE person SET disabled = $1 WHERE id = $2")
             .bind(if disabled { now() } else { 0 })
@@ -163,6 +166,7 @@ impl Directory {
     /// # Errors
     /// When there is nobody of this id, or the database fails.
     pub async fn give_roles(&self, id: Uuid, roles: &BTreeSet<Name>, by: &str) -> Result<(), IdentityError> {
+        self.recorded()?;
         let mut writer = self.database.write().await?;
         sqlx::query("UPDATE person SET roles = $1 WHERE id = $2")
             .bind(words(roles))

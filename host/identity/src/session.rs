@@ -107,6 +107,7 @@ impl Directory {
         origin: &Origin,
         settings: &Auth,
     ) -> Result<(Uuid, Secret), IdentityError> {
+        self.recorded()?;
         let (id, secret) = (Uuid::now_v7(), Secret::generate(REFRESH)?);
         let mut writer = self.database.write().await?;
         self.forget(&mut writer).await?;

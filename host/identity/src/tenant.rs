@@ -23,8 +23,9 @@ impl Directory {
     /// Makes a tenant.
     ///
     /// # Errors
-    /// When there is one of this name, or the database fails.
+    /// When there is one of this name, no record can be kept, or the database fails.
     pub async fn create_tenant(&self, name: &TenantName, by: &str) -> Result<(), IdentityError> {
+        self.recorded()?;
         let mut writer = self.database.write().await?;
         let made = sqlx::query(
             "INSERT INTO tenant (name, created, disabled) VALUES ($1, $2, 0) ON CONFLICT (name) DO NOTHING",
@@ -63,6 +64,9 @@ impl Directory {
     pub async fn disable_tenant(&self, name: &TenantName, disabled: bool, by: &str) -> Result<(), IdentityError> {
         if name.as_str() == "local" {
             return Err(IdentityError::LocalTenant);
+        }
+        if !disabled {
+            self.recorded()?;
         }
         let mut writer = self.database.write().await?;
         let found = sqlx::query("UPDATE tenant SET disabled = $1 WHERE name = $2")

@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The tenant and the principal of what the host does by itself.
-pub const HOST: &str = "host";
+/// The tenant and the principal of what the host does by itself. No tenant can be called so.
+pub const HOST: &str = "@host";
 
 /// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -102,6 +102,21 @@ impl HostKeys {
         Self::new(links.map_err(|error| chain(error.to_string()))?)
     }
 
+    /// The keys that are in `lines`, as [`Self::lines`] gives them.
+    ///
+    /// # Errors
+    /// When they do not hold.
+    pub fn from_lines(lines: &[String]) -> Result<Self, HostKeyError> {
+        let links = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>();
+        Self::new(links.map_err(|error| chain(error.to_string()))?)
+    }
+
+    /// The keys as others verify them: a line of JSON each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.links.iter().filter_map(|link| serde_json::to_string(link).ok()).collect()
+    }
+
     /// What the log calls itself, and its signatures: it is made of the first key.
     #[must_use]
     pub fn origin(&self) -> &str {
@@ -118,11 +133,6 @@ impl HostKeys {
     #[must_use]
     pub fn current(&self) -> &PublicKey {
         &self.keys[self.keys.len() - 1]
-    }
-
-    fn lines(&self) -> Result<String, HostKeyError> {
-        let lines: Result<Vec<String>, _> = self.links.iter().map(serde_json::to_string).collect();
-        Ok(lines.map_err(|error| chain(error.to_string()))?.join("\n") + "\n")
     }
 
     pub(crate) fn links(&self) -> &[Link] {
@@ -177,7 +187,7 @@ impl HostKey {
         if key.signing()?.public()?.id() != key.public.current().id() {
             return Err(chain("the key in `host.key` is not the newest of its list"));
         }
-        let list = key.public.lines()?;
+        let list = key.public.lines().join("\n") + "\n";
         if file::read(&folder.join(LIST)).map_err(HostKeyError::Disk)?.as_deref() != Some(list.as_bytes()) {
             file::replace(&folder.join(LIST), list.as_bytes()).map_err(HostKeyError::Disk)?;
         }

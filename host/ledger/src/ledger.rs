@@ -122,6 +122,12 @@ pub struct Health {
     pub refused: u64,
     /// Denials of these: they are told of by their number alone.
     pub lost_denials: u64,
+    /// Writes that were made durable since the start, each of all entries that were there.
+    pub writes: u64,
+    /// How long these took, all together.
+    pub write_time: Duration,
+    /// Writes that failed since the start, and were tried again.
+    pub failures: u64,
 }
 
 /// A ledger that is written to. It is cheap to clone; it is closed when the last clone is dropped.
@@ -284,19 +290,29 @@ impl Ledger {
         self.0.redactor.hide(values);
     }
 
+    /// Why nothing can be written down now, so that nothing may be done that would have to be.
+    #[must_use]
+    pub fn failing(&self) -> Option<String> {
+        let Shared { queue, desk, .. } = &*self.0;
+        let full = || queue.is_full().then(|| "entries come faster than the disk takes them".to_owned());
+        let log = || desk.failing().map(|why| why.to_string());
+        queue.failing().map(|why| why.to_string()).or_else(log).or_else(full)
+    }
+
     /// How it is.
     #[must_use]
     pub fn health(&self) -> Health {
         let Shared { queue, desk, .. } = &*self.0;
-        let full = || queue.is_full().then(|| "entries come faster than the disk takes them".to_owned());
-        let log = || desk.failing().map(|why| why.to_string());
         Health {
-            failing: queue.failing().map(|why| why.to_string()).or_else(log).or_else(full),
+            failing: self.failing(),
             warning: desk.warning().map(|warning| warning.to_string()),
             waiting: queue.len(),
             written: queue.written.load(Ordering::Relaxed),
             refused: queue.refused.load(Ordering::Relaxed),
             lost_denials: queue.lost.load(Ordering::Relaxed),
+            writes: queue.writes.load(Ordering::Relaxed),
+            write_time: Duration::from_nanos(queue.write_nanos.load(Ordering::Relaxed)),
+            failures: queue.failures.load(Ordering::Relaxed),
         }
     }
 

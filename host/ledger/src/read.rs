@@ -374,6 +374,16 @@ pub struct TimedCheckpoint {
 }
 
 impl TimedCheckpoint {
+    /// Reads `note`, which `pinned` must have signed or a key that followed it; any key of `host` where nothing is pinned.
+    ///
+    /// # Errors
+    /// When none did.
+    pub fn verified(note: &str, host: &HostKeys, pinned: Option<&PublicKey>) -> Result<Self, ReadError> {
+        let keys = host.from(pinned)?;
+        Self::parse(note, host, keys)
+            .map_err(|source| ReadError::Log(OpenError::Checkpoint { folder: PathBuf::new(), source }))
+    }
+
     pub(crate) fn parse(note: &str, host: &HostKeys, keys: &[PublicKey]) -> Result<Self, witan_merkle_log::NoteError> {
         let mut parsed = Err(witan_merkle_log::NoteError::Signature);
         for key in keys.iter().rev() {

@@ -10,7 +10,7 @@ use regex::{Captures, Regex, RegexSet};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::Entry;
+use crate::{Entry, Kind};
 
 /// A longer text is cut before it is looked at: who acted may have chosen its length.
 const LONGEST_READ: usize = 16 << 10;
@@ -229,6 +229,7 @@ impl Redactor {
     #[must_use]
     pub fn entry(&self, entry: Entry) -> Entry {
         let secrets = |text: String| cut(self.secrets(bounded(text)).into_owned());
+        let public = entry.kind == Kind::Load;
         Entry {
             tenant: secrets(entry.tenant),
             principal: self.field(Class::Identity, entry.principal),
@@ -236,8 +237,8 @@ impl Redactor {
             component: entry.component.map(secrets),
             digest: entry.digest.map(secrets),
             action: secrets(entry.action),
-            resource: self.field(Class::Resource, entry.resource),
-            reason: entry.reason.map(|text| self.field(Class::Reason, text)),
+            resource: self.said(public, Class::Resource, entry.resource),
+            reason: entry.reason.map(|text| self.said(public, Class::Reason, text)),
             trace_id: entry.trace_id.map(secrets),
             details: entry
                 .details
@@ -251,6 +252,14 @@ impl Redactor {
                 })
                 .collect(),
             ..entry
+        }
+    }
+
+    /// Who signed a component is public, and what a load is decided by.
+    fn said(&self, public: bool, class: Class, text: String) -> String {
+        match self.redaction.fields.get(&class) {
+            Some(Treatment::Mask) if public => cut(self.secrets(bounded(text)).into_owned()),
+            _ => self.field(class, text),
         }
     }
 

@@ -39,7 +39,7 @@ impl Default for Settings {
         Self {
             redaction: Redaction::default(),
             gather: Duration::from_millis(20),
-            queue: 16_384,
+            queue: 65_536,
             checkpoint: Duration::from_secs(1),
             keep: None,
             max_bytes: None,

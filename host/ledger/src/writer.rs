@@ -67,6 +67,9 @@ pub(crate) struct Queue {
     untold: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) write_nanos: AtomicU64,
+    pub(crate) failures: AtomicU64,
 }
 
 impl Queue {
@@ -80,6 +83,9 @@ impl Queue {
             untold: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            write_nanos: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -173,7 +179,8 @@ impl Queue {
     /// Puts back what could not be written, and tells those who wait for it; whether to go on.
     fn put_back(&self, batch: Vec<Pending>, why: &Arc<str>, attempts: usize) -> bool {
         let mut waiting = self.waiting.lock();
-        if waiting.failing.is_none() {
+        let began = waiting.failing.is_none();
+        if began {
             tracing::error!(error = %why, "the ledger cannot be written: what it would tell of is refused");
         }
         waiting.failing = Some(why.clone());
@@ -185,6 +192,11 @@ impl Queue {
                 Some(done) => drop(done.send(Err(Refused::Disk(why.clone())))),
                 None => waiting.pending.push_back(pending),
             }
+        }
+        if began && !waiting.ended {
+            // It is what the disk is tried with, where nothing else is left, and tells of the time without entries.
+            let entry = Entry::new(Kind::Ledger, "unwritable", "entries").denied(why.to_string());
+            waiting.pending.push_back(Pending { entry, done: None });
         }
         self.settled.notify_all();
         if waiting.ended && attempts >= LAST_ATTEMPTS {
@@ -221,14 +233,19 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let mut attempts = 0;
         while let Some(batch) = self.queue.take(self.gather) {
+            let began = Instant::now();
             match self.write(&batch) {
                 Ok(first) => {
                     attempts = 0;
+                    let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    self.queue.write_nanos.fetch_add(nanos, Ordering::Relaxed);
+                    self.queue.writes.fetch_add(1, Ordering::Relaxed);
                     self.settle(batch, first);
                     (self.wrote)();
                 }
                 Err(error) => {
                     attempts += 1;
+                    self.queue.failures.fetch_add(1, Ordering::Relaxed);
                     let why: Arc<str> = in_words(&error).into();
                     if !self.queue.put_back(batch, &why, attempts) {
                         return;

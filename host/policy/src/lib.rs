@@ -18,7 +18,7 @@ use std::{
 
 pub use address::is_public;
 pub use ask::principal;
-pub use log::{DecisionLog, Entry};
+pub use log::{DecisionLog, Digest, Entry};
 use witan_authorize::Authorizer;
 use witan_capability::{Decision, Denial, Policy, Request};
 use witan_system::Grants;
@@ -80,6 +80,28 @@ impl GrantPolicy {
     }
 }
 
+impl GrantPolicy {
+    /// Allows `request` if that is written down: an effect that nobody could account for must not happen.
+    fn accounted(&self, request: &Request<'_>, reason: Option<String>) -> Decision {
+        match self.log.record(request, true, reason) {
+            (_, Ok(())) => Decision::Allow,
+            (_, Err(refused)) => {
+                let Request { component, action, resource, .. } = request;
+                let action = action_in_words(*action);
+                let reason = format!("`{}` may not {action} `{resource}` now: {refused}", component.name);
+                self.deny(request, reason)
+            }
+        }
+    }
+
+    fn deny(&self, request: &Request<'_>, reason: String) -> Decision {
+        // A refusal that the ledger has no room for stays one; the ledger counts it.
+        let (decision, _counted) = self.log.record(request, false, Some(reason.clone()));
+        tracing::debug!(%decision, component = %request.component.name, %reason, "denied");
+        Decision::Deny(Denial { decision, reason })
+    }
+}
+
 impl Policy for GrantPolicy {
     fn decide(&self, request: &Request<'_>) -> Decision {
         if let Some(recorder) = &self.recorder {
@@ -92,18 +114,9 @@ impl Policy for GrantPolicy {
             granted => granted.map(|()| None),
         };
         match granted.and_then(|trial| self.asked(request).map(|()| trial)) {
-            Ok(trial) => {
-                if trial.is_some() || request.action.is_effect() {
-                    self.log.record(request, true, trial);
-                }
-                Decision::Allow
-            }
-            Err(refusal) => {
-                let reason = in_words(request, &refusal);
-                let decision = self.log.record(request, false, Some(reason.clone()));
-                tracing::debug!(%decision, component = %request.component.name, %reason, "denied");
-                Decision::Deny(Denial { decision, reason })
-            }
+            Ok(None) if !request.action.is_effect() => Decision::Allow,
+            Ok(trial) => self.accounted(request, trial),
+            Err(refusal) => self.deny(request, in_words(request, &refusal)),
         }
     }
 }

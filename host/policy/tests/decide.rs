@@ -4,12 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use witan_authorize::{Authorizer, Set, Sources};
 use witan_capability::{
     Action, Authority, CallContext, Component, Decision, HostFunction, Policy, PrincipalKind, Privacy, Request,
     Resource, TaskFile,
 };
+use witan_ledger::{Filter, Kind, Ledger, Settings, Verdict};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_system::{Access, Files, FilesystemGrant, Grants, System, TrustLevel};
 
@@ -422,23 +424,56 @@ fn a_flood_fills_neither_memory_nor_lines() {
     assert!(entries.len() < 10_000 && entries[0].resource.len() < 1_000);
 }
 
+/// A policy whose decisions are in the ledger in `folder`.
+fn accountable(asker: Asker, folder: &Path, settings: Settings) -> (Asker, Ledger) {
+    let ledger = Ledger::open(folder, settings).unwrap();
+    (Asker { policy: GrantPolicy::new(DecisionLog::to_ledger(ledger.clone())), ..asker }, ledger)
+}
+
 #[test]
-fn the_file_holds_a_line_for_each_entry() {
+fn the_ledger_has_each_denial_and_each_effect() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("decisions.jsonl");
-    for _ in 0..2 {
-        let log = DecisionLog::to_file(&path).unwrap();
-        let asker = Asker { policy: GrantPolicy::new(log), ..Asker::with("") };
-        asker.send("GET", "https://example.org/\u{202e}\"\\n").unwrap_err();
-    }
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), 2, "a second start appends");
-    assert_eq!(lines[0]["component"], "a");
-    assert_eq!(lines[0]["action"], "http-send");
-    assert_eq!(lines[0]["allowed"], false);
-    assert_eq!(lines[0]["function"], "wasi:http/outgoing-handler@0.2.6#handle");
-    assert_ne!(lines[0]["decision"], lines[1]["decision"]);
+    let granted = Asker::with("http = [{ host = \"api.example.com\" }]");
+    let (asker, ledger) = accountable(granted, folder.path(), Settings::default());
+    asker.send("GET", "https://example.org/\u{202e}\"\\n").unwrap_err();
+    asker.send("GET", "https://api.example.com/").unwrap();
+    asker.decide(FILES, Action::WallClock, Resource::None).unwrap_err();
+    assert!(asker.policy.log().flush());
+    let page = ledger.reader().after(&Filter::default(), None, 10).unwrap();
+    let entries: Vec<_> = page.entries.into_iter().filter_map(|placed| placed.entry).collect();
+    let told: Vec<_> = entries.iter().map(|entry| (entry.action.as_str(), entry.decision)).collect();
+    let expected = [("http-send", Verdict::Deny), ("http-send", Verdict::Allow), ("wall-clock", Verdict::Deny)];
+    assert_eq!(told, expected);
+    let first = &entries[0];
+    assert_eq!((first.component.as_deref(), first.tenant.as_str()), (Some("a"), "local"));
+    assert_eq!(
+        entries.iter().map(|entry| entry.kind).collect::<Vec<_>>(),
+        [Kind::Egress, Kind::Egress, Kind::Decision]
+    );
+    assert!(entries.iter().all(|entry| entry.trace_id == Some(asker.context.trace().to_string())));
+    assert_eq!(first.details["function"], "wasi:http/outgoing-handler@0.2.6#handle");
+    assert!(first.reason.as_deref().is_some_and(|reason| reason.contains("may not send")));
+    assert!(first.digest.as_deref().is_some_and(|digest| digest.starts_with("blake3:")));
+    let in_memory = asker.policy.log().newest(1)[0].decision;
+    assert_eq!(entries[2].decision_id, Some(in_memory.0));
+}
+
+#[test]
+fn what_the_ledger_does_not_take_is_not_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let granted =
+        Asker::with("http = [{ host = \"api.example.com\" }]\nfilesystem = [{ path = \"docs\", guest = \"/docs\" }]");
+    let gathers = Settings { queue: 4, gather: Duration::from_secs(3600), ..Settings::default() };
+    let (asker, ledger) = accountable(granted, folder.path(), gathers);
+    let sent = (0..10).filter(|_| asker.send("GET", "https://api.example.com/").is_ok()).count();
+    assert_eq!(sent, 3);
+    let denial = asker.send("GET", "https://api.example.com/").unwrap_err();
+    assert!(denial.contains("the ledger has no room"), "{denial}");
+    // What changes nothing is not written, and goes on.
+    assert!(asker.file(Action::FileRead, "/docs/a.md").is_ok());
+    assert!(asker.policy.log().flush());
+    assert!(asker.send("GET", "https://api.example.com/").is_ok());
+    drop(ledger);
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Checker<'_> {
             auth: host.auth.as_ref().map(|auth| self.auth(&key.child("auth"), auth)),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),
+            ledger: self.ledger(&key.child("ledger"), &host.ledger),
             secrets: self.host_secrets(&key.child("secrets"), &host.secrets),
             tls: self.tls(&key.child("tls"), host.tls.as_ref()),
             egress: self.egress(&key.child("egress"), &host.egress),

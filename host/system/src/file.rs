@@ -106,6 +106,8 @@ pub(crate) struct Host {
     pub(crate) telemetry: TelemetryFile,
     /// How many tasks run and wait, how long they are kept, and what becomes of those that ran when the host ended.
     pub(crate) tasks: TasksFile,
+    /// How the audit log is kept, and what is taken out before it is written.
+    pub(crate) ledger: crate::ledger::LedgerFile,
 }
 
 /// How many components can be alive at once, and what each may take of the engine. Address space for them is reserved

@@ -13,6 +13,7 @@ mod file;
 mod grants;
 mod graph;
 mod identity;
+mod ledger;
 mod limits;
 mod name;
 mod operate;
@@ -47,6 +48,7 @@ pub use grants::{
 };
 pub use graph::{Edge, EdgeKind, Graph, Interfaces, Node, NodeKind};
 pub use identity::{Scope, ScopeError, TrustLevel, TrustLevelError, Verb};
+pub use ledger::{FieldClass, Ledger, PersonalData, Treatment};
 pub use limits::{Breaker, ComponentLimits, Limits};
 pub use name::{ComponentName, Intent, InterfaceName, Name, NameError, SecretName, TenantName, ToolName};
 pub use operate::{Egress, Resolve, Tls};

@@ -11,6 +11,7 @@ use witan_registry_types::{Host as RegistryHost, Namespace, Package, PackageName
 use crate::auth::Auth;
 pub use crate::file::{CompileIn, LinkMode, Reuse};
 use crate::grants::Grants;
+use crate::ledger::Ledger;
 use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName, SecretName};
 use crate::operate::{Egress, Tls};
@@ -163,6 +164,8 @@ pub struct Host {
     pub telemetry: Telemetry,
     /// How many tasks run and wait, and how long they are kept.
     pub tasks: Tasks,
+    /// How the audit log is kept.
+    pub ledger: Ledger,
 }
 
 impl Default for Host {
@@ -182,6 +185,7 @@ impl Default for Host {
             requests: Requests::default(),
             telemetry: Telemetry::default(),
             tasks: Tasks::default(),
+            ledger: Ledger::default(),
         }
     }
 }

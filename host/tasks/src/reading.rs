@@ -1,6 +1,7 @@
 //! What is asked of tasks that were accepted: of those in memory, and where there is a store, of all.
 
 use uuid::Uuid;
+use witan_capability::CallContext;
 use witan_task_store::{Filter, Row, State, Stored};
 
 use crate::{
@@ -63,23 +64,23 @@ impl Tasks {
         (views, more)
     }
 
-    /// Pauses a task that waits for its turn; [`Self::resume`] lets it go on.
+    /// Pauses a task that waits for its turn, as `by` asked; [`Self::resume`] lets it go on.
     ///
     /// # Errors
     /// `conflict` when it has begun or has ended, or when the store fails.
-    pub async fn pause(&self, task: &Task) -> Result<(), TaskError> {
-        self.hold(task, State::Paused).await
+    pub async fn pause(&self, task: &Task, by: &CallContext) -> Result<(), TaskError> {
+        self.hold(task, State::Paused, by).await
     }
 
-    /// Lets a task that is paused wait for its turn again. One that waits already stays as it is.
+    /// Lets a task that is paused wait for its turn again, as `by` asked. One that waits already stays as it is.
     ///
     /// # Errors
     /// `conflict` when it has begun or has ended, or when the store fails.
-    pub async fn resume(&self, task: &Task) -> Result<(), TaskError> {
-        self.hold(task, State::Queued).await
+    pub async fn resume(&self, task: &Task, by: &CallContext) -> Result<(), TaskError> {
+        self.hold(task, State::Queued, by).await
     }
 
-    async fn hold(&self, task: &Task, state: State) -> Result<(), TaskError> {
+    async fn hold(&self, task: &Task, state: State, by: &CallContext) -> Result<(), TaskError> {
         if !task.hold(state) {
             let message = format!(
                 "the task is {}; only one that waits for its turn can be paused and resumed. Cancel it to end it",
@@ -90,6 +91,7 @@ impl Tasks {
         if let Some(store) = &self.0.store {
             store.hold(task.id(), state).await.map_err(|error| unstored(&error))?;
         }
+        self.observe(task, by, state, None);
         self.publish_held(task, state);
         Ok(())
     }

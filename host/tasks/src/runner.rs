@@ -88,7 +88,7 @@ pub struct Transition<'a> {
     pub task: Uuid,
     /// What was asked for.
     pub intent: &'a str,
-    /// For whom, with its tenant, principal, privacy and trace.
+    /// For whom, with its tenant, principal, privacy and trace; of a task that is paused or resumed, who did that.
     pub context: &'a CallContext,
     /// The state.
     pub state: State,
@@ -288,6 +288,18 @@ impl Tasks {
         // A client that goes away while the task is stored must not leave one that is accepted and never runs.
         let accepted = tokio::spawn(run.accept(new, work, place)).await;
         accepted.map_err(|_| TaskError::new(Code::Internal, "the host failed while it accepted the task"))?
+    }
+
+    pub(crate) fn observe(&self, task: &Task, context: &CallContext, state: State, envelope: Option<&Envelope>) {
+        let about = task.about();
+        (self.0.observer)(&Transition {
+            task: about.id,
+            intent: &about.intent,
+            context,
+            state,
+            attempt: task.attempt(),
+            envelope,
+        });
     }
 
     /// How many tasks run or wait.
@@ -523,16 +535,8 @@ impl Run {
     }
 
     fn observe(&self, state: State, envelope: Option<&Envelope>) {
-        let about = self.task.about();
-        (self.tasks.0.observer)(&Transition {
-            task: about.id,
-            intent: &about.intent,
-            context: &self.context,
-            state,
-            attempt: self.task.attempt(),
-            envelope,
-        });
-        self.tasks.publish(about, state, self.task.attempt(), envelope);
+        self.tasks.observe(&self.task, &self.context, state, envelope);
+        self.tasks.publish(self.task.about(), state, self.task.attempt(), envelope);
     }
 
     fn tell(&self, event: Event) {
@@ -707,6 +711,7 @@ impl Tasks {
                 Ok(run) if row.state != State::Working || again => {
                     let place = Place { tasks: self.clone(), bytes: 0 };
                     run.tasks.0.kept.lock().insert(run.task.clone());
+                    self.observe(&run.task, &run.context, run.task.state(), None);
                     let span = span::open(&run.context, &row.intent);
                     tokio::spawn(run.carry_out(Source::Stored, place).instrument(span));
                 }

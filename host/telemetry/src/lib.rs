@@ -20,7 +20,7 @@ pub use export::{Export, ExportError};
 pub use file::{FileError, LogFile, Retention};
 pub use levels::{FilterError, Levels};
 pub use logs::{Color, Format, LogError, LogSettings, Logs, Spans, init};
-pub use metrics::{Metrics, RequestEnd, Sample, Subscriber};
+pub use metrics::{LedgerSample, Metrics, RequestEnd, Sample, Subscriber};
 pub use process::resident_bytes;
 pub use ring::{LogRecord, Ring};
 pub use traces::{Exporting, Ratio, Rule, Sampling, SpanCounts, Traces};

@@ -47,6 +47,8 @@ pub struct Sample {
     pub egress_bytes: u64,
     /// Decisions that the decision log could not keep up with.
     pub decisions_dropped: u64,
+    /// How the ledger does.
+    pub ledger: LedgerSample,
     /// Tasks that run or wait.
     pub tasks_unfinished: u64,
     /// Tasks that run.
@@ -59,6 +61,25 @@ pub struct Sample {
     pub spans: SpanCounts,
     /// Each component's counters.
     pub components: Vec<(String, ServiceStats)>,
+}
+
+/// What a ledger has done since the host started, and how it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LedgerSample {
+    /// Entries that are durable.
+    pub entries: u64,
+    /// Entries that were not taken: what they would have told of was refused, unless it was a refusal itself.
+    pub refused: u64,
+    /// Entries that wait for the disk.
+    pub waiting: u64,
+    /// Writes that were made durable, each of all entries that were there.
+    pub writes: u64,
+    /// Writes that failed; they are tried again.
+    pub failures: u64,
+    /// How long the writes that were made durable took, all together.
+    pub write_time: Duration,
+    /// Whether nothing can be written now.
+    pub failing: bool,
 }
 
 /// The metrics of a host.
@@ -389,6 +410,14 @@ impl Collector for Gathered {
         counter("host_calls", "Host calls that entered the guard", sample.host_calls)?;
         counter("egress_bytes", "Bytes that components sent to other machines", sample.egress_bytes)?;
         counter("decisions_dropped", "Decisions that the decision log could not keep", sample.decisions_dropped)?;
+        let ledger = sample.ledger;
+        counter("ledger_entries", "Entries of the ledger that are durable", ledger.entries)?;
+        counter("ledger_refused", "Entries that the ledger did not take", ledger.refused)?;
+        counter("ledger_writes", "Writes of entries that were made durable", ledger.writes)?;
+        counter("ledger_write_failures", "Writes of entries that failed and are tried again", ledger.failures)?;
+        let seconds = ConstCounter::new(ledger.write_time.as_secs_f64());
+        let help = "How long the writes that were made durable took";
+        seconds.encode(encoder.encode_descriptor("ledger_write_seconds", help, None, seconds.metric_type())?)?;
         let mut gauge = |name: &str, help: &str, value: f64| {
             let metric = ConstGauge::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
@@ -399,6 +428,8 @@ impl Collector for Gathered {
         gauge("tasks_queued", "Tasks that wait for a place", number(queued))?;
         gauge("requests_inside", "Requests that are being answered", number(sample.requests_inside))?;
         gauge("requests_waiting", "Requests that wait for their turn", number(sample.requests_waiting))?;
+        gauge("ledger_waiting", "Entries that wait for the disk", number(ledger.waiting))?;
+        gauge("ledger_failing", "Whether the ledger cannot be written", f64::from(u8::from(ledger.failing)))?;
         gauge("uptime_seconds", "Since the host started", self.started.elapsed().as_secs_f64())?;
         for (name, help, value) in process::figures() {
             gauge(name, help, value)?;

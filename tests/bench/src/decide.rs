@@ -9,6 +9,7 @@ use std::{
 
 use witan_authorize::{Authorizer, Set, sample};
 use witan_capability::{Action, CallContext, Component, HostFunction, Policy as _, Request, Resource};
+use witan_ledger::{Ledger, Settings as LedgerSettings};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_system::System;
 
@@ -26,7 +27,10 @@ const GRANTS: usize = 50;
 
 pub(crate) fn measure(_: &Setting) -> anyhow::Result<Vec<Row>> {
     let state = tempfile::tempdir()?;
-    let policy = GrantPolicy::new(DecisionLog::to_file(&state.path().join("decisions.jsonl"))?);
+    let policy = GrantPolicy::new(DecisionLog::to_ledger(Ledger::open(
+        &state.path().join("ledger"),
+        LedgerSettings::default(),
+    )?));
     let component = component()?;
     let decide = |name: &str, action: Action, resource: Resource<'_>, bar_us: f64| {
         let context = CallContext::local();

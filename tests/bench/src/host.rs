@@ -8,6 +8,7 @@ use wasmtime::component::{Accessor, ComponentNamedList, Instance, Lift, Lower};
 use witan_admission::{Development, Gate};
 use witan_capability::{CallContext, CallError, CallState, Capability, Kernel};
 use witan_engine::{Engine, Invocation, Reply, Service, Settings};
+use witan_ledger::{Ledger, Settings as LedgerSettings};
 use witan_loader::{Loader, Running};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_system::{CompileIn, ComponentName, System};
@@ -27,7 +28,10 @@ impl Host {
         let state = tempfile::tempdir()?;
         // Spans are made where somebody listens, as in the product; nothing is written that is no warning.
         let _already = witan_telemetry::init(&LogSettings::default());
-        let policy = Arc::new(GrantPolicy::new(DecisionLog::to_file(&state.path().join("decisions.jsonl"))?));
+        let policy = Arc::new(GrantPolicy::new(DecisionLog::to_ledger(Ledger::open(
+            &state.path().join("ledger"),
+            LedgerSettings::default(),
+        )?)));
         let engine = Engine::new(Settings::default())?;
         let mut capabilities: Vec<Arc<dyn Capability>> = witan_wasi::capabilities();
         capabilities.push(Arc::new(Tools::new(engine.clone())));

@@ -116,6 +116,40 @@ pub fn backup(bytes: &[u8]) {
     }
 }
 
+/// An export of a ledger, and the key that its checkpoint is signed with.
+const EXPORT: &str = include_str!("../../fuzz/corpus/export/valid");
+static EXPORT_KEY: LazyLock<witan_merkle_log::PublicKey> = LazyLock::new(|| {
+    witan_ledger::public_key(&Path::new(env!("CARGO_MANIFEST_DIR")).join("ledger.pem")).expect("it is a key")
+});
+
+/// Reads `bytes` as an export of a ledger, as its keys, and as a checkpoint that was kept. An export that holds says nothing that
+/// the ledger did not say.
+pub fn export(bytes: &[u8]) {
+    match witan_ledger::verify_export(&mut &bytes[..], &EXPORT_KEY) {
+        Ok(exported) => {
+            assert!(exported.erased <= exported.entries && exported.entries <= exported.size);
+            let entry = |line: &str| -> Option<serde_json::Value> {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                line.get("entry").cloned()
+            };
+            let said: Vec<serde_json::Value> = EXPORT.lines().filter_map(entry).collect();
+            let text = std::str::from_utf8(bytes).expect("it was read as text");
+            assert!(text.lines().filter_map(entry).all(|entry| said.contains(&entry)));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if let Ok(keys) = witan_ledger::HostKeys::from_lines(&lines) {
+        assert!(!keys.origin().is_empty());
+    }
+    let keys: Vec<String> = include_str!("../../fuzz/corpus/export/keys").lines().map(str::to_owned).collect();
+    let keys = witan_ledger::HostKeys::from_lines(&keys).expect("they are keys");
+    if let Ok(kept) = witan_ledger::TimedCheckpoint::verified(&text, &keys, Some(&EXPORT_KEY)) {
+        assert_eq!(kept.checkpoint.size(), 5, "no other was signed");
+    }
+}
+
 /// Types of every kind, as a component may export functions of.
 const TYPES: &str = r#"(component
     (type $record' (record (field "name" string) (field "sizes" (list u32)) (field "rest" (option string))))

@@ -103,6 +103,25 @@ fn no_backup_makes_the_host_panic() {
 }
 
 #[test]
+fn no_export_of_a_ledger_makes_its_reader_panic_or_says_what_was_not_logged() {
+    let words = [
+        "\"entry\":{}",
+        "\"salt\"",
+        "\"proof\":[]",
+        "\"index\":18446744073709551615",
+        "\"index\":0",
+        "null",
+        "\"signature\"",
+        "\n",
+        "\u{2014} ",
+        "AAAA",
+        ",",
+        "}",
+    ];
+    run("export", 2_000, &words, witan_inputs::export);
+}
+
+#[test]
 fn no_client_makes_the_host_panic() {
     let words = [
         "{\"",

@@ -7,7 +7,7 @@ use witan_identity::TrustLevel;
 use crate::world::{Answer, World, task};
 
 impl World {
-    async fn ask(&self, key: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub async fn ask(&self, key: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.client.request(method.parse().unwrap(), self.url(path)).header("x-api-key", key);
         if let Some(body) = body {
             request = request.json(&body);

@@ -25,6 +25,7 @@ use witan_authorize::{BuiltIn, Policies, Settings as PolicySettings};
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
 use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
+use witan_ledger::Ledger;
 use witan_system::{Auth, System};
 use witan_tasks::{
     Deliverer, Event, Filter, Handler, HandlerError, Handlers, Outcome, Store, Task, TaskError, Tasks, Work, WorkInput,
@@ -123,6 +124,7 @@ pub struct World {
     pub token: Token,
     pub identities: Arc<Identities>,
     pub client: reqwest::Client,
+    pub ledger: Ledger,
     stop: Option<oneshot::Sender<()>>,
     pub served: JoinHandle<()>,
     _state: tempfile::TempDir,
@@ -194,6 +196,7 @@ impl World {
         let policies = Policies::open(policies, database.clone()).await.unwrap();
         let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
+        let ledger = Ledger::open(&state.path().join("ledger"), witan_ledger::Settings::default()).unwrap();
         let api = Api::new(Parts {
             settings,
             tasks: tasks.clone(),
@@ -205,6 +208,7 @@ impl World {
             logs: Logs::default(),
             identities: identities.clone(),
             token: token.clone(),
+            ledger: Some(ledger.clone()),
         });
         let mounts = [("/mirror".to_owned(), Arc::new(Mirror) as Arc<dyn Mount>)];
         api.replace_mounts(Mounts::new(mounts).unwrap());
@@ -230,6 +234,7 @@ impl World {
             token,
             identities,
             client,
+            ledger,
             stop: Some(stop),
             served,
             _state: state,

@@ -6,17 +6,21 @@ mod sessions;
 mod tenants;
 mod users;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use witan_identity::{Directory, Event, Logged, Observer, TenantName};
+use witan_identity::{Directory, TenantName};
+use witan_ledger::Ledger;
 use witan_system::System;
 
-use crate::{Global, output, source};
+use crate::{Global, ledger, output, source};
 
 /// Who makes changes with these commands: whoever may read the state folder.
 const BY: &str = "local";
+
+/// How long a disk may take to write down what was done.
+const DISK: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -51,10 +55,26 @@ enum Command {
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Key(command) => keys::run(command, &directory(global).await?, global).await?,
-        Command::Tenant(command) => tenants::run(command, &directory(global).await?, global).await?,
-        Command::User(command) => users::run(command, &directory(global).await?, global).await?,
-        Command::Session(command) => sessions::run(command, &directory(global).await?, global).await?,
+        Command::Key(command) => {
+            let here = here(global).await?;
+            keys::run(command, &here.directory, global).await?;
+            here.recorded()?;
+        }
+        Command::Tenant(command) => {
+            let here = here(global).await?;
+            tenants::run(command, &here.directory, global).await?;
+            here.recorded()?;
+        }
+        Command::User(command) => {
+            let here = here(global).await?;
+            users::run(command, &here.directory, global).await?;
+            here.recorded()?;
+        }
+        Command::Session(command) => {
+            let here = here(global).await?;
+            sessions::run(command, &here.directory, global).await?;
+            here.recorded()?;
+        }
         Command::Login(login) => login::login(&login, global).await?,
         Command::Logout(place) => login::logout(&place, global).await?,
         Command::Whoami(place) => login::whoami(&place, global).await?,
@@ -62,21 +82,33 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rows of the host of this folder's system, whether it runs or not.
-async fn directory(global: &Global) -> anyhow::Result<Directory> {
+/// The rows of the host of this folder's system, whether it runs or not, and where changes of them are written down.
+struct Here {
+    directory: Directory,
+    ledger: Ledger,
+}
+
+async fn here(global: &Global) -> anyhow::Result<Here> {
     let system = System::load(&source::find(global)?)?;
     let state = &system.host.state;
     std::fs::create_dir_all(state).with_context(|| format!("cannot make the folder `{}`", state.display()))?;
+    let ledger = ledger::open(&system)?;
     let database = crate::database::open(&system).await?;
-    Ok(Directory::open(database, state, Arc::new(Recorded)).await?)
+    let observer = Arc::new(ledger::Identities(ledger.clone()));
+    Ok(Here { directory: Directory::open(database, state, observer).await?, ledger })
 }
 
-/// What these commands do is written to the log, as what a host does.
-struct Recorded;
-
-impl Observer for Recorded {
-    fn observe(&self, event: &Event) {
-        Logged.observe(event);
+impl Here {
+    /// Waits until what was done is written down.
+    fn recorded(self) -> anyhow::Result<()> {
+        let durable = tokio::task::block_in_place(|| self.ledger.flush(DISK));
+        let why = self.ledger.failing();
+        self.ledger.close();
+        if !durable {
+            let why = why.unwrap_or_else(|| "the disk takes too long".to_owned());
+            bail!("it is done, and cannot be written down: {why}");
+        }
+        Ok(())
     }
 }
 

@@ -150,7 +150,7 @@ fn folder(state: &Path) -> Vec<Finding> {
             format!("chmod 700 {path}"),
         ));
     }
-    for name in ["secrets.key", "secrets.json", "code.key", "host.json", "witan.db", "decisions.jsonl"] {
+    for name in ["secrets.key", "secrets.json", "code.key", "host.json", "witan.db", "ledger/keys"] {
         let file = state.join(name);
         let Ok(metadata) = fs::metadata(&file) else { continue };
         let mode = metadata.permissions().mode() & 0o777;

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use witan_admission::{Cause, Held};
 use witan_system::{ComponentName, System};
 
-use crate::{Global, output, source, supply};
+use crate::{Global, ledger, output, source, supply};
 
 #[derive(Args)]
 #[command(
@@ -67,6 +67,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
                 bail!("there is no component `{component}`; the components are: {}", names.join(", "));
             };
             let held = Held::new(component, &found.source, Cause::Operator, reason);
+            ledger::administration(&system, "quarantine-add", &format!("{component} ({})", held.source))?;
             quarantine.add(held.clone())?;
             match global.json {
                 true => output::json(&held),
@@ -74,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
             }
         }
         Command::Release { component } => {
+            ledger::administration(&system, "quarantine-release", component)?;
             let released = quarantine.release(component)?;
             if released.is_empty() {
                 bail!("`{component}` is not in quarantine; `witan quarantine list` shows what is");

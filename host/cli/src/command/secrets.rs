@@ -11,7 +11,7 @@ use witan_secrets::{Info, Secrets, Value};
 use witan_system::{SecretName, System, TenantName};
 use zeroize::Zeroizing;
 
-use crate::{Global, output, source};
+use crate::{Global, ledger, output, source};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -66,13 +66,16 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
     let store = Secrets::store(&system);
     match &arguments.command {
         Command::Set(Named { name, tenant }) => {
-            let version = store.set(tenant.as_str(), name, &value(name)?)?;
+            let value = value(name)?;
+            told_of(&system, "secret-set", tenant, name)?;
+            let version = store.set(tenant.as_str(), name, &value)?;
             told(global, name, tenant, version, "set");
             if !system.secrets.contains_key(name) {
                 output::note(&format!("nothing uses it yet: add [secrets.{name}] to system.toml"));
             }
         }
         Command::Rotate { operator_key: true, .. } => {
+            ledger::administration(&system, "secrets-key-rotated", "operator-key")?;
             let (key, count) = store.rotate_key()?;
             match global.json {
                 true => output::json(&serde_json::json!({ "key": key, "secrets": count })),
@@ -84,11 +87,14 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
             if !store.list()?.iter().any(|info| info.name == *name && info.tenant == tenant.as_str()) {
                 bail!("there is no secret `{name}` to replace; make it with `witan secrets set {name}`");
             }
-            let version = store.replace(tenant.as_str(), name, &value(name)?)?;
+            let value = value(name)?;
+            told_of(&system, "secret-rotated", tenant, name)?;
+            let version = store.replace(tenant.as_str(), name, &value)?;
             told(global, name, tenant, version, "replaced");
         }
         Command::Rotate { name: None, .. } => bail!("name the secret, or say `--operator-key`"),
         Command::Rm(Named { name, tenant }) => {
+            told_of(&system, "secret-removed", tenant, name)?;
             if !store.remove(tenant.as_str(), name)? {
                 bail!("there is no secret `{name}` of `{tenant}`: `witan secrets list` shows those that there are");
             }
@@ -100,6 +106,11 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
         Command::List => list(&store.list()?, global),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes down what is about to be done to a secret, never what it is.
+fn told_of(system: &System, action: &str, tenant: &TenantName, name: &SecretName) -> anyhow::Result<()> {
+    ledger::administration(system, action, &format!("{tenant}/{name}"))
 }
 
 fn list(secrets: &[Info], global: &Global) {

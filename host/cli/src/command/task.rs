@@ -16,7 +16,9 @@ use url::Url;
 use witan_capability::{CallContext, Privacy};
 use witan_loader::Running;
 use witan_system::System;
-use witan_tasks::{Document, Edge, Envelope, Event, Happened, Input, Paths, Settings, Task, TaskRequest, Tasks};
+use witan_tasks::{
+    Document, Edge, Envelope, Event, Happened, Input, Observer, Paths, Settings, Task, TaskRequest, Tasks,
+};
 
 use crate::{
     Global,
@@ -157,12 +159,13 @@ async fn here(
     let limits = system.limits.clone();
     let host = host::Host::new(&system, mode)?.held_to_lock(global.locked);
     let running = host.load(system).await?;
-    let engine = host.engine.clone();
+    let (engine, ledger) = (host.engine.clone(), host.ledger.clone());
+    let observer: Observer = Arc::new(move |transition| crate::ledger::task(&ledger, transition));
     let tasks = Tasks::new(
         Settings { limits, ..Settings::default() },
         host::handlers(&running),
         Arc::new(move |limits| engine.open_account(limits)),
-        Arc::new(|_| {}),
+        observer,
     );
     let edge = Edge { context: CallContext::local(), paths: Paths::Any };
     let task = tasks.submit(request, &edge).await?;

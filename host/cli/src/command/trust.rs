@@ -7,7 +7,7 @@ use witan_admission::Trust;
 use witan_registry_sign::SignerId;
 use witan_system::System;
 
-use crate::{Global, output, source, supply};
+use crate::{Global, ledger, output, source, supply};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -94,6 +94,7 @@ fn held(trust: &Trust) -> impl Iterator<Item = (String, String)> {
 }
 
 async fn refresh(system: &System, global: &Global) -> anyhow::Result<()> {
+    ledger::administration(system, "trust-refresh", &system.origin.file().display().to_string())?;
     supply::refresh_metadata(system, &system.host.state).await?;
     supply::follow_logs(system, &system.host.state).await?;
     let mut yanked = Vec::new();

@@ -21,16 +21,17 @@ use tokio::{
 use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Requests, Tls, TlsFiles, Token};
 use witan_authorize::Policies;
 use witan_events::{SystemReloaded, What};
-use witan_identity::{Directory, Identities, Logged};
+use witan_identity::{Directory, Identities};
+use witan_ledger::Ledger;
 use witan_loader::Running;
 use witan_system::System;
-use witan_tasks::{Store, Tasks};
+use witan_tasks::{Observer, Store, Tasks};
 use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 
 use crate::{
     Global,
     host::{self, Host, Mode},
-    mount, output, owner, policies, source, tasks,
+    ledger, mount, output, owner, policies, source, tasks,
     watchman::Watchman,
 };
 
@@ -97,7 +98,8 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let telemetry = crate::telemetry::start(&system.host.telemetry, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let database = crate::database::open(&system).await?;
-    let directory = Directory::open(database.clone(), host.state(), Arc::new(Logged)).await?;
+    let directory =
+        Directory::open(database.clone(), host.state(), Arc::new(ledger::Identities(host.ledger.clone()))).await?;
     let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
     let policies = policies::open(&system, database.clone()).await?;
     host.policy.ask(policies.authorizer().clone());
@@ -119,6 +121,8 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         witan_api::Running { url: format!("{scheme}://{address}"), pid: std::process::id(), token: up.token.clone() };
     announced.write(up.host.state()).context("cannot write `host.json` into the state folder")?;
     let stopped = super::stopped();
+    let origin = up.current.read().system.origin.file().display().to_string();
+    ledger::host(&up.host.ledger, "host-start", origin.clone()).await?;
     announce(&announced.url, &up, global);
     let reloads = tokio::spawn(up.clone().reload_on_change(watch, changes));
     let watchman = Watchman {
@@ -137,10 +141,12 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
-    // Others may hold the host still, and take its log with them when this process ends.
-    up.host.policy.log().flush();
+    let told = ledger::host(&up.host.ledger, "host-stop", origin).await;
+    // Others may hold the host still, and take its ledger with them when this process ends.
+    up.host.ledger.close();
     telemetry.finish().await;
     served?;
+    told?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -199,15 +205,18 @@ struct Gates {
 }
 
 /// What the API asks of the host.
-struct Status(Arc<RwLock<Arc<Running>>>);
+struct Status {
+    current: Arc<RwLock<Arc<Running>>>,
+    ledger: Ledger,
+}
 
 impl witan_api::Host for Status {
     fn system(&self) -> String {
-        self.0.read().system.origin.file().display().to_string()
+        self.current.read().system.origin.file().display().to_string()
     }
 
     fn components(&self) -> Vec<ComponentStatus> {
-        let running = self.0.read();
+        let running = self.current.read();
         let status = running
             .components()
             .iter()
@@ -216,14 +225,16 @@ impl witan_api::Host for Status {
     }
 
     fn not_ready(&self) -> Vec<NotReady> {
-        let running = self.0.read().clone();
+        let running = self.current.read().clone();
         let open = running.components().iter().filter(|(_, loaded)| loaded.service.stats().breaker_open);
         let why = "it trapped too often, and its breaker is open for a while";
-        open.map(|(name, _)| NotReady { what: name.to_string(), why: why.to_owned() }).collect()
+        let open = open.map(|(name, _)| NotReady { what: name.to_string(), why: why.to_owned() });
+        let ledger = self.ledger.health().failing.map(|why| NotReady { what: "ledger".to_owned(), why });
+        open.chain(ledger).collect()
     }
 
     fn warnings(&self) -> Vec<NotReady> {
-        let running = self.0.read().clone();
+        let running = self.current.read().clone();
         let warning = |what: &str, why: String| NotReady { what: what.to_owned(), why };
         let unsigned =
             running.unsigned().map(|name| warning(name.as_str(), "UNSIGNED: nobody vouches for it".to_owned()));
@@ -232,7 +243,8 @@ impl witan_api::Host for Status {
         let stopped = running.components().iter().filter(|(_, loaded)| loaded.service.is_stopped());
         let stopped =
             stopped.map(|(name, _)| warning(name.as_str(), "in quarantine: it takes no more calls".to_owned()));
-        unsigned.chain(held).chain(stopped).collect()
+        let ledger = self.ledger.health().warning.map(|why| warning("ledger", why));
+        unsigned.chain(held).chain(stopped).chain(ledger).collect()
     }
 }
 
@@ -268,11 +280,11 @@ impl Up {
             tasks::settings(&running.system),
             host::handlers(&running),
             Arc::new(move |limits| engine.open_account(limits)),
-            witan_api::observer(metrics.clone()),
+            observer(&metrics, &host.ledger),
             store,
         );
         let _first = unfinished.set(tasks.clone());
-        policies::observe(&policies, &metrics, &tasks);
+        policies::observe(&policies, &metrics, &tasks, &host.ledger);
         let token = Token::generate().context("the system has no randomness to give")?;
         let mut settings = witan_api::Settings { drain: arguments.drain, ..witan_api::Settings::default() };
         settings.private = arguments.behind_tls;
@@ -283,12 +295,13 @@ impl Up {
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
             policies,
-            host: Arc::new(Status(current.clone())),
+            host: Arc::new(Status { current: current.clone(), ledger: host.ledger.clone() }),
             requests: requests.clone(),
             metrics: metrics.clone(),
             logs,
             identities: identities.clone(),
             token: token.clone(),
+            ledger: Some(host.ledger.clone()),
         });
         api.replace_mounts(mount::mounts(&host.engine, &running, &metrics, &scheme)?);
         Ok(Self { host, current, tasks, api, requests, metrics, identities, token, scheme })
@@ -323,6 +336,9 @@ impl Up {
         let load = tokio::task::spawn_blocking(move || Handle::current().block_on(host.load(system)));
         let running = Arc::new(load.await.context("the load of the system was broken off")??);
         let mounts = mount::mounts(&self.host.engine, &running, &self.metrics, &self.scheme)?;
+        let before = self.current.read().clone();
+        ledger::grants_changed(&self.host.ledger, &before.system, &running.system).await?;
+        ledger::host(&self.host.ledger, "system-reload", file.display().to_string()).await?;
         if !self.identities.replace(running.system.host.auth.clone()) {
             bail!("whether credentials are asked for is decided when the host starts: stop it, and start it again");
         }
@@ -344,6 +360,15 @@ impl Up {
     }
 }
 
+/// Counts each task that has ended, and writes down what becomes of each.
+fn observer(metrics: &Arc<Metrics>, ledger: &Ledger) -> Observer {
+    let (counts, ledger) = (witan_api::observer(metrics.clone()), ledger.clone());
+    Arc::new(move |transition| {
+        counts(transition);
+        ledger::task(&ledger, transition);
+    })
+}
+
 fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
     use std::sync::atomic::Ordering::Relaxed;
     let components = running.components().iter();
@@ -352,6 +377,7 @@ fn sample(running: &Running, host: &Host, tasks: Option<&Tasks>) -> Sample {
         denials: host.kernel.denials_by_action(),
         egress_bytes: witan_capability::egress_bytes(),
         decisions_dropped: host.policy.log().dropped(),
+        ledger: ledger::sample(&host.ledger),
         tasks_unfinished: tasks.map_or(0, |tasks| tasks.unfinished() as u64),
         tasks_running: tasks.map_or(0, |tasks| tasks.busy() as u64),
         components: components.map(|(name, loaded)| (name.to_string(), loaded.service.stats())).collect(),

@@ -18,7 +18,7 @@ use witan_system::{Ceiling, ComponentName, Source, System};
 use crate::{
     Global,
     advisories::Advisories,
-    host, output,
+    host, ledger, output,
     registry::{self, StoreArgument},
     source, supply,
 };
@@ -156,6 +156,9 @@ pub(crate) async fn upgrade(arguments: &Arguments, global: &Global) -> anyhow::R
         let (name, package): (ComponentName, Package) = (step.component.parse()?, step.to.parse()?);
         lock.upgrade(&step.component, lock_of(&system, &name, &package, step.digest).await?);
         moves.push((name, package));
+    }
+    for (name, package) in &moves {
+        ledger::administration(&system, "upgrade", &format!("{name} to {package}"))?;
     }
     for (name, package) in moves {
         write_source(&file, &name, &package)?;
@@ -330,6 +333,7 @@ pub(crate) fn rollback(arguments: &Rollback, global: &Global) -> anyhow::Result<
     let Some(package) = lock.previous.get(name.as_str()).and_then(|locked| locked.package.clone()) else {
         bail!("the lock knows of no earlier version of `{name}`");
     };
+    ledger::administration(&system, "rollback", &format!("{name} to {package}"))?;
     let marks = supply::marks(&system.host.state);
     if let Some(mark) = marks.version(&package.name)?
         && package.version.semver() < mark.semver()

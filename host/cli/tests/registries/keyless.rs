@@ -103,7 +103,7 @@ fn what_an_identity_publishes_runs_where_it_is_trusted() {
     // In the registry's log: the authority was asked for a certificate alone.
     assert_eq!(world.authority.asked(), ["/api/v2/signingCert"]);
     assert_eq!(world.call().well().out.trim(), "8");
-    let decisions = fs::read_to_string(world.home.path(".witan/decisions.jsonl")).unwrap();
+    let (_, decisions) = world.home.ledger();
     assert!(decisions.contains(EMAIL), "{decisions}");
     world.system("other@acme.example", ISSUER);
     world.call().badly(&[EMAIL, "is not trusted"]);

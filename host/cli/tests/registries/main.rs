@@ -126,6 +126,14 @@ impl Home {
         Said::of(&self.command(arguments).output().unwrap())
     }
 
+    /// The entries of the ledger of this home's system, the newest last, and all of them in one text.
+    #[track_caller]
+    pub(crate) fn ledger(&self) -> (Vec<Value>, String) {
+        let shown = self.run(&["audit", "show", "--last", "100000", "--json"]).well();
+        let entries = shown.json().as_array().unwrap().iter().map(|shown| shown["entry"].clone()).collect();
+        (entries, shown.out)
+    }
+
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Said {
         Self::feed(self.command(arguments), input)
     }

@@ -1,7 +1,5 @@
 //! What becomes of a component that runs when it should no longer: yanked, revoked, put aside, and taken back.
 
-use std::fs;
-
 use serde_json::Value;
 
 use crate::{
@@ -112,5 +110,5 @@ fn a_file_runs_on_the_word_of_this_machine_or_of_an_operator() {
     assert!(up.warned().contains("UNSIGNED"));
     let log = up.log();
     assert!(log.contains("UNSIGNED") && log.contains("sums"), "{log}");
-    assert!(fs::read_to_string(home.path(".witan/decisions.jsonl")).unwrap().contains("UNSIGNED"));
+    assert!(home.ledger().1.contains("UNSIGNED"));
 }

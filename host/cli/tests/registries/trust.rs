@@ -190,8 +190,8 @@ fn what_cannot_be_fetched_as_it_was_locked_is_refused_and_written_down() {
     assert!(served.stop());
     let call = home.run(&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"]);
     assert!(!call.success && call.err.contains(&host), "{}", call.err);
-    let decisions = fs::read_to_string(home.path(".witan/decisions.jsonl")).unwrap();
-    assert!(decisions.lines().last().unwrap().contains(&host), "{decisions}");
+    let (entries, _) = home.ledger();
+    assert!(entries.last().unwrap().to_string().contains(&host), "{entries:?}");
 }
 
 /// The file below `folder` whose name has `part` in it.

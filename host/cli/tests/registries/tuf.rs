@@ -154,7 +154,7 @@ fn metadata_that_nobody_signs_anew_end() {
         (!said.success).then_some(said)
     });
     said.badly(&["do not hold", "the timestamp expired at", "witan trust refresh"]);
-    let decisions = fs::read_to_string(home.path(".witan/decisions.jsonl")).unwrap();
+    let decisions = home.ledger().1;
     assert!(decisions.contains("the timestamp expired at"), "{decisions}");
     // The registry is back, and signs them anew.
     let _served = Served::start_with(&home, &["--listen", &host]);

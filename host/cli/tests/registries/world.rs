@@ -77,8 +77,12 @@ impl World {
         self.home.run(&[&["call", "sums", "acme:sums/add@1.0.0#add", "5", "3"], more].concat())
     }
 
-    pub(crate) fn decisions(&self) -> String {
-        fs::read_to_string(self.home.path(".witan/decisions.jsonl")).unwrap()
+    /// Whether the load of a component was refused for a reason with `part` in it.
+    pub(crate) fn refused_once(&self, part: &str) -> bool {
+        let refused = |entry: &Value| {
+            entry["decision"] == "deny" && entry["reason"].as_str().is_some_and(|reason| reason.contains(part))
+        };
+        self.home.ledger().0.iter().any(refused)
     }
 
     /// The newest decision about `sums`, which must be a refusal to load `resource` for a reason with `part` in it.
@@ -86,11 +90,10 @@ impl World {
     pub(crate) fn refused(&self, resource: &str, part: &str) {
         let began = Instant::now();
         loop {
-            let decisions = self.decisions();
-            let mut entries = decisions.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let newest = entries.rfind(|entry| entry["component"] == "sums").unwrap_or_default();
+            let entries = self.home.ledger().0;
+            let newest = entries.into_iter().rfind(|entry| entry["component"] == "sums").unwrap_or_default();
             let text = |key: &str| newest[key].as_str().unwrap_or_default();
-            let load = newest["allowed"] == false && text("action") == "component-load";
+            let load = newest["decision"] == "deny" && text("action") == "component-load";
             if load && text("resource").starts_with(resource) && text("reason").contains(part) {
                 return;
             }

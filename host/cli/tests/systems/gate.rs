@@ -113,11 +113,13 @@ fn outcome(folder: &Path, way: &Way, allowed: bool) -> Result<String, String> {
     if good { Ok(errors) } else { Err(errors) }
 }
 
-/// The newest entry of the decision log about the load of `tool`.
+/// The newest entry of the ledger about the load of `tool`.
 fn newest(folder: &Path) -> Value {
-    let decisions = fs::read_to_string(folder.join(".witan/decisions.jsonl")).unwrap();
-    let mut entries = decisions.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    entries.rfind(|entry| entry["action"] == "component-load").expect("no load was decided on")
+    let show = ["audit", "show", "--kind", "load", "--last", "1", "--json"];
+    let shown = Command::new(WITAN).args(show).current_dir(folder).output().unwrap();
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown[0]["entry"]["action"], "component-load", "no load was decided on");
+    shown[0]["entry"].clone()
 }
 
 fn changed(way: &Way) -> Vec<u8> {
@@ -157,7 +159,7 @@ fn whatever_loads_a_component_asks_the_gate() {
             let errors = outcome(folder, way, false).expect_err(what);
             assert!(errors.contains(reason), "{what}: {errors}");
             let entry = newest(folder);
-            assert_eq!((&entry["allowed"], &entry["component"]), (&false.into(), &"tool".into()), "{what}: {entry}");
+            assert_eq!((&entry["decision"], &entry["component"]), (&"deny".into(), &"tool".into()), "{what}: {entry}");
             let resource = entry["resource"].as_str().unwrap();
             assert!(resource.ends_with(&format!("tool.wasm@{}", Digest::of(bytes))), "{what}: {entry}");
             assert!(entry["reason"].as_str().unwrap().contains(reason), "{what}: {entry}");
@@ -167,7 +169,7 @@ fn whatever_loads_a_component_asks_the_gate() {
             let errors = outcome(folder, way, true).unwrap_or_else(|errors| panic!("{what}: {errors}"));
             assert!(errors.contains("UNSIGNED"), "{what}: {errors}");
             let entry = newest(folder);
-            assert_eq!(entry["allowed"], true, "{what}: {entry}");
+            assert_eq!(entry["decision"], "allow", "{what}: {entry}");
             assert!(entry["reason"].as_str().unwrap().contains("UNSIGNED"), "{what}: {entry}");
         }
     }

@@ -2,9 +2,10 @@
 //! is there or was run twice.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,7 +17,10 @@ use std::{
 use serde_json::{Value, json};
 use witan_rounds::{random, rounds};
 
-use crate::up::{self, Answer, Up, built};
+use crate::{
+    WITAN,
+    up::{self, Answer, Up, built},
+};
 
 /// Few tasks run at once, so that others wait when the host is killed.
 const SYSTEM: &str = r#"schema = 1
@@ -152,6 +156,23 @@ fn check(up: &Up, name: &str, intent: &str, task: &Value) {
     assert_eq!(same["data"].as_array().unwrap().len(), 1, "`{name}` is there twice: {same}");
 }
 
+/// That the ledger which the killed hosts wrote one after another holds, and has what was done.
+fn verify(folder: &Path, tasks: usize) {
+    let output = Command::new(WITAN).args(["audit", "verify", "--json"]).current_dir(folder).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["holds"], true, "{report}");
+    let output = Command::new(WITAN)
+        .args(["audit", "show", "--kind", "task", "--last", "1000000", "--json"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let written: BTreeSet<&str> =
+        shown.as_array().unwrap().iter().filter_map(|shown| shown["entry"]["task"].as_str()).collect();
+    // What ended within the last 20 ms before a kill has its row, and may have no entry.
+    assert!(written.len() > tasks / 2, "{} of {tasks} tasks are in the ledger", written.len());
+}
+
 #[test]
 fn no_task_is_lost_or_doubled_by_a_host_that_is_killed() {
     let folder = folder();
@@ -174,6 +195,7 @@ fn no_task_is_lost_or_doubled_by_a_host_that_is_killed() {
             again += usize::from(task["attempt"].as_u64() > Some(1));
         }
         up.kill();
+        verify(up.folder(), all);
     }
     assert!(all > 20 && interrupted + again > 0, "{all} tasks, {interrupted} interrupted, {again} run again: no proof");
 }

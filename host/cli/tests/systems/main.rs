@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
+mod audit;
 mod auth;
+mod described;
 mod gate;
 mod killed;
 mod operate;

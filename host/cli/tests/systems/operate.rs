@@ -136,12 +136,13 @@ fn a_backup_is_made_while_the_host_serves_and_restored_elsewhere() {
     drop(up);
     let restored = json(&witan(other.path(), "backup restore made.tar --json"));
     assert_eq!(restored["files"], made["files"]);
-    for name in ["witan.db", "secrets.json", "secrets.key", "decisions.jsonl"] {
+    for name in ["witan.db", "secrets.json", "secrets.key", "ledger/keys"] {
         let mode = fs::metadata(other.path().join(".witan").join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     assert!(!other.path().join(".witan/host.json").exists());
     assert!(other.path().join("witan.lock").exists());
+    assert_eq!(json(&witan(other.path(), "audit verify --json"))["holds"], true);
     let findings = json(&witan(other.path(), "doctor --json --offline"));
     let wrong: Vec<&Value> =
         findings.as_array().unwrap().iter().filter(|finding| finding["state"] == "problem").collect();

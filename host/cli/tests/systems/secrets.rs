@@ -147,8 +147,21 @@ fn a_secret_is_used_where_it_may_be_and_found_nowhere() {
     assert!(logged.contains("request refused") && logged.contains("[secrets.key]"), "a refusal says what to do");
     assert!(said.iter().all(|text| !text.contains(CANARY)));
     up.signal("TERM");
-    let decisions = fs::read_to_string(up.folder().join(".witan/decisions.jsonl")).unwrap();
-    assert!(decisions.contains("secret-use"), "its use is an effect");
+    // Each request that went out or was to go is an entry, with who sent it where, and in which trace.
+    let egress = good(up.folder(), "audit show --kind egress --last 1000 --json", "");
+    for to in [origin, other] {
+        let of = |shown: &&Value| shown["entry"]["resource"].as_str().unwrap().contains(&to.to_string());
+        let first = &egress.as_array().unwrap().iter().find(of).unwrap()["entry"];
+        assert_eq!((&first["action"], &first["decision"]), (&"http-send".into(), &"allow".into()), "{first}");
+        assert_eq!((&first["component"], &first["tenant"]), (&"site".into(), &"local".into()), "{first}");
+        assert_eq!(first["trace_id"].as_str().unwrap().len(), 32, "{first}");
+    }
+    // Its entries are sealed, so that it is not enough to look for the secret in its files.
+    let written = good(up.folder(), "audit show --last 1000 --json", "").to_string();
+    for action in ["secret-use", "secret-set", "secret-rotated", "secrets-key-rotated", "secret-removed"] {
+        assert!(written.contains(action), "no `{action}` in {written}");
+    }
+    assert!(!written.contains(CANARY), "{written}");
     assert_eq!(with_canary(up.folder()), [""; 0]);
 }
 

@@ -227,10 +227,10 @@ impl Host {
         self.service.call_plain(context, account, Run { export: self.export, fetch }).await
     }
 
-    /// What is in the log of decisions, as it is written.
+    /// What is in the log of decisions.
     pub fn logged(&self) -> Vec<String> {
         let entries = self.policy.grants.log().newest(100);
-        entries.iter().map(|entry| serde_json::to_string(&**entry).unwrap()).collect()
+        entries.iter().map(|entry| format!("{entry:?}")).collect()
     }
 
     /// What policy refused, oldest first.

@@ -163,9 +163,32 @@ fn while_the_disk_fails_nothing_is_allowed_and_nothing_is_lost() {
     ledger.close();
     let page = Reader::open(folder.path()).unwrap().after(&Filter::default(), None, 10).unwrap();
     let resources: Vec<String> = page.entries.into_iter().filter_map(|placed| Some(placed.entry?.resource)).collect();
-    assert_eq!(resources.len(), 4, "{resources:?}");
-    assert!(resources[1].ends_with("/1") && resources[2].ends_with("/4") && resources[3].ends_with("/5"));
-    assert_eq!(durable, 3);
+    assert_eq!(resources.len(), 5, "{resources:?}");
+    assert_eq!(resources[2], "entries", "an entry tells of the time without entries");
+    assert!(resources[1].ends_with("/1") && resources[3].ends_with("/4") && resources[4].ends_with("/5"));
+    assert_eq!(durable, 4);
+}
+
+#[test]
+fn a_disk_that_failed_is_tried_again_though_nobody_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path());
+    ledger.append_blocking(entry("alice", 0)).unwrap();
+    let (keys, away) = (folder.path().join("keys"), folder.path().join("keys.away"));
+    std::fs::rename(&keys, &away).unwrap();
+    std::fs::create_dir(&keys).unwrap();
+    // Whoever waited was told, and does not wait any more.
+    assert!(matches!(ledger.append_blocking(entry("bob", 1)), Err(Refused::Disk(_))));
+    let health = ledger.health();
+    assert!(health.failing.is_some() && health.failures > 0, "{health:?}");
+    assert_eq!((health.writes, health.written), (1, 1));
+    assert!(!health.write_time.is_zero());
+    std::fs::remove_dir(&keys).unwrap();
+    std::fs::rename(away, &keys).unwrap();
+    while ledger.failing().is_some() {
+        std::thread::yield_now();
+    }
+    ledger.append_blocking(entry("alice", 2)).unwrap();
 }
 
 #[test]

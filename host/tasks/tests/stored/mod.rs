@@ -98,7 +98,7 @@ fn what_waits_runs_and_what_has_ended_is_there_after_a_crash() {
     let paused = first.submit(request(), &edge());
     first.run(async {
         let task = first.world.tasks.get("local", paused).await.unwrap().unwrap();
-        first.world.tasks.pause(&task).await.unwrap();
+        first.world.tasks.pause(&task, &CallContext::local()).await.unwrap();
     });
     first.kill();
 
@@ -116,10 +116,10 @@ fn what_waits_runs_and_what_has_ended_is_there_after_a_crash() {
     assert_eq!(second.view(paused).state, State::Paused);
     second.run(async {
         let task = second.world.tasks.get("local", paused).await.unwrap().unwrap();
-        second.world.tasks.resume(&task).await.unwrap();
+        second.world.tasks.resume(&task, &CallContext::local()).await.unwrap();
         assert_eq!(task.finished().await.status, Status::Ok);
         // What has ended is neither held nor resumed.
-        assert_eq!(second.world.tasks.pause(&task).await.unwrap_err().code, Code::Conflict);
+        assert_eq!(second.world.tasks.pause(&task, &CallContext::local()).await.unwrap_err().code, Code::Conflict);
         // One that has failed is tried again, as another; one that was done is not.
         let failed = second.world.tasks.get("local", runs).await.unwrap().unwrap();
         let again = second.world.tasks.retry(&failed, &edge()).await.unwrap();
