@@ -68,7 +68,7 @@ pub(crate) async fn greet(
     // Answers are small and whole; waiting to fill a packet would only delay them.
     let _slower = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        let peer = Peer { address, certificate: None };
+        let peer = Peer { address, certificate: None, refusals: Arc::default() };
         return serve(stream, peer, front, builder, settings, draining, abandoned).await;
     };
     let greeting = tokio::time::timeout(settings.header_time, tls.accept(stream));
@@ -78,7 +78,7 @@ pub(crate) async fn greet(
     };
     match greeted {
         Ok(Ok(stream)) => {
-            let peer = Peer { address, certificate: tls::shown(&stream) };
+            let peer = Peer { address, certificate: tls::shown(&stream), refusals: Arc::default() };
             serve(stream, peer, front, builder, settings, draining, abandoned).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, %address, "a client does not speak TLS as the host does"),

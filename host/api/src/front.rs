@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower::Service as _;
@@ -31,6 +31,7 @@ use crate::{
     gate::{self, Stopped},
     hosts::Hosts,
     openapi,
+    refusals::Refusals,
     seen::{Mounted, Seen},
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The certificate that it showed, if it showed one; it was verified.
     pub(crate) certificate: Option<Arc<Certificate>>,
+    /// Of its requests.
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Front {
@@ -115,6 +118,7 @@ impl Front {
         let behind_proxy = self.api.0.parts.settings.behind_proxy;
         // What a proxy in front shows is not its clients'.
         let certificate = peer.certificate.filter(|_| !behind_proxy);
+        let refusals = peer.refusals;
         let named = gate::peer(peer.address, &head.headers, behind_proxy);
         let peer = witan_identity::Peer { certificate, ..named };
         match gate::pass(&self.api, &mut head, &peer, mount.is_some()).await {
@@ -134,8 +138,14 @@ impl Front {
         let parts = &self.api.0.parts;
         let passed = match parts.requests.pass(&head, &asks, &parts.metrics).await {
             Ok(passed) => passed,
-            Err(refusal) => return Ok(*refusal),
+            Err(refusal) => {
+                if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
+                    refusals.delay().await;
+                }
+                return Ok(*refusal);
+            }
         };
+        refusals.forget();
         head.extensions.insert(asks);
         let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
         let answered = self.answered(Request::from_parts(head, body), mount, peer).await;

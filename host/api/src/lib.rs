@@ -22,6 +22,7 @@ mod mount;
 mod openapi;
 mod platform;
 mod policies;
+mod refusals;
 mod running;
 mod seen;
 mod serve;

@@ -3,7 +3,7 @@
 mod cancel;
 mod client;
 mod cost;
-mod flood;
+pub(crate) mod flood;
 mod hosts;
 mod load;
 mod mix;

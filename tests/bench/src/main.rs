@@ -56,6 +56,12 @@ enum Part {
         /// The folder.
         folder: PathBuf,
     },
+    /// Sends tasks as one tenant, as fast as they are answered.
+    #[command(hide = true)]
+    Flood {
+        /// `127.0.0.1:8080`
+        address: String,
+    },
     /// Asks for `/` on 32 connections, and prints how many answers came in a second.
     #[command(hide = true)]
     Load {
@@ -71,6 +77,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.part {
         Some(Part::Native) => runtime()?.block_on(http::native()),
         Some(Part::Files { folder }) => runtime()?.block_on(registry::files(&folder)),
+        Some(Part::Flood { address }) => runtime()?.block_on(front::flood::flood(&address)),
         Some(Part::Load { address, seconds }) => http::load(address, seconds),
         None => measure(&arguments),
     }

@@ -138,13 +138,10 @@ impl Server {
     }
 }
 
-fn announced(mut output: impl std::io::BufRead) -> anyhow::Result<String> {
-    let mut text = String::new();
-    while !text.contains('}') {
-        ensure!(output.read_line(&mut text)? > 0, "it ended before it served");
-    }
-    let announced: Value = serde_json::from_str(&text)?;
-    let url = announced["url"].as_str().context("it does not say where it serves")?;
+fn announced(output: impl std::io::BufRead) -> anyhow::Result<String> {
+    let announced = serde_json::Deserializer::from_reader(output).into_iter::<Value>().next();
+    let announced = announced.context("it ended before it served")??;
+    let url = announced["url"].as_str().with_context(|| format!("it does not say where it serves: {announced}"))?;
     Ok(url.trim_start_matches("http://").trim_end_matches('/').to_owned())
 }
 

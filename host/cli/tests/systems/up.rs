@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -77,12 +77,9 @@ impl Up {
             .stderr(errors)
             .spawn()
             .unwrap();
-        let mut announced = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        while !announced.contains('}') {
-            assert!(lines.read_line(&mut announced).unwrap() > 0, "the host ended before it served");
-        }
-        let announced: Value = serde_json::from_str(&announced).unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let announced = serde_json::Deserializer::from_reader(output).into_iter::<Value>().next();
+        let announced = announced.expect("the host ended before it served").unwrap();
         let address = announced["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
         Self { child, address, folder: folder.to_owned(), own: None }
     }

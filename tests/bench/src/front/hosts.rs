@@ -77,6 +77,11 @@ impl Host {
         Client::connect(&self.server.address, self.keys.get(tenant).map(String::as_str)).await
     }
 
+    /// The key of the tenant of that number; empty where the host asks for none.
+    pub(crate) fn key(&self, tenant: usize) -> &str {
+        self.keys.get(tenant).map_or("", String::as_str)
+    }
+
     /// Where its data is.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
