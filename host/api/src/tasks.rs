@@ -164,11 +164,12 @@ async fn wait_for(api: &Api, task: &Task, wait: Duration, alone: bool) -> Option
     ended
 }
 
-/// Resolves when the host stops and will not run `task`, which waits still.
+/// Resolves when the host stops and will not run `task`, or not to its end.
 async fn left_to_the_next_host(api: &Api, task: &Task) {
     api.0.draining.cancelled().await;
-    if !api.0.parts.tasks.keeps() || !task.waits() {
-        std::future::pending::<()>().await;
+    let tasks = &api.0.parts.tasks;
+    if !tasks.keeps() || !task.waits() {
+        tasks.abandoned().await;
     }
 }
 

@@ -330,6 +330,11 @@ impl Tasks {
         }
     }
 
+    /// Resolves when the tasks that run still are left to the next host.
+    pub async fn abandoned(&self) {
+        self.0.abandoned.cancelled().await;
+    }
+
     /// Whether tasks outlive the host.
     #[must_use]
     pub fn keeps(&self) -> bool {

@@ -10,6 +10,7 @@ mod killed;
 mod operate;
 mod running;
 mod secrets;
+mod succession;
 mod swap;
 mod tasks;
 mod telemetry;
