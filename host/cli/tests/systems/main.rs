@@ -5,9 +5,11 @@
 
 mod audit;
 mod auth;
+mod described;
 mod gate;
 mod killed;
 mod operate;
+mod policies;
 mod running;
 mod secrets;
 mod succession;
