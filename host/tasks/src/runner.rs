@@ -255,10 +255,12 @@ impl Tasks {
         let (handler, allowed) = self.handler(&request.intent)?;
         let place = self.place(request.bytes())?;
         let (parameters, budget) = (request.parameters()?, request.budget_micros()?);
+        let id = Uuid::now_v7();
+        let request = TaskRequest { callback: self.sealed(request.callback, id).await?, ..request };
         let stored = self.0.store.as_ref().map(|_| serde_json::to_vec(&request)).transpose().map_err(unwritable)?;
         let (input, files) = resolve(request.input, edge.paths.clone()).await?;
         let about = About {
-            id: Uuid::now_v7(),
+            id,
             tenant: edge.context.tenant().to_owned(),
             principal: edge.context.principal().to_owned(),
             intent: request.intent.clone(),

@@ -165,3 +165,91 @@ async fn taken_over(url: &str, place: String) {
     let claim = database.claim(claimant).await.unwrap();
     drop(claim);
 }
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Where the secret of a callback stands in the files of the state folder.
+fn found(folder: &Path) -> Vec<std::path::PathBuf> {
+    let canary = &SECRET.as_bytes()[6..];
+    let (mut folders, mut found) = (vec![folder.join(".witan")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if fs::read(&path).unwrap().windows(canary.len()).any(|bytes| bytes == canary) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Writes the rows as the version before did: with secrets as clients said them, and without the last step of the tables.
+#[tokio::main]
+async fn as_before(folder: &Path) {
+    let database = Database::open(Location::Sqlite(folder.join(".witan/witan.db"))).await.unwrap();
+    let mut rows = database.write().await.unwrap();
+    let sealed: Vec<String> = sqlx::query_scalar(
+        "SELECT json_extract(callback, '$.secret') FROM task UNION ALL SELECT json_extract(body, '$.callback.secret') FROM \
+         task_delivery UNION ALL SELECT json_extract(CAST(bytes AS TEXT), '$.callback.secret') FROM task_body WHERE kind = 0",
+    )
+    .fetch_all(&mut *rows)
+    .await
+    .unwrap();
+    assert!(sealed.len() >= 3 && sealed.iter().all(|sealed| sealed.starts_with("sealed:1:")), "{sealed:?}");
+    for sealed in sealed {
+        for (table, column) in [("task", "callback"), ("task_delivery", "body"), ("task_body", "bytes")] {
+            let update = format!("UPDATE {table} SET {column} = replace({column}, $1, $2)");
+            let update = if table == "task_body" {
+                "UPDATE task_body SET bytes = CAST(replace(CAST(bytes AS TEXT), $1, $2) AS BLOB) WHERE kind = 0"
+                    .to_owned()
+            } else {
+                update
+            };
+            let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind(sealed.clone()).bind(SECRET);
+            update.execute(&mut *rows).await.unwrap();
+        }
+    }
+    for statement in ["DROP TABLE task_unsealed", "UPDATE part SET version = 2 WHERE name = 'tasks'"] {
+        sqlx::query(statement).execute(&mut *rows).await.unwrap();
+    }
+    rows.commit().await.unwrap();
+}
+
+#[test]
+fn the_secret_of_a_callback_is_in_no_file_and_those_of_an_earlier_version_are_sealed() {
+    let folder = killed::folder();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap();
+    let file = folder.path().join("system.toml");
+    let system = fs::read_to_string(&file).unwrap();
+    let named = format!("[host.tasks]\ncallback-hosts = [\"{host}\"]\n");
+    fs::write(file, system.replacen("[host.tasks]\n", &named, 1)).unwrap();
+    // Nobody answers yet, so that it is kept.
+    drop(listener);
+    let mut up = Up::on(folder.path(), &[]);
+    let task = json!({
+        "intent": "record",
+        "input": { "text": "told 50000" },
+        "callback": { "url": format!("http://{host}/"), "secret": SECRET, "events": ["task.started", "task.cancelled"] },
+    });
+    let answer = up.ask("POST", "/v1/tasks", &task.to_string()).unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    until(&up, &id, "working");
+    assert!(up.ask("POST", &format!("/v1/tasks/{id}/cancel"), "{}").unwrap().body.contains("cancelled"));
+    up.signal("TERM");
+    assert!(up.ended().success());
+    assert_eq!(found(folder.path()), Vec::<std::path::PathBuf>::new());
+    as_before(folder.path());
+    assert!(!found(folder.path()).is_empty());
+    let mut up = Up::on(folder.path(), &[]);
+    assert_eq!(found(folder.path()), Vec::<std::path::PathBuf>::new());
+    // It is good still: what is tried again is signed, as is the delivery that waits.
+    let again = up.ask("POST", &format!("/v1/tasks/{id}/retry"), "{}").unwrap();
+    assert_eq!(again.status, 202, "{}", again.body);
+    up.signal("TERM");
+    up.ended();
+    assert_eq!(found(folder.path()), Vec::<std::path::PathBuf>::new());
+}
