@@ -50,6 +50,11 @@ fn policies_decide_and_are_changed_while_the_host_runs() {
     assert_eq!(witan(&at, "policy reload").unwrap()["version"], 2);
     let refused = up.get("/site");
     assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (403, Some("denied")));
+    // Entries reach the disk a moment later.
+    let denied = "/v1/audit/entries?decision=deny&kind=decision";
+    up.until(denied, |entries| entries.contains("mount.call") && entries.contains("no-mounts"));
+    let changes = up.get("/v1/audit/entries?kind=administration").body;
+    assert!(changes.contains("policies-shadow-begin") && changes.contains("policies-reload"), "{changes}");
     let explained = witan(&at, explain).unwrap();
     assert_eq!((&explained["allow"], &explained["determining"][0]["id"]), (&json!(false), &json!("no-mounts")));
     fs::write(at.join("cases.toml"), "[[case]]\nname = \"no mounts\"\naction = \"mount.call\"\n\
