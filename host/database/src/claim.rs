@@ -167,27 +167,46 @@ impl Held {
         matches!(answer, Ok(Ok(())))
     }
 
-    /// Takes the lock by a new connection, unless another has it or does not give it up in time.
+    /// Takes the lock by a new connection, unless another has taken the database, or the lock is not to be had in time.
     async fn take_again(&mut self, database: &Database) -> Result<(), DatabaseError> {
         let deadline = tokio::time::Instant::now() + self.times.patience;
         let taken = tokio::time::timeout_at(deadline, async {
             loop {
-                if let Ok(mut connection) = AnyConnection::connect(&self.url).await
-                    && let Ok(true) = lock(&mut connection).await
-                {
-                    return connection;
+                match self.take().await {
+                    Ok(Lock::Taken(connection)) => return Some(connection),
+                    Ok(Lock::TakenOver) => return None,
+                    // It may be back, or free, in a moment.
+                    Ok(Lock::Busy) | Err(_) => {}
                 }
                 tokio::time::sleep(AGAIN).await;
             }
         });
-        let Ok(mut connection) = taken.await else { return Err(DatabaseError::Lost(self.times.patience)) };
-        let own = sqlx::query("SELECT who FROM owner WHERE run = $1").bind(self.claimant.run.clone());
-        if own.fetch_optional(&mut connection).await?.is_none() {
-            return Err(DatabaseError::TakenOver(database.owner().await));
+        match taken.await {
+            Ok(Some(connection)) => self.connection = connection,
+            Ok(None) => return Err(DatabaseError::TakenOver(database.owner().await)),
+            Err(_late) => return Err(DatabaseError::Lost(self.times.patience)),
         }
-        self.connection = connection;
         Ok(())
     }
+
+    async fn take(&self) -> Result<Lock, sqlx::Error> {
+        let mut connection = AnyConnection::connect(&self.url).await?;
+        if !lock(&mut connection).await? {
+            return Ok(Lock::Busy);
+        }
+        let own = sqlx::query("SELECT who FROM owner WHERE run = $1").bind(self.claimant.run.clone());
+        let own = own.fetch_optional(&mut connection).await?.is_some();
+        Ok(if own { Lock::Taken(connection) } else { Lock::TakenOver })
+    }
+}
+
+/// What became of a try to take the lock again.
+enum Lock {
+    Taken(AnyConnection),
+    /// Somebody has it.
+    Busy,
+    /// Another owner has been there.
+    TakenOver,
 }
 
 async fn lock(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {

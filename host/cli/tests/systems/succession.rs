@@ -228,7 +228,7 @@ fn the_secret_of_a_callback_is_in_no_file_and_those_of_an_earlier_version_are_se
     fs::write(file, system.replacen("[host.tasks]\n", &named, 1)).unwrap();
     // Nobody answers yet, so that it is kept.
     drop(listener);
-    let mut up = Up::on(folder.path(), &[]);
+    let mut up = Up::on(folder.path(), &["--drain", "100ms"]);
     let task = json!({
         "intent": "record",
         "input": { "text": "told 50000" },
@@ -244,7 +244,7 @@ fn the_secret_of_a_callback_is_in_no_file_and_those_of_an_earlier_version_are_se
     assert_eq!(found(folder.path()), Vec::<std::path::PathBuf>::new());
     as_before(folder.path());
     assert!(!found(folder.path()).is_empty());
-    let mut up = Up::on(folder.path(), &[]);
+    let mut up = Up::on(folder.path(), &["--drain", "100ms"]);
     assert_eq!(found(folder.path()), Vec::<std::path::PathBuf>::new());
     // It is good still: what is tried again is signed, as is the delivery that waits.
     let again = up.ask("POST", &format!("/v1/tasks/{id}/retry"), "{}").unwrap();
