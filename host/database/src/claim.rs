@@ -170,9 +170,10 @@ impl Held {
     /// Takes the lock by a new connection, unless another has taken the database, or the lock is not to be had in time.
     async fn take_again(&mut self, database: &Database) -> Result<(), DatabaseError> {
         let deadline = tokio::time::Instant::now() + self.times.patience;
+        let (url, run) = (self.url.as_str(), self.claimant.run.as_str());
         let taken = tokio::time::timeout_at(deadline, async {
             loop {
-                match self.take().await {
+                match take(url, run).await {
                     Ok(Lock::Taken(connection)) => return Some(connection),
                     Ok(Lock::TakenOver) => return None,
                     // It may be back, or free, in a moment.
@@ -188,16 +189,6 @@ impl Held {
         }
         Ok(())
     }
-
-    async fn take(&self) -> Result<Lock, sqlx::Error> {
-        let mut connection = AnyConnection::connect(&self.url).await?;
-        if !lock(&mut connection).await? {
-            return Ok(Lock::Busy);
-        }
-        let own = sqlx::query("SELECT who FROM owner WHERE run = $1").bind(self.claimant.run.clone());
-        let own = own.fetch_optional(&mut connection).await?.is_some();
-        Ok(if own { Lock::Taken(connection) } else { Lock::TakenOver })
-    }
 }
 
 /// What became of a try to take the lock again.
@@ -207,6 +198,17 @@ enum Lock {
     Busy,
     /// Another owner has been there.
     TakenOver,
+}
+
+/// Takes the lock for the owner `run` by a new connection.
+async fn take(url: &str, run: &str) -> Result<Lock, sqlx::Error> {
+    let mut connection = AnyConnection::connect(url).await?;
+    if !lock(&mut connection).await? {
+        return Ok(Lock::Busy);
+    }
+    let own = sqlx::query("SELECT who FROM owner WHERE run = $1").bind(run.to_owned());
+    let own = own.fetch_optional(&mut connection).await?.is_some();
+    Ok(if own { Lock::Taken(connection) } else { Lock::TakenOver })
 }
 
 async fn lock(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {

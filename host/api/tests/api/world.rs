@@ -283,7 +283,15 @@ impl World {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() { folders.push(path) } else { bytes.extend(std::fs::read(path).unwrap()) }
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                match std::fs::read(&path) {
+                    // The host replaces some meanwhile.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    read => bytes.extend(read.unwrap()),
+                }
             }
         }
         bytes

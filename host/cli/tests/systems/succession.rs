@@ -177,7 +177,14 @@ fn found(folder: &Path) -> Vec<std::path::PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if fs::read(&path).unwrap().windows(canary.len()).any(|bytes| bytes == canary) {
+                continue;
+            }
+            let bytes = match fs::read(&path) {
+                // A host that runs replaces some meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                bytes => bytes.unwrap(),
+            };
+            if bytes.windows(canary.len()).any(|bytes| bytes == canary) {
                 found.push(path);
             }
         }
