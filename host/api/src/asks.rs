@@ -85,9 +85,6 @@ impl Told {
 /// Paths that an operator needs when a host has too much to do. They cost little, and no client gains by them.
 const ALWAYS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/host/stop"];
 
-/// Where tasks come in over gRPC.
-const GRPC_SUBMIT: &str = "/witan.v1.Tasks/Submit";
-
 /// Bytes of a body that weigh as much as a request.
 const WEIGHT: u64 = 64 << 10;
 
@@ -98,7 +95,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Passed {
     pub(crate) told: Told,
     _place: Option<Place>,
-    _task: Option<Lease>,
 }
 
 impl Requests {
@@ -113,19 +109,14 @@ impl Requests {
         metrics: &Metrics,
     ) -> Result<Passed, Box<Response>> {
         if ALWAYS.contains(&request.uri.path()) {
-            return Ok(Passed { told: Told::default(), _place: None, _task: None });
+            return Ok(Passed { told: Told::default(), _place: None });
         }
         let admitted = self.throttle.admit(&asks.client(), cost(&request.headers), Instant::now());
         let standing = admitted.map_err(|over| Box::new(refused(over, metrics)))?;
         let told = Told { standing, retry: None };
-        // A task that comes over gRPC counts until it is accepted; the JSON API counts its own until they end.
-        let task = match request.uri.path() == GRPC_SUBMIT {
-            true => Some(self.begin_task(asks, metrics)?),
-            false => None,
-        };
         let entering = self.gate.enter(&asks.tenant, priority(&request.headers));
         match tokio::time::timeout(PATIENCE, entering).await {
-            Ok(Ok(place)) => Ok(Passed { told, _place: Some(place), _task: task }),
+            Ok(Ok(place)) => Ok(Passed { told, _place: Some(place) }),
             Ok(Err(shed)) => Err(Box::new(overloaded(shed.to_string(), shed.wait(), told))),
             Err(_) => {
                 let message = format!("the request waited {} s for its turn; try again later", PATIENCE.as_secs());
@@ -141,12 +132,24 @@ impl Requests {
     pub(crate) fn begin_task(&self, asks: &Asks, metrics: &Metrics) -> Result<Lease, Box<Response>> {
         self.throttle.begin_task(&asks.client()).map_err(|over| Box::new(refused(over, metrics)))
     }
+
+    /// The same, with the refusal as an error.
+    ///
+    /// # Errors
+    /// As [`Self::begin_task`].
+    pub(crate) fn count_task(&self, asks: &Asks, metrics: &Metrics) -> Result<Lease, TaskError> {
+        self.throttle.begin_task(&asks.client()).map_err(|over| refusal(&over, metrics))
+    }
+}
+
+fn refusal(over: &Over, metrics: &Metrics) -> TaskError {
+    metrics.throttled(over.by().name());
+    let code = if over.wait().is_some() { Code::RateLimited } else { Code::TooHeavy };
+    TaskError::new(code, over.to_string())
 }
 
 fn refused(over: Over, metrics: &Metrics) -> Response {
-    metrics.throttled(over.by().name());
-    let code = if over.wait().is_some() { Code::RateLimited } else { Code::TooHeavy };
-    let mut response = error_response(TaskError::new(code, over.to_string()));
+    let mut response = error_response(refusal(&over, metrics));
     let retry = Some(over.wait());
     let standing = match over {
         Over::Rate { standing, .. } => standing,

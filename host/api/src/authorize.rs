@@ -1,6 +1,6 @@
 //! What each route asks of request policy, before it runs.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{net::IpAddr, pin::Pin, time::SystemTime};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -10,12 +10,12 @@ use axum::{
 use http::{Extensions, HeaderValue, Method, header, request::Parts};
 use witan_authorize::{Action, Context, Obligations, Principal, Resource};
 use witan_capability::{CallContext, Privacy};
-use witan_grpc::Door;
+use witan_grpc::{Counted, Door};
 use witan_identity::{Client, TrustLevel};
 use witan_policy::principal;
 use witan_tasks::{Code, Edge, Task, TaskError, TaskRequest};
 
-use crate::{Api, answer::Refusal, audit, gate::Operator, openapi, tasks};
+use crate::{Api, answer::Refusal, asks::Asks, audit, gate::Operator, openapi, tasks};
 
 /// What a route asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +213,21 @@ impl Door for Api {
 
     fn caller(&self, request: &Extensions) -> CallContext {
         Caller::of(request).context
+    }
+
+    fn submit_again(&self, request: &Extensions, intent: &str) -> Result<(), TaskError> {
+        self.admit_again(request, intent).map(|_| ())
+    }
+
+    fn begin_task(&self, request: &Extensions) -> Result<Counted, TaskError> {
+        // The front has left it there.
+        let asks = request.get::<Asks>().ok_or_else(|| TaskError::new(Code::Internal, "nobody asks"))?;
+        let parts = &self.0.parts;
+        Ok(Box::new(parts.requests.count_task(asks, &parts.metrics)?))
+    }
+
+    fn cut_off(&self, request: &Extensions) -> Pin<Box<dyn Future<Output = TaskError> + Send>> {
+        self.until_cut_off(request)
     }
 
     fn see(&self, request: &Extensions, task: &Task) -> Result<(), TaskError> {

@@ -1,6 +1,6 @@
 //! `/v1/events`: what happens in the host, for its operator, and to the tasks of a tenant, for that.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, pin::Pin, sync::Arc};
 
 use axum::{
     Json,
@@ -23,7 +23,7 @@ use witan_tasks::TaskError;
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    tasks::{Fields, last_event},
+    tasks::{Fields, Given, last_event},
 };
 
 /// Events for one who listens: those of a tenant that are asked for, and those of the host where the tenant is its operator's.
@@ -77,7 +77,7 @@ pub(crate) struct Asked {
 ///
 /// Server-sent events named by their types; `/v1/events/schemas` has the schema of each one's `data`. The last thousand are
 /// kept for clients that come again; `gap` comes first where that was not enough, and `cut_off` last where a client read too
-/// slowly.
+/// slowly, or its credential is no longer good.
 #[utoipa::path(
     get,
     operation_id = "all_events",
@@ -92,6 +92,7 @@ pub(crate) struct Asked {
 pub(crate) async fn events(
     State(api): State<Api>,
     Extension(context): Extension<CallContext>,
+    Given(extensions): Given,
     Fields(asked): Fields<Asked>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -99,7 +100,8 @@ pub(crate) async fn events(
     let patterns = patterns.map_err(|error| TaskError::invalid("types", error.to_string()))?;
     let after = last_event(&headers)?.or(asked.starting_after);
     let heard = Heard::new(&api, context.tenant(), patterns, after);
-    let begin = Telling { gap: heard.gap(), heard, draining: api.0.draining.clone() };
+    let begin =
+        Telling { gap: heard.gap(), heard, draining: api.0.draining.clone(), cut_off: api.until_cut_off(&extensions) };
     let events = stream::unfold(Some(begin), |telling| async { telling?.next().await });
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
     // Proxies that buffer would hold events back.
@@ -111,6 +113,12 @@ struct Telling {
     heard: Heard,
     gap: bool,
     draining: CancellationToken,
+    cut_off: Pin<Box<dyn Future<Output = TaskError> + Send>>,
+}
+
+/// The last event for a client that may not be told any more.
+pub(crate) fn cut_off(error: TaskError) -> Result<sse::Event, axum::Error> {
+    sse::Event::default().event("cut_off").json_data(ErrorBody { error })
 }
 
 type Told = Result<sse::Event, Infallible>;
@@ -122,6 +130,10 @@ impl Telling {
             return Some((Ok(sse::Event::default().event("gap").data("{}")), Some(self)));
         }
         let event = tokio::select! {
+            error = &mut self.cut_off => {
+                let told = cut_off(error).unwrap_or_else(|_| sse::Event::default().event("cut_off"));
+                return Some((Ok(told), None));
+            }
             event = self.heard.next() => event,
             () = self.draining.cancelled() => return None,
         };

@@ -4,13 +4,15 @@
 //! scope without anybody thinking of it, and is the operator's alone until it is listed as a tenant's.
 
 use std::{
+    future::pending,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     time::Duration,
 };
 
-use http::{HeaderMap, Method, header, request};
+use http::{Extensions, HeaderMap, Method, header, request};
 use witan_capability::{Authority, CallContext, PrincipalKind, Trace};
-use witan_identity::{AuthError, Client, Kind, Peer, TrustLevel, Verb};
+use witan_identity::{AuthError, Client, Kind, Peer, Shown, TrustLevel, Verb};
 use witan_ledger::Entry;
 use witan_tasks::{Code, TaskError};
 
@@ -126,6 +128,7 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
     if !mounted && verb == Verb::Write && !takes_away(head) {
         accountable(api)?;
     }
+    head.extensions.insert(Shown::of(&head.headers, peer));
     if mounted && identities.is_on() {
         head.headers.remove(header::AUTHORIZATION);
         head.headers.remove("x-api-key");
@@ -133,6 +136,20 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
     head.extensions.insert(context(&client));
     head.extensions.insert(client);
     Ok(())
+}
+
+impl Api {
+    /// Resolves when whoever sent a request with these extensions may not be told any more what it began to follow.
+    pub(crate) fn until_cut_off(&self, extensions: &Extensions) -> Pin<Box<dyn Future<Output = TaskError> + Send>> {
+        let identities = self.0.parts.identities.clone();
+        let known = extensions.get::<Client>().cloned().zip(extensions.get::<Shown>().cloned());
+        Box::pin(async move {
+            let Some((client, shown)) = known else { return pending().await };
+            let error = identities.until_refused(&client, &shown).await;
+            tracing::info!(principal = client.principal(), %error, "a client is not told any more");
+            refusal(&error)
+        })
+    }
 }
 
 /// Writes down what was refused to `client`. A refusal that the ledger has no room for stays one; the ledger counts it.

@@ -69,7 +69,8 @@ pub(crate) async fn open(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let caller = Caller::of(&extensions);
-    serve(api, upgrade, move |api, socket| Session::new(api, socket, client, caller))
+    let cut_off = api.until_cut_off(&extensions);
+    serve(api, upgrade, cut_off, move |api, socket| Session::new(api, socket, client, caller))
 }
 
 /// Opens a WebSocket that tells of one task what its events tell, and closes with its end.
@@ -93,7 +94,8 @@ pub(crate) async fn open_task(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let caller = Caller::of(&extensions);
-    serve(api, upgrade, move |api, socket| {
+    let cut_off = api.until_cut_off(&extensions);
+    serve(api, upgrade, cut_off, move |api, socket| {
         let mut session = Session { single: true, ..Session::new(api, socket, client, caller) };
         session.add(task.id().to_string(), of_task(task, 0));
         session
@@ -103,6 +105,7 @@ pub(crate) async fn open_task(
 fn serve(
     api: Api,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    cut_off: CutOffLater,
     session: impl FnOnce(Api, WebSocket) -> Session + Send + 'static,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|rejection| {
@@ -117,10 +120,13 @@ fn serve(
     let open = sockets.token();
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
-        session(api, socket).run().await;
+        session(api, socket).run(cut_off).await;
         drop(open);
     }))
 }
+
+/// Resolves when the client may not be told any more.
+type CutOffLater = Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
 /// What is told, under the name of its subscription; none at its end.
 type Told = (String, Option<Value>);
@@ -151,12 +157,16 @@ impl Session {
         self.names.insert(name, handle);
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, mut cut_off: CutOffLater) {
         let mut ping = tokio::time::interval(PING);
         ping.reset();
         let draining = self.api.0.draining.clone();
         let (code, why) = loop {
             let sent = tokio::select! {
+                error = &mut cut_off => {
+                    self.say(json!({ "type": "error", "error": error })).await;
+                    break (POLICY, "the credential is no longer good");
+                }
                 message = self.socket.recv() => match message {
                     Some(Ok(message)) => self.hear(message).await,
                     // It is gone, or has broken the protocol.

@@ -11,7 +11,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures::stream;
+use futures::{FutureExt as _, stream};
 use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header, request};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -198,11 +198,12 @@ async fn wait_for(api: &Api, task: &Task, wait: Duration, alone: bool) -> Option
     ended
 }
 
-/// Resolves when the host stops and will not run `task`, which waits still.
+/// Resolves when the host stops and will not run `task`, or not to its end.
 async fn left_to_the_next_host(api: &Api, task: &Task) {
     api.0.draining.cancelled().await;
-    if !api.0.parts.tasks.keeps() || !task.waits() {
-        std::future::pending::<()>().await;
+    let tasks = &api.0.parts.tasks;
+    if !tasks.keeps() || !task.waits() {
+        tasks.abandoned().await;
     }
 }
 
@@ -437,18 +438,21 @@ pub(crate) struct After {
 pub(crate) async fn events(
     State_(api): State_<Api>,
     Found(task): Found,
+    Given(extensions): Given,
     Fields(from): Fields<After>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
     let listening = api.0.parts.metrics.subscriber("sse");
+    let cut_off = api.until_cut_off(&extensions).shared();
     // After the last event comes the envelope, and after that nothing.
     let stream = stream::unfold(Some(after), move |after| {
-        let (task, draining) = (task.clone(), draining.clone());
+        let (task, draining, cut_off) = (task.clone(), draining.clone(), cut_off.clone());
         async move {
             let after = after?;
             let event = tokio::select! {
+                error = cut_off => return Some((crate::events::cut_off(error), None)),
                 event = task.event_after(after) => event,
                 () = draining.cancelled() => return None,
             };

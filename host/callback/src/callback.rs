@@ -6,6 +6,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 use utoipa::ToSchema;
+use uuid::Uuid;
+use witan_secrets::{SealError, Sealer};
 use zeroize::Zeroizing;
 
 use crate::Settings;
@@ -34,7 +36,7 @@ pub struct Callback {
     pub events: Vec<String>,
 }
 
-/// A secret that a client shares with this host.
+/// A secret that a client shares with this host, as the client says it, or sealed for the host's database.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
@@ -92,6 +94,32 @@ impl Secret {
 }
 
 impl Callback {
+    /// The same with its secret sealed, as that of `task`: what is stored of it.
+    ///
+    /// # Errors
+    /// When there is no key to seal it with.
+    pub async fn sealed(mut self, task: Uuid, sealer: &Sealer) -> Result<Self, SealError> {
+        if let Some(Secret(secret)) = &self.secret
+            && !Sealer::is_sealed(secret)
+        {
+            self.secret = Some(Secret::new(sealer.seal(task.as_bytes(), secret).await?));
+        }
+        Ok(self)
+    }
+
+    /// The same with its secret as the client said it, which was sealed as that of `task`.
+    ///
+    /// # Errors
+    /// When it was not, or its key is not here.
+    pub async fn opened(mut self, task: Uuid, sealer: &Sealer) -> Result<Self, SealError> {
+        if let Some(Secret(secret)) = &self.secret
+            && Sealer::is_sealed(secret)
+        {
+            self.secret = Some(Secret(sealer.open(task.as_bytes(), secret).await?));
+        }
+        Ok(self)
+    }
+
     /// Checks it, as far as that can be without asking where its host is.
     ///
     /// # Errors

@@ -14,9 +14,10 @@ use tokio::{
 };
 use uuid::Uuid;
 use witan_events::{Bus, CallbackFailed, What};
+use witan_secrets::{SealError, Sealer};
 use witan_task_store::{Delivery, Store, StoreError};
 
-use crate::{Callback, Sender};
+use crate::{Callback, SendError, Sender};
 
 /// How often something is tried, and for how long at most.
 const TRIES: u32 = 10;
@@ -63,21 +64,32 @@ pub fn deliveries(
     vec![Delivery { id: Uuid::now_v7(), tenant, task, body, attempts: 0, created_ms: at_ms, due_ms: at_ms }]
 }
 
+/// What is stored of a delivery of `task` as `body`, with its secret sealed; none where it is sealed, or has none.
+///
+/// # Errors
+/// When there is no key to seal it with.
+pub async fn sealed(body: &str, task: Uuid, sealer: &Sealer) -> Result<Option<String>, SealError> {
+    let Ok(mut stored) = serde_json::from_str::<Stored>(body) else { return Ok(None) };
+    stored.callback = stored.callback.sealed(task, sealer).await?;
+    Ok(serde_json::to_string(&stored).ok().filter(|sealed| sealed != body))
+}
+
 /// Sends what is stored until it has arrived or is given up.
 #[derive(Clone, Debug)]
 pub struct Deliverer {
     store: Store,
     sender: Sender,
     bus: Bus,
+    sealer: Sealer,
     first_wait: Duration,
     more: Arc<Notify>,
 }
 
 impl Deliverer {
-    /// One that sends what is in `store` by `sender`, and tells `bus` what it gives up.
+    /// One that sends what is in `store` by `sender`, opens secrets by `sealer`, and tells `bus` what it gives up.
     #[must_use]
-    pub fn new(store: Store, sender: Sender, bus: Bus) -> Self {
-        Self { store, sender, bus, first_wait: FIRST_WAIT, more: Arc::default() }
+    pub fn new(store: Store, sender: Sender, bus: Bus, sealer: Sealer) -> Self {
+        Self { store, sender, bus, sealer, first_wait: FIRST_WAIT, more: Arc::default() }
     }
 
     /// The same, which waits so long after a first try.
@@ -90,6 +102,12 @@ impl Deliverer {
     #[must_use]
     pub fn sender(&self) -> &Sender {
         &self.sender
+    }
+
+    /// What seals the secrets of callbacks.
+    #[must_use]
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// Says that there is more to send.
@@ -158,10 +176,11 @@ impl Deliverer {
             self.give_up(&delivery, attempts, "what is stored of it cannot be read".to_owned());
             return self.store.delivered(id).await;
         };
-        let error = match self.sender.send(&stored.callback, &id.to_string(), &stored.body).await {
-            Ok(()) => return self.store.delivered(id).await,
-            Err(error) => error,
+        let sent = match stored.callback.opened(delivery.task, &self.sealer).await {
+            Ok(callback) => self.sender.send(&callback, &id.to_string(), &stored.body).await,
+            Err(error) => Err(SendError::Sealed(error)),
         };
+        let Err(error) = sent else { return self.store.delivered(id).await };
         let wait = self.wait(attempts);
         let due_ms = now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         if error.retryable() && attempts < TRIES && due_ms < delivery.created_ms.saturating_add(AGE_MS) {

@@ -14,5 +14,5 @@ mod signature;
 mod tests;
 
 pub use callback::{Callback, CallbackError, Secret, TYPES};
-pub use deliver::{Deliverer, deliveries};
+pub use deliver::{Deliverer, deliveries, sealed};
 pub use send::{SendError, Sender, Settings};

@@ -46,6 +46,9 @@ pub enum SendError {
     /// It may not be told, by the settings that hold now.
     #[error(transparent)]
     Refused(#[from] CallbackError),
+    /// Its secret does not open.
+    #[error("the secret of the callback does not open")]
+    Sealed(#[source] witan_secrets::SealError),
     /// It could not be reached.
     #[error("the callback cannot be reached")]
     Unreachable(#[source] reqwest::Error),

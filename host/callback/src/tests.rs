@@ -8,6 +8,7 @@ use tokio::{
 use uuid::Uuid;
 use witan_database::{Database, Location};
 use witan_events::{Bus, What};
+use witan_secrets::{KeySource, Sealer};
 use witan_task_store::Store;
 
 use crate::{
@@ -121,9 +122,16 @@ async fn open(folder: &std::path::Path) -> Store {
 }
 
 impl World {
+    fn sealer(&self) -> Sealer {
+        let folder = self.folder.path();
+        Sealer::new(witan_secrets::Store::new(folder, KeySource::Own(folder.join("secrets.key"))))
+    }
+
     async fn deliver(&self, callback: &Callback) -> Uuid {
         let data = serde_json::json!({ "id": "t" });
-        let made = deliveries(Some(callback), "acme", Uuid::now_v7(), "task.completed", 7, &data);
+        let task = Uuid::now_v7();
+        let callback = callback.clone().sealed(task, &self.sealer()).await.unwrap();
+        let made = deliveries(Some(&callback), "acme", task, "task.completed", 7, &data);
         // As if it were made now: what is a day old is given up.
         let made: Vec<_> =
             made.into_iter().map(|one| witan_task_store::Delivery { created_ms: u64::MAX >> 2, ..one }).collect();
@@ -134,7 +142,7 @@ impl World {
 
     fn start(&self, hosts: &[&str]) -> tokio::task::JoinHandle<()> {
         let sender = Sender::new(settings(hosts)).unwrap();
-        let deliverer = Deliverer::new(self.store.clone(), sender, self.bus.clone());
+        let deliverer = Deliverer::new(self.store.clone(), sender, self.bus.clone(), self.sealer());
         tokio::spawn(deliverer.first_wait(Duration::from_millis(5)).run())
     }
 
@@ -217,4 +225,20 @@ proptest! {
             prop_assert!(!named && url.scheme() == "https" && url.host().is_some());
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_stored_open_is_sealed_and_what_does_not_open_is_tried_again() {
+    let world = world().await;
+    let (task, sealer) = (Uuid::now_v7(), world.sealer());
+    let open = Callback { secret: Some(Secret::new(SECRET)), ..callback("https://example.com") };
+    let made = deliveries(Some(&open), "acme", task, "task.completed", 7, &serde_json::json!({}));
+    let body = crate::sealed(&made[0].body, task, &sealer).await.unwrap().unwrap();
+    assert!(made[0].body.contains("MfKQ") && !body.contains("MfKQ"));
+    assert_eq!(crate::sealed(&body, task, &sealer).await.unwrap(), None);
+    let sealed = open.clone().sealed(task, &sealer).await.unwrap();
+    assert_eq!(sealed.clone().opened(task, &sealer).await.unwrap(), open);
+    // That of another task is none of this one.
+    let error = sealed.opened(Uuid::now_v7(), &sealer).await.unwrap_err();
+    assert!(SendError::Sealed(error).retryable());
 }

@@ -8,6 +8,7 @@ use witan_callback::{Deliverer, Sender};
 use witan_database::Database;
 use witan_events::{ComponentLoaded, What};
 use witan_loader::Running;
+use witan_secrets::{Sealer, Secrets};
 use witan_system::System;
 use witan_tasks::{Paths, Retention, Settings, Store, Tasks};
 
@@ -38,7 +39,8 @@ pub(crate) fn callbacks(tasks: &Tasks, store: Store, system: &System) -> anyhow:
     let hosts = system.host.tasks.callback_hosts.clone();
     let settings = witan_callback::Settings { is_public: witan_policy::is_public, hosts };
     let sender = Sender::new(settings).context("cannot set up HTTP for callbacks")?;
-    let deliverer = Deliverer::new(store, sender, tasks.bus().clone());
+    let sealer = Sealer::new(Secrets::store(system));
+    let deliverer = Deliverer::new(store, sender, tasks.bus().clone(), sealer);
     tasks.deliver_by(deliverer.clone());
     Ok(deliverer)
 }
@@ -54,6 +56,14 @@ pub(crate) fn tell_loaded(tasks: &Tasks, running: &Running) {
 
 /// Goes on with the tasks of the host before.
 pub(crate) async fn recover(tasks: &Tasks, running: &Running) -> anyhow::Result<()> {
+    match tasks.seal_stored().await {
+        Ok(0) => {}
+        Ok(number) => tracing::info!(tasks = number, "the secrets of callbacks that were stored open are sealed"),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "secrets of callbacks are stored open still, and are sealed at the next start"
+        ),
+    }
     let paths = Paths::Under(running.system.host.roots.clone());
     let number = tasks.recover(&paths).await.context("cannot go on with the tasks of the host before")?;
     if number > 0 {

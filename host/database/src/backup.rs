@@ -24,4 +24,16 @@ impl Database {
             file.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(PathBuf::from("."), Path::to_owned);
         std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).map_err(disk)
     }
+
+    /// Leaves nothing in the file of what was replaced or deleted before. PostgreSQL does that by itself in time.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn scrub(&self) -> Result<(), DatabaseError> {
+        if let Location::Sqlite(_) = self.location() {
+            sqlx::query("VACUUM").execute(self.pool()).await?;
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.pool()).await?;
+        }
+        Ok(())
+    }
 }

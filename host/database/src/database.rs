@@ -1,6 +1,12 @@
 //! The connections, and the turn of the one writer.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use sqlx::{
     Any, AnyPool, Executor as _, Transaction,
@@ -25,6 +31,8 @@ pub struct Database {
     pool: AnyPool,
     location: Location,
     writer: Arc<Mutex<()>>,
+    /// The run of the owner that this is, once it was claimed.
+    run: Arc<OnceLock<String>>,
 }
 
 /// A transaction of the one writer. It is rolled back when it is dropped.
@@ -58,7 +66,7 @@ impl Database {
             }
             Location::Postgres(url) => options.connect(url).await?,
         };
-        Ok(Self { pool, location, writer: Arc::default() })
+        Ok(Self { pool, location, writer: Arc::default(), run: Arc::default() })
     }
 
     /// For reading.
@@ -70,14 +78,25 @@ impl Database {
     /// Begins to write, when all who write have ended: what is read in the transaction stays true until its end.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the database fails, or was claimed and belongs to another now.
     pub async fn write(&self) -> Result<Writer, sqlx::Error> {
         let turn = self.writer.clone().lock_owned().await;
         let mut transaction = self.pool.begin_with(if self.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN" }).await?;
         if !self.is_sqlite() {
             transaction.execute(WRITERS).await?;
         }
+        if let Some(run) = self.run.get() {
+            let own = sqlx::query("SELECT run FROM owner WHERE run = $1").bind(run.clone());
+            if own.fetch_optional(&mut *transaction).await?.is_none() {
+                return Err(sqlx::Error::Io(std::io::Error::other("another host has taken the database over")));
+            }
+        }
         Ok(Writer { transaction, _turn: turn })
+    }
+
+    /// From now on only the run `run` writes. Said once.
+    pub(crate) fn belongs_to(&self, run: &str) {
+        let _first = self.run.set(run.to_owned());
     }
 
     pub(crate) fn location(&self) -> &Location {

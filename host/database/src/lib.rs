@@ -6,14 +6,16 @@
 //! It knows no table but its own, which says what version each part's tables have.
 
 mod backup;
+mod claim;
 mod database;
 mod migrate;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+pub use claim::{Claim, Claimant};
 pub use database::{Database, Writer};
 
 /// Where rows are kept.
@@ -62,6 +64,21 @@ pub enum DatabaseError {
         /// The version that this program takes them to.
         known: i64,
     },
+    /// Another host has it.
+    #[error(
+        "a host that runs has the database already: {0}. One host serves a database: stop that one, or give this one a \
+         database of its own in `host.database`"
+    )]
+    Taken(String),
+    /// Another host has taken it from this one.
+    #[error("another host has taken the database over: {0}. This one ends, and what it ran is left to that one")]
+    TakenOver(String),
+    /// The connection that holds it was lost.
+    #[error(
+        "the connection by which this host holds its database was lost, and could not be made again within {} s: another \
+         host may take it over, so this one ends; start it again when the database is back", .0.as_secs()
+    )]
+    Lost(Duration),
     /// There is no backup of PostgreSQL from here.
     #[error(
         "a PostgreSQL database is backed up by its own tools: `pg_dump --format=custom` writes all of it at one moment"

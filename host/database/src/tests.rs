@@ -1,9 +1,12 @@
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use sqlx::Row as _;
 use witan_test_tools::Postgres;
 
-use crate::{Database, DatabaseError, Location};
+use crate::{Claimant, Database, DatabaseError, Location, claim::Times};
 
 const FIRST: &[&str] = &["CREATE TABLE thing (name TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL)"];
 const SECOND: &[&str] = &["ALTER TABLE thing ADD COLUMN size BIGINT NOT NULL DEFAULT 7"];
@@ -98,4 +101,76 @@ async fn the_file_is_for_its_user_alone() {
     for file in std::fs::read_dir(folder.path()).unwrap() {
         assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
+}
+
+fn claimant(run: &str, place: &str) -> Claimant {
+    Claimant { run: run.to_owned(), place: place.to_owned(), who: format!("{run} in {place}") }
+}
+
+const SOON: Times = Times {
+    start: Duration::from_millis(200),
+    look: Duration::from_millis(10),
+    answer: Duration::from_secs(30),
+    patience: Duration::from_secs(30),
+    grace: Duration::from_millis(300),
+};
+
+/// Ends the connection that holds the lock of the one host, as a server does that takes it for dead.
+async fn cut(database: &Database) {
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND \
+               ((classid::bigint << 32) | objid::bigint) = 8602190417206";
+    sqlx::query(cut).fetch_one(database.pool()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_postgresql_database_has_one_owner() {
+    let Some(postgres) = Postgres::or_skip() else { return };
+    let open = || Database::open(Location::Postgres(postgres.url()));
+    let (first, second) = (open().await.unwrap(), open().await.unwrap());
+    first.migrate("things", &[FIRST]).await.unwrap();
+    let mut claim = first.claim_in(claimant("1", "a"), SOON).await.unwrap();
+    put(&first, "a").await;
+    let refused = second.claim_in(claimant("2", "b"), SOON).await.unwrap_err();
+    assert!(matches!(&refused, DatabaseError::Taken(who) if who == "1 in a"), "{refused}");
+    // What the server takes for dead is taken again, and nobody else gets it on the way.
+    cut(&second).await;
+    let lost = tokio::time::timeout(Duration::from_millis(500), claim.lost()).await;
+    assert!(lost.is_err(), "{lost:?}");
+    put(&first, "b").await;
+    assert!(matches!(second.claim_in(claimant("2", "b"), SOON).await, Err(DatabaseError::Taken(_))));
+    // One that ends in order is followed at once.
+    claim.release().await.unwrap();
+    let began = Instant::now();
+    let mut claim = second.claim_in(claimant("2", "b"), SOON).await.unwrap();
+    assert!(began.elapsed() < SOON.grace, "it waited for nobody");
+    // The former may not write any more.
+    assert!(first.write().await.is_err());
+    // One that did not say so, elsewhere, is waited for; it learns that it has lost, and cannot write.
+    cut(&first).await;
+    let third = open().await.unwrap();
+    let began = Instant::now();
+    let taken = third.claim_in(claimant("3", "c"), SOON).await.unwrap();
+    assert!(began.elapsed() >= SOON.grace);
+    assert!(second.write().await.is_err());
+    drop(taken);
+    let lost = claim.lost().await;
+    assert!(matches!(&lost, DatabaseError::TakenOver(who) if who == "3 in c"), "{lost}");
+    // In the same place, the one before is known to be dead.
+    drop(third);
+    drop(claim);
+    let began = Instant::now();
+    let slow = Times { grace: Duration::from_secs(3600), start: Duration::from_secs(30), ..SOON };
+    let _again = open().await.unwrap().claim_in(claimant("4", "c"), slow).await.unwrap();
+    assert!(began.elapsed() < slow.grace);
+}
+
+#[tokio::test]
+async fn a_file_is_owned_by_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = sqlite(folder.path()).await;
+    let mut claim = database.claim(claimant("1", "a")).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(20), claim.lost()).await.is_err());
+    database.migrate("things", &[FIRST]).await.unwrap();
+    put(&database, "a").await;
+    claim.release().await.unwrap();
 }

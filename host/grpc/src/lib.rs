@@ -20,7 +20,7 @@ pub mod v1 {
     include!("generated/witan.v1.rs");
 }
 
-use std::sync::Arc;
+use std::{any::Any, pin::Pin, sync::Arc};
 
 use axum::Router;
 use http::{Extensions, HeaderMap, header};
@@ -33,6 +33,9 @@ pub use status::{CODE_DOMAIN, status};
 /// Everything in `proto/`, as clients ask for it by reflection.
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
 
+/// Counts a task until it is dropped.
+pub type Counted = Box<dyn Any + Send>;
+
 /// What decides requests, by what was found out about each before it came here: its extensions.
 pub trait Door: Send + Sync + 'static {
     /// Who asks.
@@ -43,6 +46,21 @@ pub trait Door: Send + Sync + 'static {
     /// # Errors
     /// When it may not be submitted.
     fn submit(&self, request: &Extensions, asked: &TaskRequest) -> Result<Edge, TaskError>;
+
+    /// Whether a request for `intent` that was carried out before may be answered again.
+    ///
+    /// # Errors
+    /// When it may not be submitted any more.
+    fn submit_again(&self, request: &Extensions, intent: &str) -> Result<(), TaskError>;
+
+    /// Counts a task among those of who asks, as long as what comes back is kept.
+    ///
+    /// # Errors
+    /// When as many run or wait as may.
+    fn begin_task(&self, request: &Extensions) -> Result<Counted, TaskError>;
+
+    /// Resolves when who asks may not be told any more what they began to follow, with what to say of it.
+    fn cut_off(&self, request: &Extensions) -> Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
     /// Whether `task` may be seen.
     ///

@@ -3,8 +3,8 @@
 use prost_types::{Struct, Value, value::Kind};
 use witan_capability::Privacy;
 use witan_tasks::{
-    Document, EngineChoice, Envelope, Event, Happened, Input, Moved, Outcome, Passage, Route, State, Status, TaskError,
-    TaskRequest, TaskView, Usage,
+    Callback, Document, EngineChoice, Envelope, Event, Happened, Input, Moved, Outcome, Passage, Priority, Route,
+    Secret, State, Status, TaskError, TaskRequest, TaskView, Usage,
 };
 
 use crate::v1;
@@ -30,14 +30,26 @@ pub(crate) fn request(message: v1::SubmitRequest) -> Result<TaskRequest, TaskErr
         // A value that is not known may be one that is narrower.
         Err(_) => return Err(TaskError::invalid("privacy", "the host does not know this value")),
     };
+    let priority = match v1::Priority::try_from(message.priority) {
+        Ok(v1::Priority::Unspecified | v1::Priority::Normal) => Priority::Normal,
+        Ok(v1::Priority::Low) => Priority::Low,
+        Ok(v1::Priority::High) => Priority::High,
+        Err(_) => return Err(TaskError::invalid("priority", "the host does not know this value")),
+    };
     Ok(TaskRequest {
         params: fields(message.params.unwrap_or_default(), 0)?,
         privacy,
         budget_usd: message.budget_usd,
         deadline_ms: message.deadline_ms,
+        priority,
+        callback: message.callback.map(callback),
         metadata: message.metadata.into_iter().collect(),
         ..TaskRequest::new(message.intent, input)
     })
+}
+
+fn callback(callback: v1::Callback) -> Callback {
+    Callback { url: callback.url, secret: callback.secret.map(Secret::new), events: callback.events }
 }
 
 fn document(document: v1::Document) -> Document {
@@ -80,6 +92,13 @@ pub(crate) fn task(view: TaskView) -> v1::Task {
         finished_at_ms: view.finished_at_ms,
         metadata: view.metadata.into_iter().collect(),
         envelope: view.envelope.as_ref().map(envelope),
+        priority: match view.priority {
+            Priority::Low => v1::Priority::Low,
+            Priority::Normal => v1::Priority::Normal,
+            Priority::High => v1::Priority::High,
+        }
+        .into(),
+        attempt: view.attempt,
     }
 }
 
@@ -213,6 +232,8 @@ mod tests {
         let text = Some(v1::submit_request::Input::Text("a".into()));
         let unknown = v1::SubmitRequest { privacy: 9, input: text.clone(), ..asked.clone() };
         assert_eq!(request(unknown).unwrap_err().param.as_deref(), Some("privacy"));
+        let unknown = v1::SubmitRequest { priority: 9, input: text.clone(), ..asked.clone() };
+        assert_eq!(request(unknown).unwrap_err().param.as_deref(), Some("priority"));
         let local = v1::SubmitRequest { privacy: v1::Privacy::LocalOnly.into(), input: text, ..asked };
         assert_eq!(request(local).unwrap().privacy, Privacy::LocalOnly);
     }

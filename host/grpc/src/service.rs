@@ -2,12 +2,15 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, stream};
+use futures::{FutureExt as _, Stream, stream};
 use http::Extensions;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{
+    Request, Response, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 use uuid::Uuid;
-use witan_tasks::{Code, Task, TaskError, TaskEvent, Tasks};
+use witan_tasks::{Code, Edge, Once, Paths, Task, TaskError, TaskEvent, TaskRequest, Tasks};
 
 use crate::{Door, message, status, v1};
 
@@ -19,7 +22,66 @@ pub(crate) struct Service {
 
 type Answer<T> = Result<Response<T>, Status>;
 
+/// How keys of requests to methods are told apart.
+const SUBMIT: &str = "/witan.v1.Tasks/Submit";
+
+/// A request for a task, on its way.
+struct Submission {
+    tasks: Tasks,
+    door: Arc<dyn Door>,
+    extensions: Extensions,
+    asked: TaskRequest,
+    once: Option<Once>,
+}
+
+impl Submission {
+    /// The task, and whether a request with the same key made it before.
+    async fn submit(self) -> Result<(Task, bool), TaskError> {
+        let Self { tasks, door, extensions, asked, once } = self;
+        if let Some(once) = &once
+            && let Some(known) = tasks.known(&keys_of(&*door, &extensions), once).await?
+        {
+            door.submit_again(&extensions, known.intent())?;
+            return Ok((known, true));
+        }
+        let edge = door.submit(&extensions, &asked)?;
+        let counted = door.begin_task(&extensions)?;
+        let (task, replayed) = match &once {
+            Some(once) => tasks.submit_once(asked, &edge, once).await?,
+            None => (tasks.submit(asked, &edge).await?, false),
+        };
+        if !replayed {
+            let task = task.clone();
+            tokio::spawn(async move {
+                task.finished().await;
+                drop(counted);
+            });
+        }
+        Ok((task, replayed))
+    }
+}
+
+/// Whose keys a request's is one of.
+fn keys_of(door: &dyn Door, extensions: &Extensions) -> Edge {
+    Edge { context: door.caller(extensions), paths: Paths::Under(Vec::new()) }
+}
+
 impl Service {
+    /// The request as one that is carried out once, if it has a key.
+    fn once(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+        asked: &TaskRequest,
+    ) -> Result<Option<Once>, TaskError> {
+        let Some(key) = metadata.get("idempotency-key") else { return Ok(None) };
+        // Maps come in any order over the wire, and in one from here.
+        let body = serde_json::to_vec(asked).map_err(|error| TaskError::new(Code::Internal, error.to_string()))?;
+        // What is no text is no key either, and is refused as one.
+        let key = key.to_str().unwrap_or_default();
+        self.tasks.once(&keys_of(&*self.door, extensions), SUBMIT, key, &body).map(Some)
+    }
+
     async fn find(&self, request: &Extensions, id: &str) -> Result<Task, Status> {
         let tenant = self.door.caller(request).tenant().to_owned();
         let task = match id.parse::<Uuid>() {
@@ -33,11 +95,19 @@ impl Service {
 #[tonic::async_trait]
 impl v1::tasks_server::Tasks for Service {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::Task> {
-        let (_, extensions, message) = request.into_parts();
+        let (metadata, extensions, message) = request.into_parts();
         let asked = message::request(message).map_err(|error| status(&error))?;
-        let edge = self.door.submit(&extensions, &asked).map_err(|error| status(&error))?;
-        let task = self.tasks.submit(asked, &edge).await.map_err(|error| status(&error))?;
-        Ok(Response::new(message::task(task.view())))
+        let once = self.once(&metadata, &extensions, &asked).map_err(|error| status(&error))?;
+        let submission = Submission { tasks: self.tasks.clone(), door: self.door.clone(), extensions, asked, once };
+        // A client that goes away must not leave a task behind that is not counted.
+        let submitted = tokio::spawn(submission.submit()).await;
+        let submitted = submitted.map_err(|_| Status::internal("the host failed while it accepted the task"))?;
+        let (task, replayed) = submitted.map_err(|error| status(&error))?;
+        let mut response = Response::new(message::task(task.view()));
+        if replayed {
+            response.metadata_mut().insert("idempotency-replayed", MetadataValue::from_static("true"));
+        }
+        Ok(response)
     }
 
     type StreamStream = Pin<Box<dyn Stream<Item = Result<v1::TaskEvent, Status>> + Send>>;
@@ -48,11 +118,13 @@ impl v1::tasks_server::Tasks for Service {
         self.door.see(&extensions, &task).map_err(|error| status(&error))?;
         // After the last event comes the envelope, and after that nothing.
         let draining = self.draining.clone();
+        let cut_off = self.door.cut_off(&extensions).shared();
         let events = stream::unfold(Some(request.starting_after), move |after| {
-            let (task, draining) = (task.clone(), draining.clone());
+            let (task, draining, cut_off) = (task.clone(), draining.clone(), cut_off.clone());
             async move {
                 let after = after?;
                 let event = tokio::select! {
+                    error = cut_off => return Some((Err(status(&error)), None)),
                     event = task.event_after(after) => event,
                     () = draining.cancelled() => return Some((Err(stopping()), None)),
                 };

@@ -162,6 +162,30 @@ impl Identities {
         }
     }
 
+    /// Who showed this before, if it is good still. No attempt is counted.
+    pub(crate) async fn look_again(&self, headers: &HeaderMap, peer: &Peer) -> Result<Arc<Who>, AuthError> {
+        let configured = self.configured().ok_or(AuthError::Missing)?;
+        match (presented(headers)?, &peer.certificate) {
+            (Some(text), _) => {
+                let (digest, stamp) = (secret::digest(text.as_bytes()), self.directory.stamp());
+                if let Some(who) = stamp.and_then(|stamp| self.cache.get(stamp, &digest)) {
+                    return Ok(who);
+                }
+                let found = self.look_up(&configured, text).await?;
+                self.keep(stamp, digest, &found);
+                Ok(found.who)
+            }
+            (None, Some(certificate)) => self.service(&configured, certificate).await,
+            (None, None) => Err(AuthError::Missing),
+        }
+    }
+
+    fn keep(&self, stamp: Option<u64>, digest: [u8; 32], found: &Found) {
+        if let (Some(stamp), true) = (stamp, found.keep) {
+            self.cache.put(stamp, digest, found.who.clone(), found.until);
+        }
+    }
+
     async fn with_credential(&self, configured: &Configured, text: &str, address: IpAddr) -> Result<Client, AuthError> {
         let digest = secret::digest(text.as_bytes());
         let stamp = self.directory.stamp();
@@ -171,9 +195,7 @@ impl Identities {
         self.may_try(address)?;
         match self.look_up(configured, text).await {
             Ok(found) => {
-                if let (Some(stamp), true) = (stamp, found.keep) {
-                    self.cache.put(stamp, digest, found.who.clone(), found.until);
-                }
+                self.keep(stamp, digest, &found);
                 Ok(Client::new(found.who, address))
             }
             Err(error) => Err(self.failed(address, error)),

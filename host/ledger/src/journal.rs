@@ -124,7 +124,9 @@ impl Records {
             return Ok(Err(End::Torn));
         }
         let mut length = [0; 4];
-        self.file.read_exact(&mut length)?;
+        if !self.fill(&mut length)? {
+            return Ok(Err(End::Torn));
+        }
         let length = u32::from_be_bytes(length);
         if length == 0 {
             // Zeros are also what a crash may leave of bytes that were not written.
@@ -135,8 +137,18 @@ impl Records {
             return Ok(Err(End::Torn));
         }
         let mut check = [0; 8];
-        self.file.read_exact(&mut check)?;
+        if !self.fill(&mut check)? {
+            return Ok(Err(End::Torn));
+        }
         Ok(Ok((length, check)))
+    }
+
+    /// Reads as much as `bytes` takes; false where that is not there any more, since what broke off was set aside meanwhile.
+    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<bool> {
+        match self.file.read_exact(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            read => read.map(|()| true),
+        }
     }
 
     /// The next record.
@@ -146,7 +158,9 @@ impl Records {
             Err(end) => return Ok(Next::End(end)),
         };
         let mut body = vec![0; length as usize];
-        self.file.read_exact(&mut body)?;
+        if !self.fill(&mut body)? {
+            return Ok(Next::End(End::Torn));
+        }
         if blake3::hash(&body).as_bytes()[..8] != check {
             return Ok(Next::End(End::Torn));
         }

@@ -274,6 +274,11 @@ impl Reader {
         record.open(&key).ok()
     }
 
+    /// Reads the keys anew, where they changed.
+    pub(crate) fn refresh_keys(&self) -> Result<(), ReadError> {
+        self.keys.lock().refresh().map_err(|source| self.failed(source))
+    }
+
     /// All keys that there are.
     pub(crate) fn key_ids(&self) -> std::collections::BTreeSet<crate::KeyId> {
         self.keys.lock().ids()

@@ -4,6 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -12,11 +14,17 @@ use witan_merkle_log::{AuditError, NoteError, PublicKey, audit};
 
 use crate::{
     Entry, HostKeyError, Kind, ReadError, Reader, TimedCheckpoint,
-    journal::{End, Next, Records, segments},
+    journal::{End, Next, Records, Segment, segments},
     keeper::SinkLine,
     keys::KeyId,
+    read::Tree,
+    record::Record,
     writer::in_words,
 };
+
+/// How long something is waited for that a host which runs is about to do, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Faults that are told; a ledger that has more has been told enough of.
 const MOST: usize = 100;
@@ -146,20 +154,11 @@ pub fn verify(folder: &Path, pinned: Option<&PublicKey>, kept: &[String]) -> Res
     let keys = host.from(pinned)?;
     let mut check = Check { reader: &reader, faults: Vec::new(), told: 0 };
 
-    // A commit may come while the log is read: it is read again then.
     let notes: Vec<&str> = kept.iter().map(String::as_str).collect();
-    let log = folder.join("log");
-    let mut audited = audit(&log, host.origin(), keys, &notes);
-    for _ in 0..3 {
-        if !matches!(audited, Err(AuditError::Missing(_))) {
-            break;
-        }
-        audited = audit(&log, host.origin(), keys, &notes);
-    }
-    let empty = !log.join("checkpoint").exists() && kept.is_empty();
-    let size = match audited {
+    let size = match audit(&folder.join("log"), host.origin(), keys, &notes) {
         Ok(audited) => audited.checkpoint.size(),
-        Err(AuditError::Disk(_)) if empty => 0,
+        // Nothing was put into it yet.
+        Err(AuditError::Disk(error)) if error.kind() == io::ErrorKind::NotFound && kept.is_empty() => 0,
         Err(error) => {
             check.fault(Fault::Log { what: in_words(&error) });
             reader.tree().map_or(0, |tree| tree.size())
@@ -212,13 +211,17 @@ impl Check<'_> {
 
     /// The time of the timed checkpoint, which must be of the log.
     fn checkpoint(&mut self, folder: &Path, host: &crate::HostKeys, keys: &[PublicKey]) -> Option<u64> {
-        let note = match fs::read_to_string(folder.join("checkpoint")) {
-            Ok(note) => note,
-            Err(error) => {
-                if self.reader.tree().is_ok_and(|tree| tree.size() > 0) {
+        let began = Instant::now();
+        let note = loop {
+            match fs::read_to_string(folder.join("checkpoint")) {
+                Ok(note) => break note,
+                Err(_) if !self.reader.tree().is_ok_and(|tree| tree.size() > 0) => return None,
+                // The first one comes a moment after the log's own.
+                Err(_) if began.elapsed() < PATIENCE => thread::sleep(AGAIN),
+                Err(error) => {
                     self.fault(Fault::Checkpoint { what: error.to_string() });
+                    return None;
                 }
-                return None;
             }
         };
         let checked = TimedCheckpoint::parse(&note, host, keys).map_err(|error: NoteError| error.to_string());
@@ -241,105 +244,195 @@ impl Check<'_> {
     }
 
     /// Compares what lies in the journal with the log of `size` entries.
+    ///
+    /// A host may write meanwhile. Before it drops a file or destroys a key it writes that down, so what is gone is explained
+    /// by an entry that is there: where it is not in the files that were there first, those that came since are read too.
     fn entries(&mut self, size: u64) -> Result<Counts, VerifyError> {
+        let folder = self.reader.folder().join("entries");
         let failed = |source| VerifyError::File { path: self.reader.folder().to_owned(), source };
-        let tree = self.reader.tree().ok().filter(|tree| tree.size() >= size);
-        let files = segments(&self.reader.folder().join("entries")).map_err(failed)?;
-        // Reads the keys anew.
-        self.reader.records(u64::MAX, |_| false)?;
-        let (mut counts, mut next, mut missing) = (Counts::default(), 0, Vec::new());
-        let mut gone: BTreeMap<KeyId, Gone> = BTreeMap::new();
-        let mut erased: BTreeMap<KeyId, u64> = BTreeMap::new();
-        let mut dropped_before = 0;
-        let mut leaves: (u64, Vec<Vec<u8>>) = (0, Vec::new());
-        let newest = files.last().cloned();
-        for file in &files {
-            if file.first > next {
-                missing.push((next, file.first - 1));
-                next = file.first;
+        let tree = match self.reader.tree() {
+            Ok(tree) => Some(tree).filter(|tree| tree.size() >= size),
+            Err(_) if size == 0 => None,
+            Err(error) => {
+                self.fault(Fault::Log { what: in_words(&error) });
+                None
             }
-            let mut records = match Records::open(file) {
-                Ok(records) => records,
-                Err(_) => {
-                    self.fault(Fault::Damaged { file: file.path.clone(), index: next.saturating_sub(1) });
-                    continue;
-                }
-            };
-            let end = loop {
-                let record = match records.next().map_err(failed)? {
-                    Next::Record(record) => record,
-                    Next::End(end) => break end,
-                };
-                next = record.index + 1;
-                if record.index >= size {
-                    counts.pending += 1;
-                } else if let Some(tree) = &tree {
-                    let place = record.index.checked_sub(leaves.0).and_then(|place| usize::try_from(place).ok());
-                    if place.is_none_or(|place| place >= leaves.1.len()) {
-                        let bundle = tree.snapshot.entries(record.index, 256).unwrap_or_default();
-                        leaves = (record.index, bundle);
-                    }
-                    let leaf = usize::try_from(record.index - leaves.0).ok().and_then(|place| leaves.1.get(place));
-                    if leaf.is_none_or(|leaf| *leaf != record.leaf.bytes()) {
-                        let what = "the log has another in its place".to_owned();
-                        self.fault(Fault::Changed { index: record.index, what });
-                        continue;
-                    }
-                }
-                if !self.reader.has_key(&record) {
-                    let of = gone.entry(record.leaf.key).or_insert(Gone { count: 0, first: record.index });
-                    of.count += 1;
-                    continue;
-                }
-                let Some(opened) = self.reader.unseal(&record) else {
-                    let what = "what it says is not what was committed to".to_owned();
-                    self.fault(Fault::Changed { index: record.index, what });
-                    continue;
-                };
-                if record.index < size {
-                    counts.entries += 1;
-                }
-                let Ok(entry) = serde_json::from_slice::<Entry>(&opened.json) else { continue };
-                if entry.kind == Kind::Ledger {
-                    let keys = entry.details.get("keys").map(String::as_str).unwrap_or_default();
-                    let keys = keys.split(' ').filter_map(|key| key.parse().ok());
-                    if entry.action == "erase" {
-                        erased.extend(keys.map(|key| (key, record.index)));
-                    }
-                    if entry.action == "drop" {
-                        let before = entry.details.get("before").and_then(|before| before.parse().ok()).unwrap_or(0);
-                        dropped_before = before.max(dropped_before);
-                    }
-                }
-            };
-            // What is under no checkpoint yet may be in the middle of being written.
-            if end == End::Torn && (next < size || newest.as_ref() != Some(file)) {
-                self.fault(Fault::Damaged { file: file.path.clone(), index: next.saturating_sub(1) });
+        };
+        let mut seen = Seen { size, tree, ..Seen::default() };
+        loop {
+            self.reader.refresh_keys()?;
+            let files = segments(&folder).map_err(failed)?;
+            let newest = files.last().cloned();
+            // Those before the one that was read last are read.
+            let begin = files.iter().rposition(|file| file.first <= seen.last).unwrap_or(0);
+            for file in files.get(begin..).unwrap_or_default() {
+                self.file(file, newest.as_ref() == Some(file), &mut seen)?;
+                seen.last = file.first;
+            }
+            if seen.is_explained() || segments(&folder).map_err(failed)?.last() == newest.as_ref() {
+                break;
             }
         }
-        if next < size {
-            missing.push((next, size - 1));
+        if seen.next < size {
+            seen.missing.push((seen.next, size - 1));
         }
-        for (from, to) in missing {
-            if to < dropped_before {
-                counts.dropped += to - from + 1;
+        for (from, to) in std::mem::take(&mut seen.missing) {
+            if to < seen.dropped_before {
+                seen.counts.dropped += to - from + 1;
             } else {
-                self.fault(Fault::Missing { from: from.max(dropped_before), to });
+                self.fault(Fault::Missing { from: from.max(seen.dropped_before), to });
             }
         }
-        for (key, Gone { count, first }) in gone {
-            counts.erased += count;
-            if !erased.contains_key(&key) {
+        for (key, Gone { count, first }) in std::mem::take(&mut seen.gone) {
+            seen.counts.erased += count;
+            if !seen.erased.contains_key(&key) {
                 self.fault(Fault::KeyGone { key, count, first });
             }
         }
-        let kept: BTreeSet<KeyId> = self.reader.key_ids();
-        for (key, index) in erased {
-            if kept.contains(&key) {
-                self.fault(Fault::KeyKept { key, index });
+        self.erased_keys_are_gone(&seen.erased)?;
+        Ok(seen.counts)
+    }
+
+    /// Reads `file` from the entry on that comes next.
+    fn file(&mut self, file: &Segment, newest: bool, seen: &mut Seen) -> Result<(), VerifyError> {
+        let failed = |source| VerifyError::File { path: self.reader.folder().to_owned(), source };
+        let mut records = match Records::open(file) {
+            Ok(records) => records,
+            // It was dropped meanwhile; what follows shows that it is missing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(_) => {
+                self.fault(Fault::Damaged { file: file.path.clone(), index: seen.next.saturating_sub(1) });
+                return Ok(());
             }
+        };
+        if file.first > seen.next {
+            seen.missing.push((seen.next, file.first - 1));
+            seen.next = file.first;
         }
-        Ok(counts)
+        if !records.skip_to(seen.next).map_err(failed)? {
+            return Ok(());
+        }
+        let end = loop {
+            match records.next().map_err(failed)? {
+                Next::Record(record) => self.record(&record, seen)?,
+                Next::End(end) => break end,
+            }
+        };
+        // What is under no checkpoint yet may be in the middle of being written.
+        if end == End::Torn && (seen.next < seen.size || !newest) {
+            self.fault(Fault::Damaged { file: file.path.clone(), index: seen.next.saturating_sub(1) });
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record, seen: &mut Seen) -> Result<(), VerifyError> {
+        seen.next = record.index + 1;
+        if record.index >= seen.size {
+            seen.counts.pending += 1;
+        } else if !seen.is_logged(record) {
+            let what = "the log has another in its place".to_owned();
+            self.fault(Fault::Changed { index: record.index, what });
+            return Ok(());
+        }
+        if !self.has_key(record, seen)? {
+            let of = seen.gone.entry(record.leaf.key).or_insert(Gone { count: 0, first: record.index });
+            of.count += 1;
+            return Ok(());
+        }
+        let Some(opened) = self.reader.unseal(record) else {
+            let what = "what it says is not what was committed to".to_owned();
+            self.fault(Fault::Changed { index: record.index, what });
+            return Ok(());
+        };
+        if record.index < seen.size {
+            seen.counts.entries += 1;
+        }
+        if let Ok(entry) = serde_json::from_slice::<Entry>(&opened.json) {
+            seen.hear(&entry, record.index);
+        }
+        Ok(())
+    }
+
+    /// Whether there is the key of `record`, which may have been made since keys were read.
+    fn has_key(&self, record: &Record, seen: &Seen) -> Result<bool, ReadError> {
+        if self.reader.has_key(record) || seen.gone.contains_key(&record.leaf.key) {
+            return Ok(self.reader.has_key(record));
+        }
+        self.reader.refresh_keys()?;
+        Ok(self.reader.has_key(record))
+    }
+
+    /// Keys that were to be destroyed must not be there. Whoever destroys them may have written so a moment ago.
+    fn erased_keys_are_gone(&mut self, erased: &BTreeMap<KeyId, u64>) -> Result<(), VerifyError> {
+        let began = Instant::now();
+        let kept = loop {
+            self.reader.refresh_keys()?;
+            let kept: BTreeSet<KeyId> = self.reader.key_ids();
+            if began.elapsed() > PATIENCE || !erased.keys().any(|key| kept.contains(key)) {
+                break kept;
+            }
+            thread::sleep(AGAIN);
+        };
+        for (key, index) in erased.iter().filter(|(key, _)| kept.contains(*key)) {
+            self.fault(Fault::KeyKept { key: *key, index: *index });
+        }
+        Ok(())
+    }
+}
+
+/// What was read of a journal so far.
+#[derive(Default)]
+struct Seen {
+    /// Entries under the checkpoint.
+    size: u64,
+    tree: Option<Tree>,
+    counts: Counts,
+    /// The number of the entry that comes next.
+    next: u64,
+    /// The first entry of the file that was read last.
+    last: u64,
+    missing: Vec<(u64, u64)>,
+    gone: BTreeMap<KeyId, Gone>,
+    /// Keys that were to be destroyed, with the entries that tell of it.
+    erased: BTreeMap<KeyId, u64>,
+    dropped_before: u64,
+    /// Some leaves of the log, from this number on.
+    leaves: (u64, Vec<Vec<u8>>),
+}
+
+impl Seen {
+    /// Whether the log has `record` in its place; said of all where there is no log.
+    fn is_logged(&mut self, record: &Record) -> bool {
+        let Some(tree) = &self.tree else { return true };
+        let place = |first: u64| usize::try_from(record.index.checked_sub(first)?).ok();
+        if place(self.leaves.0).is_none_or(|place| place >= self.leaves.1.len()) {
+            let bundle = tree.snapshot.entries(record.index, 256).unwrap_or_default();
+            self.leaves = (record.index, bundle);
+        }
+        let leaf = place(self.leaves.0).and_then(|place| self.leaves.1.get(place));
+        leaf.is_some_and(|leaf| *leaf == record.leaf.bytes())
+    }
+
+    /// Takes up what an entry tells of the ledger itself.
+    fn hear(&mut self, entry: &Entry, index: u64) {
+        if entry.kind != Kind::Ledger {
+            return;
+        }
+        let keys = entry.details.get("keys").map(String::as_str).unwrap_or_default();
+        if entry.action == "erase" {
+            self.erased.extend(keys.split(' ').filter_map(|key| Some((key.parse().ok()?, index))));
+        }
+        if entry.action == "drop" {
+            let before = entry.details.get("before").and_then(|before| before.parse().ok()).unwrap_or(0);
+            self.dropped_before = self.dropped_before.max(before);
+        }
+    }
+
+    /// Whether entries tell of all that is missing.
+    fn is_explained(&self) -> bool {
+        self.next >= self.size
+            && self.missing.iter().all(|(_, to)| *to < self.dropped_before)
+            && self.gone.keys().all(|key| self.erased.contains_key(key))
     }
 }
 

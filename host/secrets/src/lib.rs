@@ -10,6 +10,7 @@
 mod key;
 mod run;
 mod scan;
+mod sealer;
 mod source;
 mod store;
 mod swap;
@@ -19,6 +20,7 @@ mod vault;
 pub use key::{KeyError, KeySource};
 pub use run::{RunKey, Secrets, SecretsError};
 pub use scan::{Scan, Scanner};
+pub use sealer::{SealError, Sealer};
 pub use source::SourceError;
 pub use store::{Info, Store, StoreError};
 pub use swap::{Asker, SwapError};

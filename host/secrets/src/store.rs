@@ -23,6 +23,7 @@ use chacha20poly1305::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use witan_system::SecretName;
+use zeroize::Zeroizing;
 
 use crate::{KeyError, KeySource, Value, key::Key};
 
@@ -34,6 +35,11 @@ const LARGEST: u64 = 32 << 20;
 
 /// Secrets of all tenants together.
 const MOST: usize = 10_000;
+
+/// Whose the host's own secrets are: no tenant has such a name.
+pub(crate) const HOST: &str = "host:";
+/// The key that rows are sealed with.
+pub(crate) const DATA_KEY: &str = "rows";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +166,22 @@ impl Store {
         open(&keys, name, entry).map(Some)
     }
 
-    /// What there is, by tenant and name.
+    /// The key `name` of `owner`, which is made if there is none yet.
+    pub(crate) fn data_key(&self, owner: &str, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+        let malformed = || StoreError::Malformed(self.file.clone());
+        let name: SecretName = name.parse().map_err(|_| malformed())?;
+        if let Some(value) = self.get(owner, &name)? {
+            let bytes = Zeroizing::new(STANDARD.decode(value.expose()).map_err(|_| malformed())?);
+            return bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| malformed());
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).map_err(|_| KeyError::Randomness)?;
+        let value = Value::new(STANDARD.encode(key.as_slice()).into_bytes()).map_err(|_| malformed())?;
+        self.set(owner, &name, &value)?;
+        Ok(key)
+    }
+
+    /// What there is of tenants, by tenant and name.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -173,7 +194,7 @@ impl Store {
             set_at: entry.set_at,
             key: entry.key.clone(),
         };
-        Ok(entries.iter().map(info).collect())
+        Ok(entries.iter().filter(|((tenant, _), _)| tenant != HOST).map(info).collect())
     }
 
     /// Keeps `value`, in place of the one that there is; returns its version.
@@ -257,7 +278,7 @@ impl Store {
         self.keys.write(&keys)?;
         self.save(version, &sealed)?;
         self.keys.write(keys.get(..1).unwrap_or_default())?;
-        Ok((key.id(), sealed.len()))
+        Ok((key.id(), sealed.keys().filter(|(tenant, _)| tenant != HOST).count()))
     }
 
     fn failed(&self) -> impl Fn(io::Error) -> StoreError {

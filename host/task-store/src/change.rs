@@ -95,6 +95,7 @@ pub(crate) enum Change {
     Postpone { id: Uuid, attempts: u32, due_ms: u64 },
     Forget(Vec<Uuid>),
     ForgetKeys { before_ms: u64 },
+    Seal { id: Uuid, callback: Option<String>, input: Option<Option<Vec<u8>>>, deliveries: Vec<(Uuid, String)> },
 }
 
 /// What one statement is.
@@ -130,6 +131,19 @@ impl Change {
                 let postpone = sqlx::query("UPDATE task_delivery SET attempts = $2, due_ms = $3 WHERE id = $1");
                 let postpone = postpone.bind(id.to_string()).bind(i64::from(*attempts)).bind(signed(*due_ms));
                 run(transaction, postpone).await?;
+            }
+            Self::Seal { id, callback, input, deliveries } => {
+                let update = sqlx::query("UPDATE task SET callback = $2 WHERE id = $1").bind(id.to_string());
+                run(transaction, update.bind(callback.clone())).await?;
+                if let Some(input) = input {
+                    body(transaction, &id.to_string(), INPUT, input.as_deref()).await?;
+                }
+                for (delivery, body) in deliveries {
+                    let update = sqlx::query("UPDATE task_delivery SET body = $2 WHERE id = $1");
+                    run(transaction, update.bind(delivery.to_string()).bind(body.as_str())).await?;
+                }
+                let sealed = sqlx::query("DELETE FROM task_unsealed WHERE task = $1").bind(id.to_string());
+                run(transaction, sealed).await?;
             }
             Self::Forget(ids) => forget(transaction, ids).await?,
             Self::ForgetKeys { before_ms } => {

@@ -14,6 +14,7 @@ mod read;
 mod row;
 mod schema;
 mod sweep;
+mod unsealed;
 mod writer;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use files::INLINE_BYTES;
 pub use read::{Filter, Page};
 pub use row::{Row, State, Stored};
 pub use sweep::Retention;
+pub use unsealed::Unsealed;
 
 use change::Change;
 use files::Files;

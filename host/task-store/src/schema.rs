@@ -1,8 +1,16 @@
 //! The tables, step by step. A step that was released is never changed.
 
-pub(crate) const STEPS: &[&[&str]] = &[TASKS, CALLBACKS];
+pub(crate) const STEPS: &[&[&str]] = &[TASKS, CALLBACKS, SEALED];
 
 const CALLBACKS: &[&str] = &["ALTER TABLE task ADD COLUMN callback TEXT "];
+
+/// The tasks whose secrets were stored as clients said them: the host seals those when it starts.
+const SEALED: &[&str] = &[
+    "CREATE TABLE task_unsealed (task TEXT NOT NULL PRIMARY KEY)",
+    "INSERT INTO task_unsealed (task) SELECT id FROM task WHERE callback LIKE '%\"whsec_%'",
+    "INSERT INTO task_unsealed (task) SELECT DISTINCT task FROM task_delivery WHERE body LIKE '%\"whsec_%' AND task NOT IN \
+     (SELECT task FROM task_unsealed)",
+];
 
 const TASKS: &[&str] = &[
     "CREATE TABLE task (

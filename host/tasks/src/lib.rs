@@ -27,5 +27,6 @@ pub use paths::Paths;
 pub use record::{CancelOnDrop, Happened, Moved, Task, TaskEvent, TaskView};
 pub use request::{Document, Input, Parameter, Priority, TaskRequest, Value};
 pub use runner::{Edge, Handlers, Observer, OpenAccount, Settings, Tasks, Transition};
-pub use witan_callback::{Callback, Deliverer};
+pub use told::SealStoredError;
+pub use witan_callback::{Callback, Deliverer, Secret};
 pub use witan_task_store::{Filter, Retention, State, Store, StoreError};

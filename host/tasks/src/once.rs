@@ -121,7 +121,10 @@ impl Tasks {
         };
         let request = input.and_then(|input| serde_json::from_slice::<TaskRequest>(&input).ok());
         match request {
-            Some(request) => self.submit(request, edge).await,
+            Some(request) => {
+                let callback = self.opened(request.callback, task.id()).await?;
+                self.submit(TaskRequest { callback, ..request }, edge).await
+            }
             None => {
                 let message =
                     format!("the task is {}; one that has failed or was cancelled can be tried again", state.name());

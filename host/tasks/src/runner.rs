@@ -255,10 +255,12 @@ impl Tasks {
         let (handler, allowed) = self.handler(&request.intent)?;
         let place = self.place(request.bytes())?;
         let (parameters, budget) = (request.parameters()?, request.budget_micros()?);
+        let id = Uuid::now_v7();
+        let request = TaskRequest { callback: self.sealed(request.callback, id).await?, ..request };
         let stored = self.0.store.as_ref().map(|_| serde_json::to_vec(&request)).transpose().map_err(unwritable)?;
         let (input, files) = resolve(request.input, edge.paths.clone()).await?;
         let about = About {
-            id: Uuid::now_v7(),
+            id,
             tenant: edge.context.tenant().to_owned(),
             principal: edge.context.principal().to_owned(),
             intent: request.intent.clone(),
@@ -332,6 +334,11 @@ impl Tasks {
             tasks.iter().filter(|task| !task.state().is_final()).for_each(Task::cancel);
             self.until(|tasks| tasks.unfinished() == 0).await;
         }
+    }
+
+    /// Resolves when the tasks that run still are left to the next host.
+    pub async fn abandoned(&self) {
+        self.0.abandoned.cancelled().await;
     }
 
     /// Whether tasks outlive the host.

@@ -1,17 +1,71 @@
 //! Who is told what becomes of tasks: those who listen in this process, and the callbacks of clients.
 
 use serde_json::json;
+use uuid::Uuid;
 use witan_callback::{Callback, Deliverer, deliveries};
 use witan_events::{
     Bus, TaskCancelled, TaskCompleted, TaskCreated, TaskFailed, TaskPaused, TaskProgress, TaskResumed, TaskStarted,
     What,
 };
-use witan_task_store::{Delivery, State};
+use witan_secrets::{SealError, Sealer};
+use witan_task_store::{Delivery, State, StoreError, Unsealed};
 
 use crate::{
-    Code, Envelope, Event, Task, TaskError, Tasks,
+    Code, Envelope, Event, Task, TaskError, TaskRequest, Tasks,
     record::{About, now_ms},
 };
+
+/// Tasks that are sealed in one go.
+const TOGETHER: usize = 64;
+
+/// Why what was stored could not be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealStoredError {
+    /// There is no key.
+    #[error("the secret of a callback cannot be sealed")]
+    Seal(#[from] SealError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a client is told where its secret cannot be kept; the log says more.
+fn unsealed(error: &SealError) -> TaskError {
+    tracing::error!(error = error as &dyn std::error::Error, "the secret of a callback cannot be sealed or opened");
+    TaskError::new(Code::Unavailable, "the host cannot keep the secret of the callback now; its log says why")
+        .at("callback")
+}
+
+/// `open` with the secret of its callback sealed wherever it stands.
+async fn seal(open: Unsealed, task: Uuid, sealer: &Sealer) -> Result<Unsealed, SealError> {
+    let mut sealed = Unsealed::default();
+    if let Some(text) = open.callback {
+        sealed.callback = Some(match serde_json::from_str::<Callback>(&text) {
+            Ok(callback) => {
+                let callback = callback.sealed(task, sealer).await?;
+                serde_json::to_string(&callback).unwrap_or(text)
+            }
+            Err(_) => text,
+        });
+    }
+    if let Some(bytes) = open.input {
+        sealed.input = match serde_json::from_slice::<TaskRequest>(&bytes) {
+            Ok(mut request) => {
+                if let Some(callback) = request.callback.take() {
+                    request.callback = Some(callback.sealed(task, sealer).await?);
+                }
+                serde_json::to_vec(&request).ok()
+            }
+            Err(_) => None,
+        };
+    }
+    for (id, body) in open.deliveries {
+        if let Some(body) = witan_callback::sealed(&body, task, sealer).await? {
+            sealed.deliveries.push((id, body));
+        }
+    }
+    Ok(sealed)
+}
 
 impl Tasks {
     /// The bus that tells what happens to tasks. Others tell on it what happens to the host.
@@ -32,6 +86,50 @@ impl Tasks {
         };
         let checked = callback.check(deliverer.sender().settings());
         checked.map_err(|error| TaskError::invalid("callback", error.to_string()))
+    }
+
+    /// `callback` of `task` as it is kept: its secret is in no row and no file as the client said it.
+    pub(crate) async fn sealed(&self, callback: Option<Callback>, task: Uuid) -> Result<Option<Callback>, TaskError> {
+        match (callback, self.0.deliverer.get()) {
+            (Some(callback), Some(deliverer)) => {
+                callback.sealed(task, deliverer.sealer()).await.map(Some).map_err(|error| unsealed(&error))
+            }
+            (callback, _) => Ok(callback),
+        }
+    }
+
+    /// `callback` of `task` as the client said it.
+    pub(crate) async fn opened(&self, callback: Option<Callback>, task: Uuid) -> Result<Option<Callback>, TaskError> {
+        match (callback, self.0.deliverer.get()) {
+            (Some(callback), Some(deliverer)) => {
+                callback.opened(task, deliverer.sealer()).await.map(Some).map_err(|error| unsealed(&error))
+            }
+            (callback, _) => Ok(callback),
+        }
+    }
+
+    /// Seals the secrets that an earlier version stored as clients said them, and says of how many tasks.
+    ///
+    /// # Errors
+    /// When there is no key to seal them with, or the store fails; what was sealed stays so.
+    pub async fn seal_stored(&self) -> Result<usize, SealStoredError> {
+        let (Some(store), Some(deliverer)) = (&self.0.store, self.0.deliverer.get()) else { return Ok(0) };
+        let mut number = 0;
+        loop {
+            let tasks = store.unsealed(TOGETHER).await?;
+            if tasks.is_empty() {
+                break;
+            }
+            for task in tasks {
+                let sealed = seal(store.unsealed_of(task).await?, task, deliverer.sealer()).await?;
+                store.seal(task, sealed).await?;
+                number += 1;
+            }
+        }
+        if number > 0 {
+            store.scrub().await?;
+        }
+        Ok(number)
     }
 
     /// What is to be told to the callback of `task`, which has come to `state`.

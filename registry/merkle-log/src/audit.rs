@@ -62,8 +62,7 @@ pub enum AuditError {
 /// When anything does not hold; the first that does not.
 pub fn audit(folder: &Path, origin: &str, keys: &[PublicKey], kept: &[&str]) -> Result<Audit, AuditError> {
     let disk = Folder(folder.to_owned());
-    let note = disk.read(Path::new("checkpoint"))?;
-    let checkpoint = parse(&String::from_utf8_lossy(&note), origin, keys).map_err(AuditError::Checkpoint)?;
+    let Newest { checkpoint, edge } = newest(&disk, origin, keys)?;
     let parse = |note: &&str| parse(note, origin, keys).map_err(AuditError::Kept);
     let mut kept: Vec<Checkpoint> = kept.iter().map(parse).collect::<Result<_, _>>()?;
     kept.sort_by_key(Checkpoint::size);
@@ -84,9 +83,12 @@ pub fn audit(folder: &Path, origin: &str, keys: &[PublicKey], kept: &[&str]) -> 
             break;
         }
         let bundle = tile_of(TileKind::Entries, index, size);
-        let bytes = read(&disk, bundle)?;
         let leaves = tile_of(TileKind::Hashes(0), index, size);
-        let logged = Hash::all(&read(&disk, leaves)?).ok_or(AuditError::Missing(leaves))?;
+        let (bytes, hashes) = match &edge {
+            Some(edge) if bundle.width.is_some() => edge.clone(),
+            _ => (read(&disk, bundle)?, read(&disk, leaves)?),
+        };
+        let logged = Hash::all(&hashes).ok_or(AuditError::Missing(leaves))?;
         let entries = tile::entries(&bytes).filter(|entries| entries.len() >= bundle.count());
         let entries = entries.ok_or(AuditError::Missing(bundle))?;
         for (entry, logged) in entries.into_iter().zip(&logged) {
@@ -111,6 +113,36 @@ pub fn audit(folder: &Path, origin: &str, keys: &[PublicKey], kept: &[&str]) -> 
     Ok(Audit { checkpoint, kept: kept.len() })
 }
 
+/// The newest checkpoint, with the tiles of its last entries and their hashes where these are not full.
+struct Newest {
+    checkpoint: Checkpoint,
+    edge: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Reads the checkpoint and what it alone needs: with the next one, the tiles that are not full are gone. All others stay.
+fn newest(disk: &Folder, origin: &str, keys: &[PublicKey]) -> Result<Newest, AuditError> {
+    let path = Path::new("checkpoint");
+    let mut note = disk.read(path)?;
+    loop {
+        let checkpoint = parse(&String::from_utf8_lossy(&note), origin, keys).map_err(AuditError::Checkpoint)?;
+        let size = checkpoint.size();
+        if size.is_multiple_of(WIDTH) {
+            return Ok(Newest { checkpoint, edge: None });
+        }
+        let edge = [TileKind::Entries, TileKind::Hashes(0)].map(|kind| read(disk, tile_of(kind, size, size)));
+        match edge {
+            [Ok(bundle), Ok(hashes)] => return Ok(Newest { checkpoint, edge: Some((bundle, hashes)) }),
+            [Err(error), _] | [_, Err(error)] => {
+                let now = disk.read(path)?;
+                if now == note {
+                    return Err(error);
+                }
+                note = now;
+            }
+        }
+    }
+}
+
 fn parse(note: &str, origin: &str, keys: &[PublicKey]) -> Result<Checkpoint, NoteError> {
     let mut parsed = Err(NoteError::Signature);
     for key in keys {
@@ -129,7 +161,6 @@ fn tile_of(kind: TileKind, index: u64, size: u64) -> Tile {
     Tile { kind, index: tile, width }
 }
 
-/// A tile that is not full may be in one that is: a commit may come between the checkpoint and the tile.
 fn read(disk: &Folder, tile: Tile) -> Result<Vec<u8>, AuditError> {
     let missing = |error: io::Error| {
         if error.kind() == io::ErrorKind::NotFound { AuditError::Missing(tile) } else { AuditError::Disk(error) }

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 use witan_events::{PolicyReloaded, TaskFailed, What};
 
-use crate::world::{Answer, World, task};
+use crate::world::{Answer, World, bearer, task};
 
 struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -203,4 +203,63 @@ async fn a_callback_is_told_and_a_local_only_task_has_none() {
     asked["privacy"] = json!("standard");
     asked["callback"]["url"] = json!("https://169.254.169.254/latest/meta-data");
     assert_eq!(world.post("/v1/tasks", asked).await.json()["error"]["param"], "callback");
+}
+
+/// What comes until the end of the answer.
+async fn rest(mut response: reqwest::Response) -> String {
+    let mut seen = String::new();
+    while let Some(bytes) = response.chunk().await.unwrap() {
+        seen += std::str::from_utf8(&bytes).unwrap();
+    }
+    seen
+}
+
+#[tokio::test]
+async fn what_is_followed_ends_with_the_credential_and_no_sooner() {
+    let world = World::asking("").await;
+    let scopes = ["tasks:*", "events:read"];
+    let [first, second] = [world.key("acme", &scopes).await, world.key("acme", &scopes).await];
+    let third = world.key("other", &scopes).await;
+    let submit = async |key: &str| {
+        let request = world.client.post(world.url("/v1/tasks")).bearer_auth(key).json(&task("wait"));
+        Answer::of(request.send().await.unwrap()).await.json()["id"].as_str().unwrap().to_owned()
+    };
+    let follow = async |key: &str, path: &str| {
+        let response = world.client.get(world.url(path)).bearer_auth(key).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response
+    };
+    let socket = async |key: &str| {
+        let mut request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(format!(
+            "ws://{}/v1/ws",
+            world.address
+        ))
+        .unwrap();
+        request.headers_mut().insert("authorization", bearer(key));
+        Socket(connect_async(request).await.unwrap().0)
+    };
+    let id = submit(&first).await;
+    let path = format!("/v1/tasks/{id}/events");
+    let [ends, all, stays] =
+        [follow(&first, &path).await, follow(&first, "/v1/events").await, follow(&second, &path).await];
+    let (mut closes, mut open) = (socket(&first).await, socket(&second).await);
+    let directory = world.identities.directory();
+    directory.revoke_key(None, world.key_of(&first).await, "test").await.unwrap();
+    for told in [rest(ends).await, rest(all).await] {
+        let last = told.split("event: ").last().unwrap();
+        assert!(last.starts_with("cut_off") && last.contains("\"unauthorized\"") && !told.contains(&first), "{told}");
+    }
+    assert_eq!(closes.next().await.unwrap()["error"]["code"], "unauthorized");
+    assert_eq!(closes.next().await, Err(1008));
+    // Another key of the tenant is what it was.
+    open.say(&json!({"type": "subscribe", "id": "t", "task": id})).await;
+    assert_eq!(open.next().await.unwrap()["type"], "subscribed");
+    world.permits.add_permits(1);
+    let told = rest(stays).await;
+    assert!(told.contains("event: envelope") && !told.contains("cut_off"), "{told}");
+
+    let theirs = follow(&third, &format!("/v1/tasks/{}/events", submit(&third).await)).await;
+    directory.disable_tenant(&"other".parse().unwrap(), true, "test").await.unwrap();
+    let told = rest(theirs).await;
+    assert!(told.contains("event: cut_off") && !told.contains("event: envelope"), "{told}");
 }

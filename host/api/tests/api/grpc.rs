@@ -10,13 +10,17 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 use tonic_types::StatusExt as _;
-use witan_api::Settings;
+use witan_api::{Requests, Settings};
+use witan_capability::CallContext;
 use witan_grpc::v1::{
-    CancelRequest, State, Status as Ended, StatusByIdRequest, StreamRequest, SubmitRequest, submit_request::Input,
-    task_event::Happened, tasks_client::TasksClient,
+    Callback, CancelRequest, Priority, State, Status as Ended, StatusByIdRequest, StreamRequest, SubmitRequest,
+    submit_request::Input, task_event::Happened, tasks_client::TasksClient,
 };
 
-use crate::world::World;
+use witan_tasks::{Edge, Paths};
+use witan_throttle::{GateSettings, Rates};
+
+use crate::world::{World, task};
 
 async fn channel(world: &World) -> Channel {
     Endpoint::from_shared(world.url("")).unwrap().connect().await.unwrap()
@@ -170,4 +174,124 @@ async fn a_credential_is_asked_for_and_tenants_do_not_see_one_another() {
     let theirs = client.status_by_id(with(&other, &task.id)).await.unwrap_err();
     let nobodys = client.status_by_id(with(&other, "0198c5e0-0000-7000-8000-000000000000")).await.unwrap_err();
     assert_eq!((theirs.code(), theirs.message()), (Code::NotFound, nobodys.message()));
+}
+
+#[tokio::test]
+async fn a_key_makes_one_task() {
+    let world = World::new().await;
+    let mut client = client(&world).await;
+    let keyed = |key: &str, text: &str| {
+        let metadata = [("b", "2"), ("a", "1")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut request = Request::new(SubmitRequest { metadata: metadata.into(), ..echo(text) });
+        request.metadata_mut().insert("idempotency-key", key.parse().unwrap());
+        request
+    };
+    let first = client.submit(keyed("k", "wait")).await.unwrap();
+    assert!(first.metadata().get("idempotency-replayed").is_none());
+    let again = client.submit(keyed("k", "wait")).await.unwrap();
+    assert_eq!(again.metadata().get("idempotency-replayed").unwrap(), "true");
+    assert_eq!(first.into_inner().id, again.into_inner().id);
+    let before = world.newest().await.unwrap().to_string();
+    assert_ne!(client.submit(keyed("l", "wait")).await.unwrap().into_inner().id, before);
+    let other = client.submit(keyed("k", "other")).await.unwrap_err();
+    assert_eq!((other.code(), reason(&other).as_str()), (Code::FailedPrecondition, "IDEMPOTENCY_KEY_REUSED"));
+    let none = client.submit(keyed("", "a")).await.unwrap_err();
+    assert_eq!((none.code(), reason(&none).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    // While another with the key is answered.
+    let edge = Edge { context: CallContext::new("local", "local"), paths: Paths::Under(Vec::new()) };
+    let answered = world.tasks.once(&edge, "/witan.v1.Tasks/Submit", "busy", b"").unwrap();
+    let busy = client.submit(keyed("busy", "a")).await.unwrap_err();
+    assert_eq!((busy.code(), reason(&busy).as_str()), (Code::Aborted, "IDEMPOTENCY_IN_FLIGHT"));
+    drop(answered);
+    client.submit(keyed("busy", "a")).await.unwrap();
+    // Keys are those of one way in: it is another task over HTTP.
+    let request = world.client.post(world.url("/v1/tasks")).header("idempotency-key", "k").json(&task("a"));
+    assert_eq!(request.send().await.unwrap().status(), 202);
+}
+
+#[tokio::test]
+async fn tasks_count_until_they_end() {
+    let user = Rates { tasks: Some(1), ..Rates::default() };
+    let settings = witan_throttle::Settings { user, ..Default::default() };
+    let world = World::limited(Requests::new(settings, GateSettings::default())).await;
+    let mut client = client(&world).await;
+    let first = client.submit(echo("wait")).await.unwrap().into_inner();
+    let second = client.submit(echo("a")).await.unwrap_err();
+    assert_eq!((second.code(), reason(&second).as_str()), (Code::ResourceExhausted, "RATE_LIMITED"));
+    // It is one count for both ways in.
+    assert_eq!(world.echo("", "a").await.status, 429);
+    client.cancel(CancelRequest { id: first.id }).await.unwrap();
+    while client.submit(echo("a")).await.is_err_and(|refused| refused.code() == Code::ResourceExhausted) {
+        tokio::task::yield_now().await;
+    }
+}
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[tokio::test]
+async fn a_task_has_a_priority_and_a_callback_whose_secret_is_on_no_disk() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let world = World::calling(&host).await;
+    let mut client = client(&world).await;
+    let callback = |url: &str| {
+        let events = vec!["task.started".to_owned(), "task.cancelled".to_owned()];
+        Some(Callback { url: url.to_owned(), secret: Some(SECRET.to_owned()), events })
+    };
+    let refused =
+        client.submit(SubmitRequest { callback: callback("https://10.0.0.1/"), ..echo("a") }).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    let asked = SubmitRequest {
+        callback: callback(&format!("http://{host}/")),
+        priority: Priority::High.into(),
+        ..echo("wait")
+    };
+    let task = client.submit(asked).await.unwrap().into_inner();
+    assert_eq!(task.priority(), Priority::High);
+    assert_eq!(world.get(&format!("/v1/tasks/{}", task.id)).await.json()["priority"], "high");
+    let told = told_next(&listener).await;
+    assert!(told.contains("webhook-signature: v1,") && told.contains(&task.id), "{told}");
+    client.cancel(CancelRequest { id: task.id.clone() }).await.unwrap();
+    // In the row of the task, in its request, and with what is to be told.
+    let canary = &SECRET.as_bytes()[6..];
+    let kept = world.kept();
+    assert!(kept.windows(9).filter(|bytes| bytes == b"sealed:1:").count() >= 3);
+    assert!(!kept.windows(canary.len()).any(|bytes| bytes == canary), "the secret is on the disk");
+    // One that is tried again has a callback of its own, signed by the same secret.
+    let again = world.post(&format!("/v1/tasks/{}/retry", task.id), serde_json::json!({})).await;
+    assert_eq!(again.status, 202, "{}", again.json());
+    let id = again.json()["id"].as_str().unwrap().to_owned();
+    while !told_next(&listener).await.contains(&id) {}
+}
+
+/// The next request that comes, which is taken.
+async fn told_next(listener: &tokio::net::TcpListener) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut told = String::new();
+    while !told.ends_with('}') {
+        let mut bytes = [0; 4096];
+        let read = stream.read(&mut bytes).await.unwrap();
+        assert!(read > 0);
+        told += std::str::from_utf8(&bytes[..read]).unwrap();
+    }
+    stream.write_all(b"HTTP/1.1 204 Taken\r\nconnection: close\r\n\r\n").await.unwrap();
+    told
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_credential() {
+    let world = World::asking("").await;
+    let key = world.key("acme", &["tasks:*"]).await;
+    let mut client = client(&world).await;
+    let mut submit = Request::new(echo("wait"));
+    submit.metadata_mut().insert("x-api-key", key.parse().unwrap());
+    let id = client.submit(submit).await.unwrap().into_inner().id;
+    let mut follow = Request::new(StreamRequest { id, starting_after: 3 });
+    follow.metadata_mut().insert("x-api-key", key.parse().unwrap());
+    let mut events = client.stream(follow).await.unwrap().into_inner();
+    world.identities.directory().revoke_key(None, world.key_of(&key).await, "test").await.unwrap();
+    let ended = events.next().await.unwrap().unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::Unauthenticated, "UNAUTHORIZED"));
+    assert!(events.next().await.is_none());
 }

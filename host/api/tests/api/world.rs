@@ -140,7 +140,10 @@ impl World {
         let world = Self::new().await;
         let settings = witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()] };
         let sender = witan_callback::Sender::new(settings).unwrap();
-        let deliverer = Deliverer::new(world.store.clone(), sender, world.tasks.bus().clone());
+        let state = world._state.path();
+        let secrets = witan_secrets::Store::new(state, witan_secrets::KeySource::Own(state.join("secrets.key")));
+        let sealer = witan_secrets::Sealer::new(secrets);
+        let deliverer = Deliverer::new(world.store.clone(), sender, world.tasks.bus().clone(), sealer);
         world.tasks.deliver_by(deliverer.clone());
         tokio::spawn(deliverer.run());
         world
@@ -267,6 +270,33 @@ impl World {
         directory.create_key(&new, "test").await.unwrap().1.expose().to_owned()
     }
 
+    /// Which key has this secret.
+    pub async fn key_of(&self, secret: &str) -> uuid::Uuid {
+        let headers = http::HeaderMap::from_iter([(http::header::AUTHORIZATION, bearer(secret))]);
+        let peer = witan_identity::Peer { address: self.address.ip(), certificate: None };
+        self.identities.authenticate(&headers, &peer).await.unwrap().credential().unwrap()
+    }
+
+    /// The bytes of every file that the host keeps.
+    pub fn kept(&self) -> Vec<u8> {
+        let (mut folders, mut bytes) = (vec![self._state.path().to_owned()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                match std::fs::read(&path) {
+                    // The host replaces some meanwhile.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    read => bytes.extend(read.unwrap()),
+                }
+            }
+        }
+        bytes
+    }
+
     /// A task that is kept.
     pub async fn task(&self, id: uuid::Uuid) -> Task {
         self.tasks.get("local", id).await.unwrap().unwrap()
@@ -315,6 +345,11 @@ impl World {
         let _reset = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     }
+}
+
+/// The header that shows `secret`.
+pub fn bearer(secret: &str) -> http::HeaderValue {
+    format!("Bearer {secret}").parse().unwrap()
 }
 
 pub fn task(text: &str) -> serde_json::Value {

@@ -55,7 +55,7 @@ enum Command {
 }
 
 /// What the data folder has that no backup needs: what one process says about itself, and what is made anew.
-const LEFT_OUT: [&str; 4] = ["code", "code.key", "host.json", "lock"];
+const LEFT_OUT: [&str; 5] = ["code", "code.key", "host-id", "host.json", "lock"];
 
 /// Below which names the files of the data folder stand, and the lock file.
 const STATE: &str = "state/";
@@ -148,6 +148,8 @@ fn turn(name: &str) -> u8 {
         Some(name) if name.starts_with("entries/") => 2,
         Some(name) if name.starts_with("keys") => 3,
         Some(_) => 1,
+        // Rows are sealed with a key that is made there first.
+        None if name == "secrets.json" => 1,
         None => 0,
     }
 }

@@ -98,6 +98,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let telemetry = crate::telemetry::start(&system.host.telemetry, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let database = crate::database::open(&system).await?;
+    let claim = crate::database::claim(&system, &database).await?;
     let directory =
         Directory::open(database.clone(), host.state(), Arc::new(ledger::Identities(host.ledger.clone()))).await?;
     let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
@@ -133,7 +134,14 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     };
     let watchman = tokio::spawn(watchman.run());
     let sweeper = tokio::spawn(tasks::sweep(up.tasks.clone(), up.current.clone()));
-    let served = witan_api::serve_tls(listener, up.api.clone(), tls, stopped).await;
+    let keeper = crate::database::Keeper::start(claim, up.tasks.clone());
+    let ended = async {
+        tokio::select! {
+            () = stopped => {}
+            () = keeper.lost() => {}
+        }
+    };
+    let served = witan_api::serve_tls(listener, up.api.clone(), tls, ended).await;
     reloads.abort();
     watchman.abort();
     sweeper.abort();
@@ -147,6 +155,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     telemetry.finish().await;
     served?;
     told?;
+    keeper.finish().await?;
     Ok(ExitCode::SUCCESS)
 }
 

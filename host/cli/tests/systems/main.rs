@@ -12,6 +12,7 @@ mod operate;
 mod policies;
 mod running;
 mod secrets;
+mod succession;
 mod swap;
 mod tasks;
 mod telemetry;

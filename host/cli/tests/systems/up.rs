@@ -66,9 +66,18 @@ impl Up {
         Self::start_on(folder, more, Stdio::null())
     }
 
+    /// As [`Self::on`], by another copy of the program.
+    pub(crate) fn of(program: &Path, folder: &Path) -> Self {
+        Self::start_of(program, folder, &[], Stdio::null())
+    }
+
     fn start_on(folder: &Path, more: &[&str], errors: impl Into<Stdio>) -> Self {
+        Self::start_of(Path::new(WITAN), folder, more, errors)
+    }
+
+    fn start_of(program: &Path, folder: &Path, more: &[&str], errors: impl Into<Stdio>) -> Self {
         let listen: &[&str] = if more.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let mut child = Command::new(WITAN)
+        let mut child = Command::new(program)
             .args(["up", "--json"])
             .args(listen)
             .args(more)

@@ -20,6 +20,12 @@ pub struct SubmitRequest {
     /// Kept with the task for the client, and read by nobody.
     #[prost(map = "string, string", tag = "9")]
     pub metadata: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// How large its share of the turns of its tenant is.
+    #[prost(enumeration = "Priority", tag = "10")]
+    pub priority: i32,
+    /// Whom to tell what becomes of it.
+    #[prost(message, optional, tag = "11")]
+    pub callback: ::core::option::Option<Callback>,
     /// What to work on: exactly one of these.
     #[prost(oneof = "submit_request::Input", tags = "2, 3, 4")]
     pub input: ::core::option::Option<submit_request::Input>,
@@ -39,6 +45,19 @@ pub mod submit_request {
         #[prost(message, tag = "4")]
         Paths(super::Paths),
     }
+}
+/// Where a client is told what becomes of its task.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Callback {
+    /// `<https://`,> and a public host; others are those that `host.tasks.callback-hosts` names.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// `whsec_` and the base64 of 24 to 64 bytes, by which what is sent is signed. Without it, it is not.
+    #[prost(string, optional, tag = "2")]
+    pub secret: ::core::option::Option<::prost::alloc::string::String>,
+    /// What is told: `task.started`, `task.completed`, `task.failed`, `task.cancelled`. Without any, the ends.
+    #[prost(string, repeated, tag = "3")]
+    pub events: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Documents that travel with a request.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -118,6 +137,12 @@ pub struct Task {
     /// What it came to, once it has ended.
     #[prost(message, optional, tag = "8")]
     pub envelope: ::core::option::Option<Envelope>,
+    /// How large its share of the turns of its tenant is.
+    #[prost(enumeration = "Priority", tag = "9")]
+    pub priority: i32,
+    /// How often its handler was started.
+    #[prost(uint32, tag = "10")]
+    pub attempt: u32,
 }
 /// Something that happened to a task.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -289,6 +314,43 @@ pub struct Error {
     /// The decision that refused it.
     #[prost(string, optional, tag = "7")]
     pub decision: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// A task's share of the turns of its tenant, whose tasks share them 1 to 4 to 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Priority {
+    /// As `PRIORITY_NORMAL`.
+    Unspecified = 0,
+    /// A quarter of that of a normal one.
+    Low = 1,
+    /// That of most.
+    Normal = 2,
+    /// Four times that of a normal one.
+    High = 3,
+}
+impl Priority {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PRIORITY_UNSPECIFIED",
+            Self::Low => "PRIORITY_LOW",
+            Self::Normal => "PRIORITY_NORMAL",
+            Self::High => "PRIORITY_HIGH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PRIORITY_UNSPECIFIED" => Some(Self::Unspecified),
+            "PRIORITY_LOW" => Some(Self::Low),
+            "PRIORITY_NORMAL" => Some(Self::Normal),
+            "PRIORITY_HIGH" => Some(Self::High),
+            _ => None,
+        }
+    }
 }
 /// Where the data of a task may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -490,6 +552,9 @@ pub mod tasks_client {
             self
         }
         /// Accepts a task, which runs as soon as there is a place. Answers at once.
+        ///
+        /// With `idempotency-key` in its metadata (1 to 255 visible ASCII characters) it makes one task however often it is sent,
+        /// for 24 hours; an answer that is not the first has `idempotency-replayed: true` in its metadata.
         pub async fn submit(
             &mut self,
             request: impl tonic::IntoRequest<super::SubmitRequest>,
@@ -559,6 +624,9 @@ pub mod tasks_server {
     #[async_trait]
     pub trait Tasks: std::marker::Send + std::marker::Sync + 'static {
         /// Accepts a task, which runs as soon as there is a place. Answers at once.
+        ///
+        /// With `idempotency-key` in its metadata (1 to 255 visible ASCII characters) it makes one task however often it is sent,
+        /// for 24 hours; an answer that is not the first has `idempotency-replayed: true` in its metadata.
         async fn submit(
             &self,
             request: tonic::Request<super::SubmitRequest>,

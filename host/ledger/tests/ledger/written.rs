@@ -1,6 +1,10 @@
 //! Entries are written, in order, and read back.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use witan_ledger::{Entry, Filter, Kind, Ledger, OpenError, Reader, Refused, Settings, Verdict, verify};
 
@@ -268,4 +272,50 @@ fn what_is_too_much_is_dropped_and_the_rest_verifies() {
     let report = verify(folder.path(), None, &[]).unwrap();
     assert!(report.holds, "{:?}", report.faults);
     assert!(report.dropped >= 400 && report.dropped + report.entries == report.size, "{report:?}");
+}
+
+/// Everything that a host does to its ledger, at once and without a pause: entries of people who were not there before, files
+/// that are full, checkpoints, files that are dropped, and people who are erased.
+#[test]
+fn a_ledger_verifies_at_any_moment_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let busy = Settings {
+        gather: Duration::from_millis(1),
+        checkpoint: Duration::from_millis(1),
+        file_bytes: 6_000,
+        max_bytes: Some(30_000),
+        ..settings()
+    };
+    let ledger = Ledger::open(folder.path(), busy).unwrap();
+    let ended = AtomicBool::new(false);
+    let (mut times, mut last) = (0, None);
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut number = 0;
+            while !ended.load(Ordering::Relaxed) {
+                number += 1;
+                let person = format!("person {number}");
+                ledger.append_blocking(entry(&person, number).because("x".repeat(200))).unwrap();
+                if number % 11 == 0 {
+                    ledger.erase("acme", Some(&format!("person {}", number - 3)), "a test").unwrap();
+                }
+            }
+        });
+        let began = Instant::now();
+        while (times < 100 || began.elapsed() < Duration::from_secs(2)) && !writing.is_finished() {
+            let report = verify(folder.path(), None, &[]).unwrap();
+            times += 1;
+            let holds = report.holds;
+            last = Some(report);
+            if !holds {
+                break;
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    let last = last.unwrap();
+    assert!(last.holds, "the {times}th time: {:?}", last.faults);
+    ledger.close();
+    let report = verify(folder.path(), None, &[]).unwrap();
+    assert!(report.holds && report.erased > 0 && report.dropped > 0, "{report:?}");
 }
