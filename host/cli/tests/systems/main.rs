@@ -5,8 +5,10 @@
 
 mod audit;
 mod auth;
+mod authority;
 mod gate;
 mod killed;
+mod mutual;
 mod operate;
 mod running;
 mod secrets;
