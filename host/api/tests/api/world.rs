@@ -129,7 +129,8 @@ impl World {
     /// One that may tell callbacks at `host`.
     pub async fn calling(host: &str) -> Self {
         let world = Self::new().await;
-        let settings = witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()] };
+        let settings =
+            witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()], egress: Default::default() };
         let sender = witan_callback::Sender::new(settings).unwrap();
         let deliverer = Deliverer::new(world.store.clone(), sender, world.tasks.bus().clone());
         world.tasks.deliver_by(deliverer.clone());
@@ -179,7 +180,9 @@ impl World {
             Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store.clone());
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
         let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
-        let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
+        let identities = Arc::new(
+            Identities::new(witan_identity::Settings { directory, auth, egress: Default::default() }).unwrap(),
+        );
         let ledger = Ledger::open(&state.path().join("ledger"), witan_ledger::Settings::default()).unwrap();
         let api = Api::new(Parts {
             settings,

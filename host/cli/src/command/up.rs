@@ -28,7 +28,7 @@ use witan_tasks::{Observer, Store, Tasks};
 use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 
 use crate::{
-    Global,
+    Global, egress,
     host::{self, Host, Mode},
     ledger, mount, output, owner, source, tasks,
     watchman::Watchman,
@@ -94,12 +94,16 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let exposure = Exposure { asks, private: arguments.behind_tls || tls.is_some() };
     let listener = witan_api::bind(arguments.listen, exposure).await?;
     let _owner = owner::host(&system.host.state).await?;
-    let telemetry = crate::telemetry::start(&system.host.telemetry, &logs)?;
+    let telemetry = crate::telemetry::start(&system, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let database = crate::database::open(&system).await?;
     let directory =
         Directory::open(database.clone(), host.state(), Arc::new(ledger::Identities(host.ledger.clone()))).await?;
-    let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
+    let identities = Arc::new(Identities::new(witan_identity::Settings {
+        directory,
+        auth: system.host.auth.clone(),
+        egress: egress::way(&system)?,
+    })?);
     let store = tasks::open(&system, database).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };

@@ -6,6 +6,7 @@
 mod audit;
 mod auth;
 mod authority;
+mod egress;
 mod gate;
 mod killed;
 mod mutual;
