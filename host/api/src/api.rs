@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::ToSchema;
+use witan_authorize::Policies;
 use witan_capability::{CallContext, Limit};
 use witan_identity::{Identities, TenantName};
 use witan_ledger::Ledger;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub tasks: Tasks,
     /// Folders under which tasks may name paths: the system's `host.roots`.
     pub roots: Vec<PathBuf>,
+    /// What decides each request.
+    pub policies: Policies,
     /// The host.
     pub host: Arc<dyn Host>,
     /// How much clients may ask.
@@ -127,8 +130,15 @@ impl Api {
         self.0.stop.cancelled().await;
     }
 
-    pub(crate) fn mount(&self, path: &str) -> Option<Arc<dyn crate::Mount>> {
-        self.0.mounts.read().find(path).cloned()
+    /// What decides each request.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.0.parts.policies
+    }
+
+    /// What serves `path`, with the path where it is mounted, if it is not the host itself.
+    pub(crate) fn mount(&self, path: &str) -> Option<(String, Arc<dyn crate::Mount>)> {
+        self.0.mounts.read().find(path).map(|(path, mount)| (path.to_owned(), mount.clone()))
     }
 
     pub(crate) fn mounted(&self) -> Vec<String> {

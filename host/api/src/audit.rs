@@ -144,6 +144,7 @@ pub(crate) struct Asked {
     /// The id of the last entry that the client has.
     after: Option<u64>,
     /// Entries in the answer: 1 to 1000, 50 if not given.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
@@ -179,13 +180,15 @@ enum Sight {
     Tenant(String),
 }
 
+/// Whether `client` is the host's operator, for whom the ledger is not one tenant's.
+pub(crate) fn sees_all(client: &Client) -> bool {
+    client.trust() == TrustLevel::Privileged && client.tenant() == &TenantName::local()
+}
+
 impl Sight {
     /// What `client` sees: the operator all of it, and who administers a tenant what is that tenant's. Others do not get here.
     fn of(client: &Client) -> Self {
-        if client.trust() == TrustLevel::Privileged && client.tenant() == &TenantName::local() {
-            return Self::All;
-        }
-        Self::Tenant(client.tenant().to_string())
+        if sees_all(client) { Self::All } else { Self::Tenant(client.tenant().to_string()) }
     }
 
     /// The same filter, which takes nothing that may not be seen; nothing where it asks for that alone.

@@ -367,6 +367,7 @@ pub(crate) async fn me(Extension(client): Extension<Client>) -> Json<Whoami> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct SessionsQuery {
     /// Sessions in the answer: 1 to 100, 20 if not given.
+    #[param(minimum = 1, maximum = 100)]
     #[serde(default)]
     limit: Option<usize>,
     /// The `last_id` of the page before.

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use tower::Service as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
+use witan_authorize::{Action, Resource};
 use witan_capability::{CallContext, Trace};
 use witan_identity::Certificate;
 use witan_tasks::{Code, TaskError};
@@ -25,6 +26,7 @@ use witan_tasks::{Code, TaskError};
 use crate::{
     Api, Mount, RequestBody, answer,
     asks::{Asks, Told},
+    authorize::{Caller, Way, narrowed},
     error_response,
     gate::{self, Stopped},
     hosts::Hosts,
@@ -146,11 +148,12 @@ impl Front {
     async fn answered(
         &self,
         mut request: Request<RequestBody>,
-        mount: Option<Arc<dyn Mount>>,
+        mount: Option<(String, Arc<dyn Mount>)>,
         peer: witan_identity::Peer,
     ) -> Result<Response, TaskError> {
         match mount {
-            Some(mount) => {
+            Some((path, mount)) => {
+                self.authorize_mount(&path, &mut request)?;
                 let mut response = mount.handle(request).await;
                 response.extensions_mut().insert(Mounted);
                 Ok(response)
@@ -162,6 +165,16 @@ impl Front {
                 answered.map_err(|never| match never {})
             }
         }
+    }
+
+    /// Asks whether the component at `path` may be sent `request`, and narrows the call that follows.
+    fn authorize_mount<B>(&self, path: &str, request: &mut Request<B>) -> Result<(), TaskError> {
+        let caller = Caller::of(request.extensions());
+        let way = Way { route: None, method: Some(request.method().as_str()), path: Some(request.uri().path()) };
+        let path = if path.is_empty() { "/" } else { path };
+        let obligations = self.api.authorize(&caller, Action::MountCall, Resource::Mount(path.into()), way)?;
+        request.extensions_mut().insert(narrowed(&caller.context, obligations));
+        Ok(())
     }
 
     /// The client's id, if it is fit to be passed on, or else one of our own: cheap, and unique without being secret.

@@ -9,9 +9,9 @@ use std::{
 };
 
 use http::{HeaderMap, Method, header, request};
-use witan_capability::{CallContext, Trace};
-use witan_identity::{AuthError, Client, Peer, TrustLevel, Verb};
-use witan_ledger::{Entry, Kind};
+use witan_capability::{Authority, CallContext, PrincipalKind, Trace};
+use witan_identity::{AuthError, Client, Kind, Peer, TrustLevel, Verb};
+use witan_ledger::Entry;
 use witan_tasks::{Code, TaskError};
 
 use crate::Api;
@@ -58,6 +58,10 @@ const AUDIT: &str = "audit";
 
 /// What every client may ask about themselves, whatever their scopes.
 const OWN: &str = "auth";
+
+/// In the extensions of a request that showed the host's own token, from this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operator;
 
 /// What is written down of a path that was refused; clients choose its length.
 const LONGEST_RESOURCE: usize = 512;
@@ -108,7 +112,10 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
     }
     let identities = &api.0.parts.identities;
     let client = match operator(api, &head.headers, peer) {
-        Some(client) => client,
+        Some(client) => {
+            head.extensions.insert(Operator);
+            client
+        }
         None => identities.authenticate(&head.headers, peer).await?,
     };
     let (area, verb) = asked(head.uri.path(), &head.method, mounted);
@@ -133,7 +140,7 @@ fn refused(api: &Api, head: &request::Parts, client: &Client, error: &TaskError)
     let Some(ledger) = &api.0.parts.ledger else { return };
     let mut resource = format!("{} {}", head.method, head.uri.path());
     resource.truncate(resource.floor_char_boundary(LONGEST_RESOURCE));
-    let mut entry = Entry::new(Kind::Decision, "request", resource)
+    let mut entry = Entry::new(witan_ledger::Kind::Decision, "request", resource)
         .by(client.tenant().as_str(), client.principal())
         .denied(error.message.as_str())
         .with("address", client.address());
@@ -160,7 +167,17 @@ fn takes_away(head: &request::Parts) -> bool {
 
 /// The context of what `client` has the host do.
 pub(crate) fn context(client: &Client) -> CallContext {
-    CallContext::trusted(client.principal(), client.tenant().as_str(), client.trust())
+    let context = CallContext::trusted(client.principal(), client.tenant().as_str(), client.trust());
+    context.with_authority(Authority {
+        kind: match client.kind() {
+            Kind::Local => PrincipalKind::Local,
+            Kind::Key => PrincipalKind::Key,
+            Kind::User => PrincipalKind::User,
+            Kind::Service => PrincipalKind::Service,
+        },
+        roles: client.roles().iter().map(|role| role.as_str().into()).collect(),
+        scopes: client.scopes().iter().map(|scope| scope.to_string().into()).collect(),
+    })
 }
 
 /// Whoever shows what `witan up` wrote into the state folder, on this machine.

@@ -126,6 +126,7 @@ pub struct RotateRequest {
 #[into_params(parameter_in = Query)]
 pub(crate) struct KeysQuery {
     /// Keys in the answer: 1 to 100, 20 if not given.
+    #[param(minimum = 1, maximum = 100)]
     #[serde(default)]
     limit: Option<usize>,
     /// The `last_id` of the page before.

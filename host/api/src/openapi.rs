@@ -7,21 +7,20 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use utoipa::{
-    Modify, OpenApi,
+    Modify, Number, OpenApi,
     openapi::{
-        Ref, RefOr, Response,
+        KnownFormat, Ref, RefOr, Response, Schema, SchemaFormat,
         content::ContentBuilder,
+        path::Parameter,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
-use witan_capability::CallContext;
-use witan_identity::TrustLevel;
 use witan_tasks::{Code, Envelope, TaskError, TaskEvent, TaskRequest, TaskView};
 
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
-    audit, auth, events, gate, keys, platform, seen, socket, tasks,
+    audit, auth, authorize, events, gate, keys, platform, policies, seen, socket, tasks,
 };
 
 /// Every route. A test holds the description to it.
@@ -52,6 +51,12 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/events", get(events::events)),
         ("/v1/events/schemas", get(events::schemas)),
         ("/v1/components", get(platform::components)),
+        ("/v1/policies", get(policies::list)),
+        ("/v1/policies/{version}", get(policies::show)),
+        ("/v1/policies/reload", post(policies::reload)),
+        ("/v1/policies/rollback", post(policies::rollback)),
+        ("/v1/policies/test", post(policies::test)),
+        ("/v1/policies/shadow", get(policies::shadow).post(policies::begin_shadow).delete(policies::end_shadow)),
         ("/v1/host", get(platform::host)),
         ("/v1/host/logs", get(platform::logs)),
         ("/v1/host/stop", post(platform::stop)),
@@ -65,6 +70,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Api>)> {
 
 pub(crate) fn router(api: Api) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    let router = router.route_layer(axum::middleware::from_fn_with_state(api.clone(), authorize::decide));
     let router = router.route_layer(axum::middleware::from_fn(seen::mark));
     let router = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found).with_state(api.clone());
     match grpc(api) {
@@ -79,12 +85,7 @@ pub(crate) fn router(api: Api) -> Router {
 fn grpc(api: Api) -> Result<Router, witan_grpc::ReflectionError> {
     let most = usize::try_from(api.0.parts.settings.body_bytes).unwrap_or(usize::MAX);
     let (tasks, draining) = (api.0.parts.tasks.clone(), api.0.draining.clone());
-    let edge = move |extensions: &http::Extensions| {
-        // The front has put it there. Whoever nobody knows has no tenant, whose names are never empty.
-        let context = extensions.get::<CallContext>().cloned();
-        api.edge(context.unwrap_or_else(|| CallContext::trusted("", "", TrustLevel::Restricted)))
-    };
-    witan_grpc::routes(tasks, Arc::new(edge), most, draining)
+    witan_grpc::routes(tasks, Arc::new(api), most, draining)
 }
 
 async fn not_found() -> Refusal {
@@ -93,7 +94,11 @@ async fn not_found() -> Refusal {
 }
 
 async fn method_not_allowed() -> Refusal {
-    TaskError::new(Code::MethodNotAllowed, "the route does not serve this method; /openapi.json says which").into()
+    not_served().into()
+}
+
+pub(crate) fn not_served() -> TaskError {
+    TaskError::new(Code::MethodNotAllowed, "the route does not serve this method; /openapi.json says which")
 }
 
 #[derive(OpenApi)]
@@ -127,6 +132,14 @@ async fn method_not_allowed() -> Refusal {
         tasks::pause,
         tasks::resume,
         tasks::retry,
+        policies::list,
+        policies::show,
+        policies::reload,
+        policies::rollback,
+        policies::test,
+        policies::shadow,
+        policies::begin_shadow,
+        policies::end_shadow,
         socket::open_task,
         socket::open,
         events::events,
@@ -143,7 +156,7 @@ async fn method_not_allowed() -> Refusal {
         platform::openapi,
     ),
     components(schemas(TaskRequest, Envelope, TaskView, TaskEvent, ErrorBody)),
-    modifiers(&Credentials),
+    modifiers(&Credentials, &Exact),
 )]
 struct Described;
 
@@ -166,6 +179,42 @@ impl Modify for Credentials {
                 operations.into_iter().flatten().for_each(refusals);
             }
         }
+    }
+}
+
+/// Says what the types alone do not.
+struct Exact;
+
+impl Modify for Exact {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for item in openapi.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                operation.parameters.iter_mut().flatten().for_each(unsigned);
+                operation.responses.responses.values_mut().for_each(streamed);
+            }
+        }
+    }
+}
+
+/// A `u64` is described as a signed number that is not negative, which is half of them.
+fn unsigned(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(parameter) = parameter
+        && let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+        && object.format == Some(SchemaFormat::KnownFormat(KnownFormat::Int64))
+        && object.minimum.is_some()
+    {
+        object.format = None;
+        object.maximum.get_or_insert(Number::UInt(usize::MAX));
+    }
+}
+
+/// The events of a stream have schemas of their own, and the stream as a whole has none.
+fn streamed(response: &mut RefOr<Response>) {
+    if let RefOr::T(response) = response
+        && let Some(RefOr::T(stream)) = response.content.get_mut("text/event-stream")
+    {
+        stream.schema = None;
     }
 }
 

@@ -263,6 +263,7 @@ pub(crate) struct Lines {
     #[serde(default)]
     after: Option<u64>,
     /// Lines in the answer: 1 to 4000, 200 if not given.
+    #[param(minimum = 1, maximum = 4000)]
     #[serde(default)]
     limit: Option<usize>,
 }

@@ -1,9 +1,7 @@
 //! How the commands on this machine find the host that runs, and show that they may stop it.
 
 use std::{
-    fmt, fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -71,8 +69,7 @@ impl Running {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(serde_json::to_string_pretty(self)?.as_bytes())
+        witan_durable::replace(&path, serde_json::to_string_pretty(self)?.as_bytes(), witan_durable::OWN)
     }
 
     /// Reads what a running host wrote into `state`; none if no host has, or it was stopped.

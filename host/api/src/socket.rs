@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use axum::{
     extract::{
-        Extension, Path, State,
+        Extension, State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
     response::Response,
@@ -18,7 +18,7 @@ use futures::{
     stream::{self, SelectAll},
 };
 use serde_json::{Value, json};
-use witan_capability::CallContext;
+use witan_authorize::{Action, Resource};
 use witan_events::{Command, CutOff, MESSAGE_BYTES, Subject};
 use witan_identity::{Client, Verb};
 use witan_tasks::{Code, Task, TaskError};
@@ -26,11 +26,14 @@ use witan_tasks::{Code, Task, TaskError};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
+    authorize::{Caller, Way},
     events::Heard,
     gate,
-    tasks::find,
+    tasks::{Found, Given},
 };
 
+/// Where clients subscribe.
+const ROUTE: &str = "/v1/ws";
 /// Sockets that are open at once.
 const SOCKETS: usize = 500;
 /// Subscriptions of one socket.
@@ -62,9 +65,11 @@ const POLICY: u16 = 1008;
 pub(crate) async fn open(
     State(api): State<Api>,
     Extension(client): Extension<Client>,
+    Given(extensions): Given,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    serve(api, upgrade, move |api, socket| Session::new(api, socket, client))
+    let caller = Caller::of(&extensions);
+    serve(api, upgrade, move |api, socket| Session::new(api, socket, client, caller))
 }
 
 /// Opens a WebSocket that tells of one task what its events tell, and closes with its end.
@@ -83,14 +88,14 @@ pub(crate) async fn open(
 pub(crate) async fn open_task(
     State(api): State<Api>,
     Extension(client): Extension<Client>,
-    Extension(context): Extension<CallContext>,
-    Path(id): Path<String>,
+    Given(extensions): Given,
+    Found(task): Found,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &context, &id).await?;
+    let caller = Caller::of(&extensions);
     serve(api, upgrade, move |api, socket| {
-        let mut session = Session { single: true, ..Session::new(api, socket, client) };
-        session.add(id, of_task(task, 0));
+        let mut session = Session { single: true, ..Session::new(api, socket, client, caller) };
+        session.add(task.id().to_string(), of_task(task, 0));
         session
     })
 }
@@ -125,6 +130,7 @@ struct Session {
     api: Api,
     socket: WebSocket,
     client: Client,
+    caller: Caller,
     /// Whether it tells of one thing, and closes with its end.
     single: bool,
     stories: Stories,
@@ -132,9 +138,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(api: Api, socket: WebSocket, client: Client) -> Self {
+    fn new(api: Api, socket: WebSocket, client: Client, caller: Caller) -> Self {
         let (stories, names) = (SelectAll::new(), BTreeMap::new());
-        Self { api, socket, client, single: false, stories, names }
+        Self { api, socket, client, caller, single: false, stories, names }
     }
 
     fn add(&mut self, name: String, story: impl Stream<Item = Value> + Send + 'static) {
@@ -226,16 +232,20 @@ impl Session {
     async fn subscribe(&mut self, name: &str, subject: Subject, after: Option<u64>) -> Result<(), TaskError> {
         let of = name.to_owned();
         let tenant = self.client.tenant().as_str();
+        let way = Way { route: Some(ROUTE), method: Some("GET"), path: Some(ROUTE) };
         match subject {
             Subject::Task(id) => {
                 let task = self.api.0.parts.tasks.get(tenant, id).await?;
                 let task = task.ok_or_else(|| TaskError::new(Code::NotFound, "no such task is kept").at("task"))?;
+                self.api.may(&self.caller, Action::TaskRead, &task, way)?;
                 let story = of_task(task, after.unwrap_or(0)).map(move |told| named(told, &of));
                 self.add(name.to_owned(), story);
             }
             Subject::Events(patterns) => {
                 // The route is one of tasks.
                 gate::may(&self.client, "events", Verb::Read)?;
+                let own = Resource::Tenant(tenant.to_owned().into());
+                self.api.authorize(&self.caller, Action::EventRead, own, way)?;
                 let heard = Heard::new(&self.api, tenant, patterns, after);
                 self.add(name.to_owned(), of_events(heard).map(move |told| named(told, &of)));
             }

@@ -5,18 +5,19 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Extension, FromRequestParts, Path, Query, State as State_},
+    extract::{Extension, FromRequestParts, Query, State as State_},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
     },
 };
 use futures::stream;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header, request};
+use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header, request};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
+use witan_authorize::Resource;
 use witan_capability::CallContext;
 use witan_tasks::{Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
 
@@ -42,6 +43,29 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Fields<T> {
             Ok(Query(fields)) => Ok(Self(fields)),
             Err(rejection) => Err(TaskError::invalid("query", rejection.body_text()).into()),
         }
+    }
+}
+
+/// The task that the path names: found in the caller's tenant, and decided, before the route runs.
+#[derive(Clone)]
+pub(crate) struct Found(pub(crate) Task);
+
+impl<S: Send + Sync> FromRequestParts<S> for Found {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut request::Parts, _state: &S) -> Result<Self, Refusal> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| no_such_task().into())
+    }
+}
+
+/// What was found out about a request.
+pub(crate) struct Given(pub(crate) Extensions);
+
+impl<S: Send + Sync> FromRequestParts<S> for Given {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut request::Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.clone()))
     }
 }
 
@@ -99,15 +123,25 @@ pub(crate) async fn submit(
         Some(once) => tasks.known(&edge, once).await?,
         None => None,
     };
-    let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
+    let (task, replayed, lease) = match known {
         // What is known already begins nothing.
-        Err(refusal) if known.is_none() => return Ok(*refusal),
-        lease => lease.ok(),
-    };
-    let (task, replayed) = match (known, &once) {
-        (Some(task), _) => (task, true),
-        (None, Some(once)) => tasks.submit_once(TaskRequest::from_json(&body)?, &edge, once).await?,
-        (None, None) => (tasks.submit(TaskRequest::from_json(&body)?, &edge).await?, false),
+        Some(task) => {
+            api.admit_again(&head.extensions, task.intent())?;
+            (task, true, None)
+        }
+        None => {
+            let asked = TaskRequest::from_json(&body)?;
+            let edge = api.admit(&head.extensions, &asked)?;
+            let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
+                Ok(lease) => lease,
+                Err(refusal) => return Ok(*refusal),
+            };
+            let (task, replayed) = match &once {
+                Some(once) => tasks.submit_once(asked, &edge, once).await?,
+                None => (tasks.submit(asked, &edge).await?, false),
+            };
+            (task, replayed, Some(lease))
+        }
     };
     if let Some(lease) = lease.filter(|lease| !replayed && lease.counts()) {
         let task = task.clone();
@@ -197,6 +231,7 @@ pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, TaskError> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// Tasks in the answer: 1 to 100, 20 if not given.
+    #[param(minimum = 1, maximum = 100)]
     #[serde(default)]
     limit: Option<usize>,
     /// The `last_id` of the page before.
@@ -276,12 +311,8 @@ pub(crate) async fn list(
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn show(
-    State_(api): State_<Api>,
-    Extension(context): Extension<CallContext>,
-    Path(id): Path<String>,
-) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(find(&api, &context, &id).await?.view()))
+pub(crate) async fn show(Found(task): Found) -> Json<TaskView> {
+    Json(task.view())
 }
 
 /// Cancels a task.
@@ -298,15 +329,10 @@ pub(crate) async fn show(
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(
-    State_(api): State_<Api>,
-    Extension(context): Extension<CallContext>,
-    Path(id): Path<String>,
-) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &context, &id).await?;
+pub(crate) async fn cancel(Found(task): Found) -> Json<TaskView> {
     task.cancel();
     task.finished().await;
-    Ok(Json(task.view()))
+    Json(task.view())
 }
 
 /// Pauses a task that waits for its turn.
@@ -328,9 +354,8 @@ pub(crate) async fn cancel(
 pub(crate) async fn pause(
     State_(api): State_<Api>,
     Extension(context): Extension<CallContext>,
-    Path(id): Path<String>,
+    Found(task): Found,
 ) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &context, &id).await?;
     api.0.parts.tasks.pause(&task, &context).await?;
     Ok(Json(task.view()))
 }
@@ -352,9 +377,8 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     State_(api): State_<Api>,
     Extension(context): Extension<CallContext>,
-    Path(id): Path<String>,
+    Found(task): Found,
 ) -> Result<Json<TaskView>, Refusal> {
-    let task = find(&api, &context, &id).await?;
     api.0.parts.tasks.resume(&task, &context).await?;
     Ok(Json(task.view()))
 }
@@ -376,11 +400,11 @@ pub(crate) async fn resume(
 )]
 pub(crate) async fn retry(
     State_(api): State_<Api>,
-    Extension(context): Extension<CallContext>,
-    Path(id): Path<String>,
+    Found(task): Found,
+    Given(extensions): Given,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &context, &id).await?;
-    let again = api.0.parts.tasks.retry(&task, &api.edge(context)).await?;
+    let edge = api.admit_again(&extensions, task.intent())?;
+    let again = api.0.parts.tasks.retry(&task, &edge).await?;
     let mut response = accepted(&again);
     locate(&mut response, &again);
     Ok(response)
@@ -412,12 +436,10 @@ pub(crate) struct After {
 )]
 pub(crate) async fn events(
     State_(api): State_<Api>,
-    Extension(context): Extension<CallContext>,
-    Path(id): Path<String>,
+    Found(task): Found,
     Fields(from): Fields<After>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let task = find(&api, &context, &id).await?;
     let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
     let listening = api.0.parts.metrics.subscriber("sse");
@@ -464,8 +486,21 @@ pub(crate) async fn find(api: &Api, context: &CallContext, id: &str) -> Result<T
         Ok(id) => api.0.parts.tasks.get(context.tenant(), id).await?,
         Err(_) => None,
     };
-    found.ok_or_else(|| {
-        let message = "no such task is kept; ended tasks are kept as long as `[host.tasks]` of system.toml says";
-        TaskError::new(Code::NotFound, message).at("id")
-    })
+    found.ok_or_else(no_such_task)
+}
+
+/// What is said of a task that is not there, and of one that is another tenant's.
+pub(crate) fn no_such_task() -> TaskError {
+    let message = "no such task is kept; ended tasks are kept as long as `[host.tasks]` of system.toml says";
+    TaskError::new(Code::NotFound, message).at("id")
+}
+
+/// `task` as request policy knows it.
+pub(crate) fn resource(task: &Task) -> Resource<'static> {
+    Resource::Task {
+        id: task.id().to_string().into(),
+        tenant: task.tenant().to_owned().into(),
+        owner: format!("{}/{}", task.tenant(), task.principal()).into(),
+        intent: task.intent().to_owned().into(),
+    }
 }

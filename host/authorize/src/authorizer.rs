@@ -6,7 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,8 +28,11 @@ pub struct Active {
     pub version: u64,
 }
 
-/// Is told of decisions and of changes of the policies; what keeps a ledger is one. It must not block.
+/// Is told of decisions and of changes of the policies; what counts or keeps a ledger is one. It must not block.
 pub trait Observer: Send + Sync + 'static {
+    /// Something was decided, for a client or for a component, and took so long.
+    fn evaluated(&self, _decision: &Decision, _took: Duration) {}
+
     /// A request of a client was decided.
     fn decided(&self, request: &Request<'_>, decision: &Decision);
 
@@ -95,10 +98,14 @@ impl Authorizer {
         let _first = self.observer.set(observer);
     }
 
-    /// Decides `request`, and tells nobody: the kernel writes its decisions down itself.
+    /// Decides `request`, of which the observer is told no more than the outcome: the kernel writes its decisions down itself.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
+        let observer = self.observer.get().map(|observer| (observer, Instant::now()));
         let active = self.active.load();
         let decision = active.set.decide(request, active.version);
+        if let Some((observer, since)) = observer {
+            observer.evaluated(&decision, since.elapsed());
+        }
         if let Some(shadow) = &*self.shadow.load() {
             shadow.compare(request, &decision);
         }

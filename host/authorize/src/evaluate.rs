@@ -6,16 +6,16 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use cedar_policy_core::{
     ast::{
-        self, Context as CoreContext, Entity, EntityUID, EntityUIDEntry, Expr, Literal, PartialValue, RestrictedExpr,
-        Value, ValueKind,
+        self, Context as CoreContext, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Name, PartialValue, Value,
+        ValueKind,
     },
     entities::{Entities, NoEntitiesSchema, TCComputation},
-    evaluator::{Evaluator, RestrictedEvaluator},
+    evaluator::Evaluator,
     extensions::Extensions,
 };
 use smol_str::SmolStr;
@@ -50,6 +50,10 @@ pub(crate) struct Prepared {
 impl Set {
     /// What this set says of `request`.
     pub(crate) fn ask(&self, request: &Request<'_>) -> Verdict {
+        on_a_stack(|| self.ask_here(request))
+    }
+
+    fn ask_here(&self, request: &Request<'_>) -> Verdict {
         if !request.action.resources().contains(&request.resource.kind()) {
             let kind = request.resource.kind().type_name();
             return Verdict::fails(None, format!("`{}` is not done to a {kind}", request.action));
@@ -67,7 +71,8 @@ impl Set {
         let (mut permits, mut forbids, mut obligations) = (Vec::new(), Vec::new(), Obligations::default());
         for index in rules {
             let Some(rule) = self.rules.get(index as usize) else { continue };
-            match holds(&evaluator, rule) {
+            let held = rule.rest.as_ref().map_or(Ok(true), |rest| holds(&evaluator, rest, rule));
+            match held {
                 Ok(false) => {}
                 Ok(true) if rule.permits => {
                     obligations = obligations.and(rule.obligations);
@@ -86,11 +91,16 @@ impl Set {
 
     /// Each rule whose scope covers the action for such a principal, and whether it holds.
     pub(crate) fn consider(&self, request: &Request<'_>) -> Vec<(u32, Result<bool, String>)> {
+        on_a_stack(|| self.consider_here(request))
+    }
+
+    fn consider_here(&self, request: &Request<'_>) -> Vec<(u32, Result<bool, String>)> {
         let Some(prepared) = self.prepare(request) else { return Vec::new() };
         let evaluator = Evaluator::new(prepared.request, &prepared.entities, Extensions::all_available());
         let all = self.rules.iter().enumerate();
         let concerned = all.filter(|(_, rule)| rule.reaches(request.action) && rule.concerns(request.principal.kind));
-        let asked = concerned.map(|(index, rule)| (u32::try_from(index).unwrap_or(u32::MAX), holds(&evaluator, rule)));
+        let asked = concerned
+            .map(|(index, rule)| (u32::try_from(index).unwrap_or(u32::MAX), holds(&evaluator, &rule.condition, rule)));
         asked.collect()
     }
 
@@ -190,8 +200,16 @@ fn assemble<'a>(brought: Vec<Arc<Entity>>, others: impl IntoIterator<Item = &'a 
     added.unwrap_or_default()
 }
 
-fn holds(evaluator: &Evaluator<'_>, rule: &Rule) -> Result<bool, String> {
-    let value = evaluator.interpret(&rule.condition, &rule.slots).map_err(|error| error.to_string())?;
+/// Runs `evaluate` where Cedar finds room: it refuses to evaluate when little of the thread's stack is left, and takes the
+/// stack on which a component's call runs, which is not the thread's, for one that is used up.
+fn on_a_stack<T>(evaluate: impl FnOnce() -> T) -> T {
+    const ASKED_FOR: usize = 128 << 10;
+    const GIVEN: usize = 512 << 10;
+    stacker::maybe_grow(ASKED_FOR, GIVEN, evaluate)
+}
+
+fn holds(evaluator: &Evaluator<'_>, condition: &Expr, rule: &Rule) -> Result<bool, String> {
+    let value = evaluator.interpret(condition, &rule.slots).map_err(|error| error.to_string())?;
     match value.value_kind() {
         ValueKind::Lit(Literal::Bool(holds)) => Ok(*holds),
         _ => Err("its condition is neither true nor false".to_owned()),
@@ -238,11 +256,13 @@ fn context(request: &Request<'_>) -> BTreeMap<SmolStr, Value> {
 }
 
 fn address(address: &str) -> Option<Value> {
-    let name = "ip".parse().ok()?;
-    let literal = RestrictedExpr::val(address);
-    let call = Expr::call_extension_fn(name, vec![literal.into()]);
-    let call = RestrictedExpr::new(call).ok()?;
-    RestrictedEvaluator::new(Extensions::all_available()).interpret(call.as_borrowed()).ok()
+    // Parsing a name costs as much as a decision.
+    static IP: LazyLock<Option<Name>> = LazyLock::new(|| "ip".parse().ok());
+    let ip = Extensions::all_available().func(IP.as_ref()?).ok()?;
+    match ip.call(&[text(address)]).ok()? {
+        PartialValue::Value(address) => Some(address),
+        PartialValue::Residual(_) => None,
+    }
 }
 
 impl Set {

@@ -42,6 +42,8 @@ pub(crate) struct Rule {
     pub(crate) obligations: Obligations,
     /// All of its scope but the action, and its conditions.
     pub(crate) condition: Expr,
+    /// What of it the slice that the rule is in does not prove already; none where that is nothing.
+    pub(crate) rest: Option<Expr>,
     pub(crate) slots: SlotEnv,
     pub(crate) policy: Policy,
 }
@@ -92,6 +94,7 @@ impl Rule {
             reason: policy.annotation("reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
             obligations,
             condition,
+            rest: rest(policy),
             slots: core.env().clone(),
             policy: policy.clone(),
         }
@@ -130,6 +133,18 @@ impl Rule {
             ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
         }
     }
+}
+
+/// The condition of `policy` for whom it is known that its action, and that its kind of principal and whatever that must be
+/// in, are as the scope says.
+fn rest(policy: &Policy) -> Option<Expr> {
+    let core = policy.as_ref();
+    let principal = matches!(policy.principal_constraint(), PrincipalConstraint::Eq(_));
+    let principal = principal.then(|| core.principal_constraint().as_expr());
+    let resource = !matches!(policy.resource_constraint(), ResourceConstraint::Any);
+    let resource = resource.then(|| core.resource_constraint().as_expr());
+    let conditions = core.non_scope_constraints().cloned();
+    [principal, resource, conditions].into_iter().flatten().reduce(Expr::and)
 }
 
 fn reaches(policy: &Policy, action: Action) -> bool {

@@ -202,7 +202,11 @@ fn slices(rules: &[Rule]) -> Vec<Slice> {
     for action in Action::ALL {
         for kind in PrincipalKind::ALL {
             let mut slice = Slice::default();
-            let concerned = rules.iter().enumerate().filter(|(_, rule)| rule.reaches(*action) && rule.concerns(*kind));
+            // What forbids to touch another tenant's has nothing to say of what is nobody's.
+            let owned = action.resources().iter().any(|kind| kind.has_tenant());
+            let concerned = rules.iter().enumerate().filter(|(_, rule)| {
+                rule.reaches(*action) && rule.concerns(*kind) && (owned || rule.file != ISOLATION.0)
+            });
             for (index, rule) in concerned {
                 let index = u32::try_from(index).unwrap_or(u32::MAX);
                 match (rule.of_principal(), rule.of_resource()) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use witan_system::TrustLevel;
 
-use crate::Trace;
+use crate::{Authority, Trace};
 
 /// Where the data of a call may go. Ordered from wide to narrow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct TaskFile {
 pub struct CallContext(Arc<Fields>);
 
 /// The version of the serialised form. A host refuses versions that it does not know.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +47,7 @@ struct Fields {
     principal: Arc<str>,
     tenant: Arc<str>,
     trust: TrustLevel,
+    authority: Authority,
     task: Option<Uuid>,
     privacy: Privacy,
     /// Millionths of a US dollar that the call tree may still spend; none is unlimited.
@@ -75,6 +76,7 @@ impl CallContext {
             principal: principal.into(),
             tenant: tenant.into(),
             trust,
+            authority: Authority::none(),
             task: None,
             privacy: Privacy::Standard,
             budget_micros: None,
@@ -88,13 +90,19 @@ impl CallContext {
     /// The context of whoever sits at this machine: principal and tenant are `local`, and trust is `privileged`.
     #[must_use]
     pub fn local() -> Self {
-        Self::trusted("local", "local", TrustLevel::Privileged)
+        Self::trusted("local", "local", TrustLevel::Privileged).with_authority(Authority::local())
     }
 
     fn with(&self, change: impl FnOnce(&mut Fields)) -> Self {
         let mut fields = Fields::clone(&self.0);
         change(&mut fields);
         Self(Arc::new(fields))
+    }
+
+    /// The same context of a principal of whom this is known. Only the edge calls this, with what authentication found.
+    #[must_use]
+    pub fn with_authority(&self, authority: Authority) -> Self {
+        self.with(|fields| fields.authority = authority)
     }
 
     /// The same context for a call that this call makes: one deeper, in a span of its own.
@@ -181,6 +189,12 @@ impl CallContext {
     #[must_use]
     pub fn trust(&self) -> TrustLevel {
         self.0.trust
+    }
+
+    /// What else is known of who asked.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.0.authority
     }
 
     /// The task that the call is part of.
@@ -278,7 +292,7 @@ mod tests {
         let context = CallContext::new("alice", "acme").child();
         let json = context.to_json().unwrap();
         assert_eq!(CallContext::from_json(&json).unwrap(), context);
-        assert!(CallContext::from_json(&json.replace("\"version\":2", "\"version\":1")).is_err());
+        assert!(CallContext::from_json(&json.replace("\"version\":3", "\"version\":2")).is_err());
         assert!(CallContext::from_json(&json.replacen('{', "{\"tier\":1,", 1)).is_err());
     }
 }

@@ -8,6 +8,7 @@
 //! Nothing here opens a file or a socket, and nothing here knows a particular capability.
 
 mod account;
+mod authority;
 mod context;
 mod error;
 mod guard;
@@ -17,6 +18,7 @@ mod stream;
 mod trace;
 
 pub use account::{Account, Limit, LimitExceeded, Meter, egress_bytes};
+pub use authority::{Authority, PrincipalKind};
 pub use context::{CallContext, Privacy, TaskFile};
 pub use error::{CallError, Denial};
 pub use guard::{Action, Call, Decision, DecisionId, HostFunction, Kernel, Permit, Policy, Request, Resource};

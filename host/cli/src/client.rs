@@ -99,6 +99,12 @@ impl Client {
         self.answer(self.http.post(self.url(path)?).json(body)).await
     }
 
+    /// Removes what is at `path`.
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let _empty = self.succeed(self.http.delete(self.url(path)?)).await?;
+        Ok(())
+    }
+
     /// Reads `path`, which goes on for as long as there is something to say.
     pub(crate) async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
         let response = self.send(self.http.get(self.url(path)?)).await?;
@@ -140,11 +146,16 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let body = self.succeed(request).await?;
+        serde_json::from_slice(&body).context("the host answered something else than it should")
+    }
+
+    async fn succeed(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Vec<u8>> {
         let response = self.send(request).await?;
         let status = response.status();
         let body = response.bytes().await.context("the host ended its answer early")?;
         if status.is_success() {
-            return serde_json::from_slice(&body).context("the host answered something else than it should");
+            return Ok(body.into());
         }
         let error: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         if status == 401 && matches!(self.credential, Credential::Users) {

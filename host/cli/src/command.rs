@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Search(search::Arguments),
     /// Say that a version should not be used any more, or take that back.
     Yank(Box<yank::Arguments>),
-    /// Check, test and explain policies about who may do what.
+    /// Check, test and explain the policies that decide each request.
     Policy(policy::Arguments),
     /// Say what happened here, whether the log of it is what it was, and what components are made of.
     Audit(audit::Arguments),
@@ -155,7 +155,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Inspect(arguments) => inspect::run(&arguments, global),
         Command::Keys(arguments) => keys::run(&arguments, global),
         Command::Sign(arguments) => sign::run(&arguments, global).await,
-        Command::Policy(arguments) => policy::run(&arguments, global),
+        Command::Policy(arguments) => policy::run(&arguments, global).await,
         Command::Secrets(arguments) => secrets::run(&arguments, global),
         Command::Publish(arguments) => publish::run(&arguments, global).await,
         Command::Pull(arguments) => pull::run(&arguments, global).await,

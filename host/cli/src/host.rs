@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use witan_admission::{Gate, LockError};
+use witan_authorize::{Authorizer, Set};
 use witan_capability::{Capability, Kernel};
 use witan_engine::{Cache, Compiler, Engine, Settings};
 use witan_ledger::Ledger;
@@ -18,7 +19,7 @@ use witan_loader::{Loader, Running};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_registry_types::{Digest, Package};
 use witan_secrets::RunKey;
-use witan_system::{ComponentName, Source, System};
+use witan_system::{ComponentName, RequestPolicy, Source, System};
 use witan_tasks::ComponentHandler;
 use witan_tools::Tools;
 
@@ -99,6 +100,7 @@ impl Host {
 
     /// Loads `system` with a progress bar, holds it to its lock, and runs the health checks.
     pub(crate) async fn load(&self, mut system: System) -> anyhow::Result<Running> {
+        self.hold_to_policies(&system)?;
         let tools = Tools::new(self.engine.clone());
         let (store, lock) = (StoreArgument::usual().open()?, supply::lock(&system)?);
         supply::have_metadata(&system, &self.state).await?;
@@ -119,6 +121,18 @@ impl Host {
         }
         tools.set(running.tools().map(|(name, service)| (name.clone(), service.clone())));
         Ok(running)
+    }
+
+    /// Has the system's request policies asked, unless a host that keeps their versions does so already.
+    fn hold_to_policies(&self, system: &System) -> anyhow::Result<()> {
+        let settings = policy_settings(system);
+        if self.policy.asks() || settings.folder.is_none() {
+            return Ok(());
+        }
+        let (sources, origin) = settings.sources()?;
+        let set = Set::new(&sources).with_context(|| format!("the policies of the {origin} do not hold"))?;
+        self.policy.ask(Authorizer::new(set, 0));
+        Ok(())
     }
 
     /// As [`Self::load`], without running code of the components, and without fetching any.
@@ -225,6 +239,12 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.ledger.close();
     }
+}
+
+/// Where the request policies of `system` come from.
+pub(crate) fn policy_settings(system: &System) -> witan_authorize::Settings {
+    let RequestPolicy { folder, entities, shadow } = system.host.policy.clone();
+    witan_authorize::Settings { folder, entities, shadow, authenticated: system.host.auth.is_some() }
 }
 
 /// Every capability of this host, for what asks about them and sends nothing.

@@ -16,6 +16,7 @@ mod mount;
 mod output;
 mod owner;
 mod pin;
+mod policies;
 mod registry;
 mod requests;
 mod session;

@@ -137,5 +137,6 @@ pub(crate) type Opened = (Arc<Session>, Arc<Account>);
 /// call one another in a circle would otherwise never reach its limit.
 fn common(context: &CallContext) -> CallContext {
     let own = CallContext::trusted(context.principal(), context.tenant(), context.trust());
+    let own = own.with_authority(context.authority().clone());
     (0..context.depth()).fold(own, |context, _| context.child())
 }

@@ -25,15 +25,37 @@ use std::sync::Arc;
 use axum::Router;
 use http::{Extensions, HeaderMap, header};
 use tokio_util::sync::CancellationToken;
-use witan_tasks::{Edge, TaskError, Tasks};
+use witan_capability::CallContext;
+use witan_tasks::{Edge, Task, TaskError, TaskRequest, Tasks};
 
 pub use status::{CODE_DOMAIN, status};
 
 /// Everything in `proto/`, as clients ask for it by reflection.
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
 
-/// For whom a request runs, by what was found out about it before it came here.
-pub type EdgeOf = Arc<dyn Fn(&Extensions) -> Edge + Send + Sync>;
+/// What decides requests, by what was found out about each before it came here: its extensions.
+pub trait Door: Send + Sync + 'static {
+    /// Who asks.
+    fn caller(&self, request: &Extensions) -> CallContext;
+
+    /// For whom what `asked` asks for runs, and within what bounds.
+    ///
+    /// # Errors
+    /// When it may not be submitted.
+    fn submit(&self, request: &Extensions, asked: &TaskRequest) -> Result<Edge, TaskError>;
+
+    /// Whether `task` may be seen.
+    ///
+    /// # Errors
+    /// When it may not.
+    fn see(&self, request: &Extensions, task: &Task) -> Result<(), TaskError>;
+
+    /// Whether `task` may be cancelled.
+    ///
+    /// # Errors
+    /// When it may not.
+    fn cancel(&self, request: &Extensions, task: &Task) -> Result<(), TaskError>;
+}
 
 /// Reflection cannot be served: what was generated is damaged.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +69,11 @@ pub struct ReflectionError(#[from] tonic_reflection::server::Error);
 /// When the description that was compiled in is damaged.
 pub fn routes(
     tasks: Tasks,
-    edge: EdgeOf,
+    door: Arc<dyn Door>,
     body_bytes: usize,
     draining: CancellationToken,
 ) -> Result<Router, ReflectionError> {
-    let service = v1::tasks_server::TasksServer::new(service::Service { tasks, edge, draining });
+    let service = v1::tasks_server::TasksServer::new(service::Service { tasks, door, draining });
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     Ok(Router::new()

@@ -427,5 +427,5 @@ fn drop_before(folder: &Path, before: u64) -> io::Result<()> {
         }
         fs::remove_file(&file.path)?;
     }
-    file::sync_folder(&entries)
+    witan_durable::synchronize(&entries)
 }

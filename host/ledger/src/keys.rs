@@ -207,7 +207,7 @@ impl Keys {
             return Err(error);
         }
         if fresh {
-            file::sync_folder(self.path.parent().unwrap_or(Path::new(".")))?;
+            witan_durable::synchronize(witan_durable::folder(&self.path))?;
         }
         for (tenant, person, secret) in made {
             self.add(tenant.to_owned(), person.to_owned(), secret);

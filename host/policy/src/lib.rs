@@ -1,18 +1,25 @@
 //! Decides: grants against requests, and the decision log.
 //!
 //! [`GrantPolicy`] is the kernel's one `decide()`. What it allows is what the component's grants cover, within what
-//! the call's own context leaves of them; everything else is denied. The verdict is a function of the request alone;
+//! the call's own context leaves of them, and, where a request has an action of its own there, what request policy allows
+//! the call's principal; everything else is denied. The grants' verdict is a function of the request alone;
 //! beside it stand the [`DecisionLog`] and record mode, which watch and change nothing.
 
 mod address;
+mod ask;
 mod log;
 mod record;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 pub use address::is_public;
+pub use ask::principal;
 pub use log::{DecisionLog, Digest, Entry};
+use witan_authorize::Authorizer;
 use witan_capability::{Decision, Denial, Policy, Request};
 use witan_system::Grants;
 
@@ -25,12 +32,13 @@ pub struct GrantPolicy {
     log: DecisionLog,
     recorder: Option<Recorder>,
     trial: bool,
+    authorizer: OnceLock<Arc<Authorizer>>,
 }
 
 impl GrantPolicy {
     /// A policy that writes its decisions to `log`.
     pub fn new(log: DecisionLog) -> Self {
-        Self { log, recorder: None, trial: false }
+        Self { log, recorder: None, trial: false, authorizer: OnceLock::new() }
     }
 
     /// The same policy in record mode: it decides as before, and collects what would have been needed.
@@ -48,6 +56,16 @@ impl GrantPolicy {
     #[must_use]
     pub fn trial(self) -> Self {
         Self { trial: true, ..self.recording() }
+    }
+
+    /// Asks `authorizer` too, from now on: both must allow. The first stays.
+    pub fn ask(&self, authorizer: Arc<Authorizer>) {
+        let _first = self.authorizer.set(authorizer);
+    }
+
+    /// Whether request policy is asked.
+    pub fn asks(&self) -> bool {
+        self.authorizer.get().is_some()
     }
 
     /// The decisions so far.
@@ -89,17 +107,26 @@ impl Policy for GrantPolicy {
         if let Some(recorder) = &self.recorder {
             recorder.note(request);
         }
-        match verdict::verdict(request) {
-            Ok(()) => {
-                if request.action.is_effect() {
-                    return self.accounted(request, None);
-                }
-                Decision::Allow
-            }
+        let granted = match verdict::verdict(request) {
             Err(refusal) if self.trial && refusal.trial_may_allow => {
-                self.accounted(request, Some(format!("a trial; otherwise {}", in_words(request, &refusal))))
+                Ok(Some(format!("a trial; otherwise {}", in_words(request, &refusal))))
             }
+            granted => granted.map(|()| None),
+        };
+        match granted.and_then(|trial| self.asked(request).map(|()| trial)) {
+            Ok(None) if !request.action.is_effect() => Decision::Allow,
+            Ok(trial) => self.accounted(request, trial),
             Err(refusal) => self.deny(request, in_words(request, &refusal)),
+        }
+    }
+}
+
+impl GrantPolicy {
+    /// What request policy says, where it is asked.
+    fn asked(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        match self.authorizer.get() {
+            Some(authorizer) => ask::ask(authorizer, request),
+            None => Ok(()),
         }
     }
 }

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use witan_authorize::{Authorizer, Set, Sources};
 use witan_capability::{
-    Action, CallContext, Component, Decision, HostFunction, Policy, Privacy, Request, Resource, TaskFile,
+    Action, Authority, CallContext, Component, Decision, HostFunction, Policy, PrincipalKind, Privacy, Request,
+    Resource, TaskFile,
 };
 use witan_ledger::{Filter, Kind, Ledger, Settings, Verdict};
 use witan_policy::{DecisionLog, GrantPolicy};
-use witan_system::{Access, Files, FilesystemGrant, Grants, System};
+use witan_system::{Access, Files, FilesystemGrant, Grants, System, TrustLevel};
 
 const HTTP: HostFunction = HostFunction::new("wasi:http/outgoing-handler@0.2.6", "handle");
 const TCP: HostFunction = HostFunction::new("wasi:sockets/tcp@0.2.6", "[method]tcp-socket.start-connect");
@@ -244,6 +246,92 @@ fn local_only_refuses_every_egress_whatever_is_granted() {
     }
     assert!(asker.decide(FILES, Action::KeyvalueWrite, Resource::Key("k")).is_ok());
     assert!(asker.decide(FILES, Action::Handle, Resource::None).is_ok());
+}
+
+/// Grants for each thing that request policy is asked of.
+const ASKED: &str =
+    "http = [{ host = \"api.example.com\" }]\nsockets = [{ host = \"8.8.8.8\", port = 53 }]\ntools = [\"other.*\"]";
+
+fn authorizer(rules: &str) -> Arc<Authorizer> {
+    let sources = Sources { policies: [("r.cedar".to_owned(), rules.to_owned())].into(), entities: None };
+    Authorizer::new(Set::new(&sources).unwrap_or_else(|faults| panic!("{faults}")), 1)
+}
+
+/// What grants allow, in the order of the actions in `ASKED_OF`.
+fn ask_all(asker: &Asker) -> [Result<(), String>; 4] {
+    [
+        asker.send("GET", "https://api.example.com/v1"),
+        asker.connect(TCP, None, "8.8.8.8:53"),
+        asker.decide(NAMES, Action::DnsLookup, Resource::Host { name: "api.example.com", port: 0 }),
+        asker.decide(FILES, Action::ToolCall, Resource::Tool("other.t")),
+    ]
+}
+
+const ASKED_OF: [&str; 4] = ["http.send", "socket.connect", "dns.lookup", "tool.call"];
+
+#[test]
+fn grants_and_request_policy_must_both_allow() {
+    let asker = Asker::with(ASKED);
+    let granted = ask_all(&asker).map(|decision| decision.is_ok());
+    asker.policy.ask(authorizer("permit (principal, action, resource);"));
+    assert_eq!(ask_all(&asker).map(|decision| decision.is_ok()), granted, "what all is permitted changes nothing");
+    assert_eq!(granted.iter().filter(|granted| **granted).count(), 3, "{granted:?}");
+    assert!(asker.send("GET", "https://elsewhere.example.com/").is_err(), "a permit grants nothing");
+    for (index, action) in ASKED_OF.iter().enumerate().filter(|(index, _)| granted[*index]) {
+        let asker = Asker::with(ASKED);
+        let rules = format!(
+            "permit (principal, action, resource);\n@reason(\"not today\") forbid (principal, action == Action::\"{action}\", resource);"
+        );
+        asker.policy.ask(authorizer(&rules));
+        let decisions = ask_all(&asker);
+        let refusal = decisions[index].clone().expect_err(action);
+        assert!(refusal.contains("not today") && refusal.contains(action), "{refusal}");
+        assert_eq!(decisions.iter().filter(|decision| decision.is_ok()).count(), 2, "the others are as before");
+    }
+}
+
+#[test]
+fn request_policy_is_asked_for_the_principal_of_the_call() {
+    let authority = |roles: &[&str]| Authority {
+        kind: PrincipalKind::User,
+        roles: roles.iter().map(|role| (*role).into()).collect(),
+        scopes: [].into(),
+    };
+    let rules = "permit (principal is User in Role::\"user\", action == Action::\"http.send\",
+            resource == Origin::\"https://api.example.com:443\") when { principal in Tenant::\"acme\"
+            && principal.id == \"acme/ann\" && principal.level >= 1 && context has component && context.component == \"a\"
+            && context has method && context.method == \"GET\" && context has path && context.path == \"/v1\" };";
+    let as_whom = |tenant: &str, name: &str, trust, authority| {
+        let asker = Asker::with(ASKED);
+        asker.policy.ask(authorizer(rules));
+        let context = CallContext::trusted(name, tenant, trust).with_authority(authority).child();
+        Asker { context, ..asker }.send("GET", "https://api.example.com/v1").is_ok()
+    };
+    let user = || authority(&["user"]);
+    assert!(as_whom("acme", "ann", TrustLevel::Standard, user()));
+    assert!(!as_whom("globex", "ann", TrustLevel::Standard, user()));
+    assert!(!as_whom("acme", "bob", TrustLevel::Standard, user()));
+    assert!(!as_whom("acme", "ann", TrustLevel::Standard, authority(&["viewer"])));
+    assert!(!as_whom("acme", "ann", TrustLevel::Restricted, user()));
+    assert!(!as_whom("acme", "ann", TrustLevel::Standard, Authority::local()), "whoever sits here is no user");
+}
+
+#[test]
+fn a_permit_for_all_opens_nothing_that_is_local_only() {
+    let asker = Asker::with(ASKED).local_only();
+    asker.policy.ask(authorizer("permit (principal, action, resource);"));
+    for decision in &ask_all(&asker)[..3] {
+        assert!(decision.as_ref().unwrap_err().contains("local-only"));
+    }
+}
+
+#[test]
+fn a_trial_does_not_go_round_request_policy() {
+    let asker = Asker::with("");
+    let asker = Asker { policy: asker.policy.trial(), ..asker };
+    assert!(asker.send("GET", "https://api.example.com/").is_ok());
+    asker.policy.ask(authorizer("forbid (principal, action, resource);"));
+    assert!(asker.send("GET", "https://api.example.com/").is_err());
 }
 
 #[test]

@@ -141,6 +141,7 @@ impl Checker<'_> {
             state: self.resolve(&key.child("state"), &state),
             roots: roots.map(|(index, root)| self.resolve(&key.child("roots").index(index), root)).collect(),
             database: self.database(&key.child("database"), host.database.as_deref()),
+            policy: self.request_policy(&key.child("policy"), &host.policy),
             auth: host.auth.as_ref().map(|auth| self.auth(&key.child("auth"), auth)),
             pool: self.pool(&key.child("pool"), &host.pool, &default.pool),
             compile: self.compile(&key.child("compile"), &host.compile, &default.compile),

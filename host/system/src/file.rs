@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::AuthFile;
 use crate::operate::{EgressFile, TlsFile};
+use crate::request_policy::RequestPolicyFile;
 use crate::requests::RequestsFile;
 use crate::secrets::{HostSecretsFile, SecretFile, SecretUseFile};
 use crate::tasks::TasksFile;
@@ -83,6 +84,8 @@ pub(crate) struct Host {
     /// The URL of a PostgreSQL database that keeps the host's rows, such as `postgres://witan@db.example/witan`. Its password is
     /// better left to `PGPASSWORD` or `PGPASSFILE`. Default: `witan.db`, a SQLite database in the state folder.
     pub(crate) database: Option<String>,
+    /// Where the policies come from that decide each request.
+    pub(crate) policy: RequestPolicyFile,
     /// Who may ask, and how they show who they are. Default: whoever is on this machine, and nobody else.
     pub(crate) auth: Option<AuthFile>,
     /// How many components can be alive at once, and what each may take of the engine.

@@ -19,6 +19,7 @@ mod name;
 mod operate;
 mod path;
 mod problem;
+mod request_policy;
 mod requests;
 mod secrets;
 mod shape;
@@ -53,6 +54,7 @@ pub use name::{ComponentName, Intent, InterfaceName, Name, NameError, SecretName
 pub use operate::{Egress, Resolve, Tls};
 pub use path::{PathError, is_below, normalise_guest_path, normalise_http_path};
 pub use problem::{Key, Origin, Position, Problem, SystemError};
+pub use request_policy::RequestPolicy;
 pub use requests::{RequestRates, Requests};
 pub use secrets::{HostSecrets, KeyPlace, OriginName, OriginNameError, Secret, SecretGrant, SecretSource, VaultServer};
 pub use system::{
@@ -114,6 +116,13 @@ impl System {
         };
         for (index, root) in self.host.roots.iter().enumerate() {
             look(Key::root().child("host").child("roots").index(index), root, "create the folder, or remove the root");
+        }
+        let policy = Key::root().child("host").child("policy");
+        let paths = &self.host.policy;
+        for (name, path) in [("folder", &paths.folder), ("entities", &paths.entities), ("shadow", &paths.shadow)] {
+            if let Some(path) = path {
+                look(policy.child(name), path, "create it, or correct the path");
+            }
         }
         for (name, path) in [("root", &self.trust.root), ("advisories", &self.trust.advisories)] {
             if let Some(path) = path {

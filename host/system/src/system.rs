@@ -16,6 +16,7 @@ use crate::limits::{ComponentLimits, Limits};
 use crate::name::{ComponentName, Intent, InterfaceName, SecretName};
 use crate::operate::{Egress, Tls};
 use crate::problem::Origin;
+use crate::request_policy::RequestPolicy;
 use crate::requests::Requests;
 use crate::secrets::{HostSecrets, Secret};
 use crate::tasks::Tasks;
@@ -141,6 +142,8 @@ pub struct Host {
     pub roots: Vec<PathBuf>,
     /// The URL of the PostgreSQL database that keeps the host's rows; none is SQLite in the state folder.
     pub database: Option<String>,
+    /// Where the policies come from that decide each request.
+    pub policy: RequestPolicy,
     /// Who may ask; without it, whoever is on this machine.
     pub auth: Option<Auth>,
     /// How many components can be alive at once.
@@ -171,6 +174,7 @@ impl Default for Host {
             state: ".witan".into(),
             roots: Vec::new(),
             database: None,
+            policy: RequestPolicy::default(),
             auth: None,
             pool: Pool::default(),
             compile: Compile::default(),

@@ -289,6 +289,18 @@ impl Task {
         &self.0.about.tenant
     }
 
+    /// What it asks for.
+    #[must_use]
+    pub fn intent(&self) -> &str {
+        &self.0.about.intent
+    }
+
+    /// Who submitted it.
+    #[must_use]
+    pub fn principal(&self) -> &str {
+        &self.0.about.principal
+    }
+
     /// Its state.
     #[must_use]
     pub fn state(&self) -> State {

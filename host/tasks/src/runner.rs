@@ -248,6 +248,10 @@ impl Tasks {
     ) -> Result<Submitted, TaskError> {
         request.check()?;
         self.check_callback(request.callback.as_ref())?;
+        if edge.context.local_only() && request.callback.is_some() {
+            let message = "a policy keeps the task on this machine, and a callback leaves it; ask for the task instead";
+            return Err(TaskError::invalid("callback", message));
+        }
         let (handler, allowed) = self.handler(&request.intent)?;
         let place = self.place(request.bytes())?;
         let (parameters, budget) = (request.parameters()?, request.budget_micros()?);

@@ -100,6 +100,13 @@ pub struct Metrics {
     auth_failures: Family<CodeLabels, Counter>,
     throttled: Family<ByLabels, Counter>,
     subscribers: Family<KindLabels, Gauge>,
+    decisions: Family<OutcomeLabels, Counter>,
+    evaluation: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 type Latency = HistogramWithExemplars<TraceLabels>;
@@ -209,6 +216,11 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 4.0, 10))
 }
 
+/// From 1 µs to 2 ms, each twice the last: what a decision may cost is 10 µs.
+fn evaluations() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_001, 2.0, 12))
+}
+
 /// From 0.1 ms to some 100 s, each twice the last: a percentile between two buckets is off by a factor of two at most.
 fn latencies() -> Latency {
     HistogramWithExemplars::new(exponential_buckets(0.0001, 2.0, 20))
@@ -236,6 +248,8 @@ impl Metrics {
             auth_failures: Family::default(),
             throttled: Family::default(),
             subscribers: Family::default(),
+            decisions: Family::default(),
+            evaluation: evaluations(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -267,6 +281,10 @@ impl Metrics {
         registry.register("auth_failures", help, self.auth_failures.clone());
         let help = "Requests that were over a rate or share, by whose it was";
         registry.register("requests_throttled", help, self.throttled.clone());
+        let help = "Decisions of request policy, for clients and for what components do for them, by outcome";
+        registry.register("policy_decisions", help, self.decisions.clone());
+        let help = "How long request policy took to decide";
+        registry.register("policy_evaluation_seconds", help, self.evaluation.clone());
         registry.register("subscribers", "Clients that listen to events, by how", self.subscribers.clone());
     }
 
@@ -281,6 +299,9 @@ impl Metrics {
         }
         for by in ["key", "user", "tenant", "address", "host"] {
             drop(self.throttled.get_or_create(&ByLabels { by }));
+        }
+        for outcome in ["allow", "deny"] {
+            drop(self.decisions.get_or_create(&OutcomeLabels { outcome }));
         }
         for kind in ["sse", "websocket"] {
             drop(self.subscribers.get_or_create(&KindLabels { kind }));
@@ -316,6 +337,13 @@ impl Metrics {
                 self.auth_failures.get_or_create(&labels).inc();
             }
         }
+    }
+
+    /// Counts a decision of request policy, which took `duration`.
+    pub fn policy_decided(&self, allowed: bool, duration: Duration) {
+        let outcome = if allowed { "allow" } else { "deny" };
+        self.decisions.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.evaluation.observe(duration.as_secs_f64());
     }
 
     /// Counts a request that was over the rate or share of `by`: `key`, `user`, `tenant`, `address` or `host`.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use witan_authorize::{Authorizer, Set, sample};
 use witan_capability::{Action, CallContext, Component, HostFunction, Policy as _, Request, Resource};
 use witan_ledger::{Ledger, Settings as LedgerSettings};
 use witan_policy::{DecisionLog, GrantPolicy};
@@ -47,11 +48,39 @@ pub(crate) fn measure(_: &Setting) -> anyhow::Result<Vec<Row>> {
     };
     let file = Resource::Path { guest: "/docs/a/b.md", host: Some(Path::new("docs")) };
     let url = |path| Resource::Url { method: "GET", scheme: "https", host: "api49.example.com", port: 443, path };
-    Ok(vec![
+    let mut rows = vec![
         decide("a file read, asked again and again (there is no cache: decision 0013)", Action::FileRead, file, 1.0),
         decide("a request that the last of 50 grants allows, logged", Action::HttpSend, url("/v1/things/7"), 10.0),
         decide("a request that 50 grants deny, explained and logged", Action::HttpSend, url("/v2"), 10.0),
-    ])
+    ];
+    rows.extend(requests()?);
+    Ok(rows)
+}
+
+/// Request policy by itself: 100 policies of a host of many tenants beside the host's own roles, and 1,000 entities.
+fn requests() -> anyhow::Result<Vec<Row>> {
+    let authorizer = Authorizer::new(Set::new(&sample::sources(100, 1_000))?, 1);
+    let principal = sample::principal();
+    let mut rows = Vec::new();
+    for (name, action, resource) in sample::questions() {
+        let request = witan_authorize::Request { principal: &principal, action, resource, context: sample::context() };
+        let mut times: Vec<_> = (0..DECISIONS)
+            .map(|_| {
+                let started = Instant::now();
+                black_box(authorizer.decide(black_box(&request)));
+                started.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        let at = |hundredth: usize| times.get(DECISIONS * hundredth / 100).copied().unwrap_or_default();
+        rows.push(Row {
+            measure: format!("request policy, 100 policies and 1,000 entities: {name}"),
+            value: format!("median {}", time(at(50))),
+            floor: String::new(),
+            figure: Figure::AtMost { value: at(99).as_secs_f64() * 1e6, bar: 10.0, aim: None, unit: " µs p99" },
+        });
+    }
+    Ok(rows)
 }
 
 fn component() -> anyhow::Result<Component> {

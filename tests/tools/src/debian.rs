@@ -29,7 +29,7 @@ fn packages(tool: Tool) -> Option<(&'static str, &'static [&'static str])> {
         Tool::Promtool => Some(("bookworm", &["prometheus"])),
         Tool::DockerRegistry => Some(("bookworm", &["docker-registry"])),
         Tool::Skopeo => Some(("bookworm", &["skopeo", "libgpgme11", "libassuan0", "libdevmapper1.02.1"])),
-        Tool::Sigstore | Tool::Wkg => None,
+        Tool::Schemathesis | Tool::Sigstore | Tool::Wkg => None,
     }
 }
 

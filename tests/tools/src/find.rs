@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Tool, bounded};
+use crate::{Tool, bounded, python};
 
 /// How long a program may take to say its version.
 const SHORT: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ impl Tool {
 
     /// The tool that was put into `folder`.
     fn kept(self, folder: &Path) -> Option<Found> {
-        if self == Self::Sigstore {
+        if python::package(self).is_some() {
             return self.at(folder.join("bin").join(self.program()), Vec::new());
         }
         let libraries = format!("lib/{}-linux-gnu", env::consts::ARCH);

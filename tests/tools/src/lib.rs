@@ -37,6 +37,8 @@ pub enum Tool {
     Oras,
     /// Checks rules and metrics of Prometheus.
     Promtool,
+    /// Asks an API for all that its OpenAPI document describes, and more.
+    Schemathesis,
     /// `sigstore-python`: verifies bundles.
     Sigstore,
     /// Copies images between places of many kinds.
@@ -47,12 +49,13 @@ pub enum Tool {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Cosign,
         Self::Crane,
         Self::DockerRegistry,
         Self::Oras,
         Self::Promtool,
+        Self::Schemathesis,
         Self::Sigstore,
         Self::Skopeo,
         Self::Wkg,
@@ -67,6 +70,7 @@ impl Tool {
             Self::DockerRegistry => "docker-registry",
             Self::Oras => "oras",
             Self::Promtool => "promtool",
+            Self::Schemathesis => "schemathesis",
             Self::Sigstore => "sigstore",
             Self::Skopeo => "skopeo",
             Self::Wkg => "wkg",
@@ -114,10 +118,12 @@ pub fn set_up(progress: &dyn Fn(&str)) -> Tools {
         if let Err(reason) = debian::fetch(&folder, &of_debian, progress) {
             reasons.extend(of_debian.into_iter().map(|tool| (tool, reason.clone())));
         }
-        if missing.contains(&Tool::Sigstore)
-            && let Err(reason) = python::install(&folder.join(Tool::Sigstore.program()), progress)
-        {
-            reasons.insert(Tool::Sigstore, reason);
+        for tool in missing {
+            if let Some(package) = python::package(tool)
+                && let Err(reason) = python::install(package, &folder.join(tool.program()), progress)
+            {
+                reasons.insert(tool, reason);
+            }
         }
     }
     reasons.insert(Tool::Wkg, "`cargo install --locked wkg` makes it, and takes some minutes".to_owned());

@@ -64,6 +64,25 @@ async fn a_client_subscribes_to_tasks_and_events_and_leaves_them() {
 }
 
 #[tokio::test]
+async fn a_subscription_is_decided_as_a_request_is() {
+    let world = World::new().await;
+    let id = world.echo("", "wait").await.json()["id"].clone();
+    let mut socket = Socket::open(&world, "/v1/ws").await;
+    let rules = "permit (principal, action, resource);
+        forbid (principal, action in [Action::\"task.read\", Action::\"event.read\"], resource);";
+    assert_eq!(world.policies(rules).await.status, 200);
+    for subscribe in
+        [json!({"type": "subscribe", "id": "t", "task": id}), json!({"type": "subscribe", "id": "e", "events": ["*"]})]
+    {
+        socket.say(&subscribe).await;
+        let said = socket.next().await.unwrap();
+        assert_eq!((&said["type"], &said["error"]["code"]), (&json!("error"), &json!("denied")), "{said}");
+    }
+    let refused = connect_async(format!("ws://{}/v1/tasks/{}/ws", world.address, id.as_str().unwrap())).await;
+    assert!(refused.unwrap_err().to_string().contains("403"));
+}
+
+#[tokio::test]
 async fn what_is_no_command_is_an_error_and_the_socket_stays_open() {
     let world = World::new().await;
     let mut socket = Socket::open(&world, "/v1/ws").await;

@@ -8,6 +8,7 @@ mod bounds;
 mod events;
 mod grpc;
 mod platform;
+mod policies;
 mod tasks;
 mod throttle;
 mod tls;

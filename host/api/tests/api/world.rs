@@ -21,6 +21,7 @@ use witan_api::{
     Api, ComponentStatus, Host, Mount, MountFuture, Mounts, NotReady, Parts, RequestBody, Requests, Settings, Tls,
     Token, error_response, observer, serve_tls,
 };
+use witan_authorize::{BuiltIn, Policies, Settings as PolicySettings};
 use witan_capability::{Account, CallContext};
 use witan_database::{Database, Location};
 use witan_identity::{Directory, Identities, Logged, NewKey, TrustLevel};
@@ -57,6 +58,10 @@ impl Handler for Echo {
         let text = if text == "trace" { context.trace().traceparent() } else { text };
         events(Event::Progress { stage: "echo".to_owned(), done: 1, total: 1 });
         match text.as_str() {
+            "context" => {
+                let text = format!("local-only {}, budget {:?}", context.local_only(), context.budget_micros());
+                return Ok(Outcome { text, passages: Vec::new(), language: None, method: "echo".to_owned() });
+            }
             "wait" => self.permits.acquire().await.unwrap().forget(),
             "invalid" => return Err(HandlerError::Invalid("as asked".to_owned())),
             "failed" => return Err(HandlerError::Failed("as asked".to_owned())),
@@ -75,10 +80,12 @@ impl Mount for Mirror {
     fn handle(&self, request: Request<RequestBody>) -> MountFuture<'_> {
         Box::pin(async {
             let (head, body) = request.into_parts();
+            let context = head.extensions.get::<CallContext>().unwrap();
+            let privacy = if context.local_only() { " local-only" } else { "" };
             match body.collect().await {
                 Ok(body) => {
                     let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
-                    Response::new(Body::from(format!("{} {} {body}", head.method, head.uri.path())))
+                    Response::new(Body::from(format!("{} {} {body}{privacy}", head.method, head.uri.path())))
                 }
                 Err(error) => error_response(TaskError::from(&error)),
             }
@@ -106,6 +113,8 @@ impl Host for FakeHost {
 }
 
 pub struct World {
+    /// Has the folder `policies`.
+    pub folder: tempfile::TempDir,
     pub address: SocketAddr,
     pub api: Api,
     pub tasks: Tasks,
@@ -179,6 +188,13 @@ impl World {
         let tasks =
             Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store.clone());
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("policies");
+        std::fs::create_dir(&rules).unwrap();
+        let own = if auth.is_some() { BuiltIn::Roles } else { BuiltIn::Local };
+        std::fs::write(rules.join("rules.cedar"), own.text().replace("witan.", "")).unwrap();
+        let policies = PolicySettings { folder: Some(rules), ..PolicySettings::default() };
+        let policies = Policies::open(policies, database.clone()).await.unwrap();
         let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(
             Identities::new(witan_identity::Settings { directory, auth, egress: Default::default() }).unwrap(),
@@ -188,6 +204,7 @@ impl World {
             settings,
             tasks: tasks.clone(),
             roots,
+            policies,
             host: host.clone(),
             requests,
             metrics,
@@ -210,6 +227,7 @@ impl World {
         });
         let client = reqwest::Client::new();
         Self {
+            folder,
             address,
             api,
             tasks,
@@ -233,6 +251,11 @@ impl World {
 
     /// The secret of a key that is trusted so far.
     pub async fn trusted_key(&self, tenant: &str, scopes: &[&str], trust: TrustLevel) -> String {
+        self.key_with(tenant, &[], scopes, trust).await
+    }
+
+    /// The secret of a key that has these roles, too.
+    pub async fn key_with(&self, tenant: &str, roles: &[&str], scopes: &[&str], trust: TrustLevel) -> String {
         let directory = self.identities.directory();
         let tenant = tenant.parse().unwrap();
         let _there = directory.create_tenant(&tenant, "test").await;
@@ -240,7 +263,7 @@ impl World {
             tenant,
             name: "test".to_owned(),
             scopes: scopes.iter().map(|scope| scope.parse().unwrap()).collect(),
-            roles: Default::default(),
+            roles: roles.iter().map(|role| role.parse().unwrap()).collect(),
             trust,
             time: None,
         };
@@ -273,6 +296,12 @@ impl World {
 
     pub async fn post(&self, path: &str, json: serde_json::Value) -> Answer {
         Answer::of(self.client.post(self.url(path)).json(&json).send().await.unwrap()).await
+    }
+
+    /// Has the policies be these, and loads them.
+    pub async fn policies(&self, text: &str) -> Answer {
+        std::fs::write(self.folder.path().join("policies/rules.cedar"), text).unwrap();
+        self.post("/v1/policies/reload", serde_json::json!({})).await
     }
 
     /// Submits `text` to the echo.

@@ -9,12 +9,13 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use witan_api::{List, PolicyTest, PolicyTested, Rollback, ShadowState};
 use witan_authorize::{
-    BuiltIn, Cases, ContextSpec, Explanation, Fault, Faults, Outcome, PrincipalKind, PrincipalSpec, Question,
-    ResourceSpec, RuleView, SCHEMA, Set, Sources, TrustLevel,
+    BuiltIn, Candidate, Cases, ContextSpec, Explanation, Fault, Faults, Outcome, PrincipalKind, PrincipalSpec,
+    Question, ResourceSpec, RuleView, SCHEMA, Set, Sources, TrustLevel, VersionView,
 };
 
-use crate::{Global, output};
+use crate::{Global, client::Client, command::running::Target, output};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -53,6 +54,68 @@ A case in the file:
   witan policy explain --policies policies --principal user:acme/vera --role viewer \\
     --action task.cancel --resource task:7 --owner acme/ann")]
     Explain(Box<Explain>),
+    /// List the versions of the policies that a running host keeps.
+    List(Kept),
+    /// Show a version of the policies with its texts.
+    Show(Show),
+    /// Have a running host load its policies again. A set at fault changes nothing.
+    Reload(Target),
+    /// Have a running host put a former version of its policies back.
+    #[command(after_help = "Examples:
+  witan policy rollback                     the version before the one that decides
+  witan policy rollback 3")]
+    Rollback(Back),
+    /// Have a running host ask a candidate beside its policies, say how that does, or end it.
+    #[command(after_help = "Examples:
+  witan policy shadow policies/next         begin
+  witan policy shadow                       how it does
+  witan policy shadow --end")]
+    Shadow(Shadow),
+}
+
+#[derive(Args)]
+struct Kept {
+    #[command(flatten)]
+    target: Target,
+    /// Versions at most.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    limit: usize,
+}
+
+#[derive(Args)]
+struct Show {
+    #[command(flatten)]
+    target: Target,
+    /// The version; the one that decides, if not given.
+    version: Option<u64>,
+}
+
+#[derive(Args)]
+struct Back {
+    #[command(flatten)]
+    target: Target,
+    /// The version; the one before the one that decides, if not given.
+    version: Option<u64>,
+}
+
+#[derive(Args)]
+struct Shadow {
+    #[command(flatten)]
+    target: Target,
+    /// The folder of the candidate's `.cedar` files.
+    folder: Option<PathBuf>,
+    /// The candidate's file of entities.
+    #[arg(long, value_name = "FILE", requires = "folder")]
+    entities: Option<PathBuf>,
+    /// A version that the host keeps, as the candidate.
+    #[arg(long, conflicts_with = "folder")]
+    version: Option<u64>,
+    /// Ask no candidate any more.
+    #[arg(long, conflicts_with_all = ["folder", "version"])]
+    end: bool,
+    /// Differences to show.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    limit: usize,
 }
 
 #[derive(Args)]
@@ -67,12 +130,14 @@ struct Check {
 /// Which policies are asked.
 #[derive(Args)]
 struct Which {
-    /// The folder of `.cedar` files.
-    #[arg(long, value_name = "FOLDER")]
-    policies: PathBuf,
+    /// The folder of `.cedar` files. Without it, those of the host that runs on this folder's system.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "server")]
+    policies: Option<PathBuf>,
     /// The file of entities.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "policies")]
     entities: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Args)]
@@ -152,7 +217,7 @@ fn resource(text: &str) -> Result<ResourceSpec, String> {
     Ok(ResourceSpec { kind: word(kind)?, id: id.to_owned(), tenant: None, owner: None, intent: None })
 }
 
-pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Schema => output::line(SCHEMA.trim_end()),
         Command::Default { local } => {
@@ -160,8 +225,20 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
             output::line(own.text().trim_end());
         }
         Command::Check(arguments) => return check(arguments, global),
-        Command::Test(arguments) => return test(arguments, global),
-        Command::Explain(arguments) => return explain(arguments, global),
+        Command::Test(arguments) => return test(arguments, global).await,
+        Command::Explain(arguments) => explain(arguments, global).await?,
+        Command::List(arguments) => list(arguments, global).await?,
+        Command::Show(arguments) => show(arguments, global).await?,
+        Command::Reload(target) => {
+            let view = target.client(global)?.post("v1/policies/reload", &serde_json::json!({})).await?;
+            print_active(&view, global);
+        }
+        Command::Rollback(arguments) => {
+            let body = Rollback { version: arguments.version };
+            let view = arguments.target.client(global)?.post("v1/policies/rollback", &body).await?;
+            print_active(&view, global);
+        }
+        Command::Shadow(arguments) => shadow(arguments, global).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -196,17 +273,24 @@ fn print_faults(faults: &[Fault], label: &str) {
     }
 }
 
-fn test(arguments: &Test, global: &Global) -> anyhow::Result<ExitCode> {
-    let set = read(&arguments.which.policies, arguments.which.entities.as_deref())??;
-    let mut outcomes = Vec::new();
+async fn test(arguments: &Test, global: &Global) -> anyhow::Result<ExitCode> {
+    let mut all = Cases::default();
     for file in &arguments.files {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
         let cases = Cases::parse(&text).with_context(|| format!("cannot use `{}`", file.display()))?;
-        outcomes.extend(cases.run(&set, None, now()));
+        all.cases.extend(cases.cases);
     }
+    let outcomes = match &arguments.which.policies {
+        Some(folder) => all.run(&read(folder, arguments.which.entities.as_deref())??, None, now()),
+        None => ask(&arguments.which.target.client(global)?, all, Vec::new()).await?.outcomes,
+    };
     print_outcomes(&outcomes, global);
     let passed = outcomes.iter().all(|outcome| outcome.passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn ask(client: &Client, Cases { cases }: Cases, questions: Vec<Question>) -> anyhow::Result<PolicyTested> {
+    client.post("v1/policies/test", &PolicyTest { cases, questions, candidate: None }).await
 }
 
 fn print_outcomes(outcomes: &[Outcome], global: &Global) {
@@ -223,11 +307,113 @@ fn print_outcomes(outcomes: &[Outcome], global: &Global) {
     output::line(&format!("{} of {} cases passed", outcomes.len() - failed, outcomes.len()));
 }
 
-fn explain(arguments: &Explain, global: &Global) -> anyhow::Result<ExitCode> {
-    let set = read(&arguments.which.policies, arguments.which.entities.as_deref())??;
-    let explanation = set.explain(&arguments.question().understand(now())?.request(), None);
+async fn explain(arguments: &Explain, global: &Global) -> anyhow::Result<()> {
+    let question = arguments.question();
+    // What is no question is said here, whoever would be asked.
+    let asked = question.understand(now())?;
+    let explanation = match &arguments.which.policies {
+        Some(folder) => read(folder, arguments.which.entities.as_deref())??.explain(&asked.request(), None),
+        None => {
+            let client = arguments.which.target.client(global)?;
+            let mut answer = ask(&client, Cases::default(), vec![question]).await?;
+            answer.explanations.pop().context("the host explained nothing")?
+        }
+    };
     print_explanation(&explanation, global);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+async fn list(arguments: &Kept, global: &Global) -> anyhow::Result<()> {
+    let client = arguments.target.client(global)?;
+    let versions: List<VersionView> = client.get(&format!("v1/policies?limit={}", arguments.limit)).await?;
+    if global.json {
+        output::json(&versions.data);
+        return Ok(());
+    }
+    versions.data.iter().for_each(|version| output::line(&in_a_line(version)));
+    Ok(())
+}
+
+fn in_a_line(view: &VersionView) -> String {
+    let VersionView { version, digest, origin, loaded_by, .. } = view;
+    let time = i64::try_from(view.loaded_at_ms).ok().and_then(|time| jiff::Timestamp::from_millisecond(time).ok());
+    let time = time.map_or_else(String::new, |time| format!("{time:.0}"));
+    let mark = match (view.active, view.pinned) {
+        (true, true) => "  decides, put back",
+        (true, false) => "  decides",
+        _ => "",
+    };
+    format!("{version:>4}  {time}  {:.19}  {origin}, loaded by {loaded_by}{mark}", digest)
+}
+
+fn print_active(view: &VersionView, global: &Global) {
+    match global.json {
+        true => output::json(view),
+        false => output::line(&in_a_line(view)),
+    }
+}
+
+async fn show(arguments: &Show, global: &Global) -> anyhow::Result<()> {
+    let version = arguments.version.map_or_else(|| "active".to_owned(), |version| version.to_string());
+    let view: VersionView = arguments.target.client(global)?.get(&format!("v1/policies/{version}")).await?;
+    if global.json {
+        output::json(&view);
+        return Ok(());
+    }
+    let sources = view.sources.unwrap_or_default();
+    for (name, text) in &sources.policies {
+        output::line(&format!("// {name}\n{}", text.trim_end()));
+    }
+    if let Some(entities) = &sources.entities {
+        output::line(&format!("// entities\n{}", entities.trim_end()));
+    }
+    Ok(())
+}
+
+async fn shadow(arguments: &Shadow, global: &Global) -> anyhow::Result<()> {
+    let client = arguments.target.client(global)?;
+    if arguments.end {
+        return client.delete("v1/policies/shadow").await;
+    }
+    let candidate = match (&arguments.folder, arguments.version) {
+        (Some(folder), _) => Some(Candidate::Sources(Sources::read(folder, arguments.entities.as_deref())?)),
+        (None, version) => version.map(Candidate::Version),
+    };
+    let state: ShadowState = match candidate {
+        Some(candidate) => client.post("v1/policies/shadow", &candidate).await?,
+        None => client.get(&format!("v1/policies/shadow?limit={}", arguments.limit)).await?,
+    };
+    if global.json {
+        output::json(&state);
+        return Ok(());
+    }
+    let Some(view) = state.shadow else {
+        output::line("no candidate is asked; begin with `witan policy shadow FOLDER`");
+        return Ok(());
+    };
+    let (asked, allow, deny, oblige) = (view.asked, view.would_allow, view.would_deny, view.would_oblige);
+    output::line(&format!(
+        "{}: asked {asked} times, would have allowed {allow} more, denied {deny} more, and obliged {oblige} otherwise",
+        view.origin
+    ));
+    for difference in &view.differences {
+        let verdict = |allowed| if allowed { "allowed" } else { "denied" };
+        output::line(&format!(
+            "  {} {} {}: {} by {}, would be {} by {}",
+            difference.principal,
+            difference.action,
+            difference.resource,
+            verdict(difference.allowed),
+            named(&difference.by),
+            verdict(difference.would_allow),
+            named(&difference.would_by)
+        ));
+    }
+    Ok(())
+}
+
+fn named(rules: &[String]) -> String {
+    if rules.is_empty() { "no rule".to_owned() } else { rules.join(", ") }
 }
 
 impl Explain {

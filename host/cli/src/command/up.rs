@@ -19,6 +19,7 @@ use tokio::{
     sync::mpsc,
 };
 use witan_api::{Api, ComponentStatus, Exposure, NotReady, Parts, Requests, Tls, TlsFiles, Token};
+use witan_authorize::Policies;
 use witan_events::{SystemReloaded, What};
 use witan_identity::{Directory, Identities};
 use witan_ledger::Ledger;
@@ -30,7 +31,7 @@ use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 use crate::{
     Global, egress,
     host::{self, Host, Mode},
-    ledger, mount, output, owner, source, tasks,
+    ledger, mount, output, owner, policies, source, tasks,
     watchman::Watchman,
 };
 
@@ -104,6 +105,8 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         auth: system.host.auth.clone(),
         egress: egress::way(&system)?,
     })?);
+    let policies = policies::open(&system, database.clone()).await?;
+    host.policy.ask(policies.authorizer().clone());
     let store = tasks::open(&system, database).await?;
     let (changed, changes) = mpsc::channel(1);
     let mut watch = Watch { changed: arguments.watch.then(|| changed.clone()), watcher: None };
@@ -111,7 +114,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     watch.files_of(&system);
     let running = Arc::new(host.load(system).await?);
     let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-    let up = Up::new(host, running, &arguments, logs, store.clone(), identities, scheme.clone())?;
+    let up = Up::new(host, running, &arguments, logs, store.clone(), Gates { identities, policies }, scheme.clone())?;
     let running = up.current.read().clone();
     let deliverer = tokio::spawn(tasks::callbacks(&up.tasks, store, &running.system)?.run());
     tasks::tell_loaded(&up.tasks, &running);
@@ -199,6 +202,12 @@ struct Up {
     scheme: Scheme,
 }
 
+/// What decides who may ask, and for what.
+struct Gates {
+    identities: Arc<Identities>,
+    policies: Policies,
+}
+
 /// What the API asks of the host.
 struct Status {
     current: Arc<RwLock<Arc<Running>>>,
@@ -250,9 +259,10 @@ impl Up {
         arguments: &Arguments,
         logs: Logs,
         store: Store,
-        identities: Arc<Identities>,
+        gates: Gates,
         scheme: Scheme,
     ) -> anyhow::Result<Self> {
+        let Gates { identities, policies } = gates;
         let current = Arc::new(RwLock::new(running.clone()));
         let engine = host.engine.clone();
         let unfinished = Arc::new(std::sync::OnceLock::<Tasks>::new());
@@ -278,6 +288,7 @@ impl Up {
             store,
         );
         let _first = unfinished.set(tasks.clone());
+        policies::observe(&policies, &metrics, &tasks, &host.ledger);
         let token = Token::generate().context("the system has no randomness to give")?;
         let mut settings = witan_api::Settings { drain: arguments.drain, ..witan_api::Settings::default() };
         settings.private = arguments.behind_tls;
@@ -287,6 +298,7 @@ impl Up {
             settings,
             tasks: tasks.clone(),
             roots: running.system.host.roots.clone(),
+            policies,
             host: Arc::new(Status { current: current.clone(), ledger: host.ledger.clone() }),
             requests: requests.clone(),
             metrics: metrics.clone(),

@@ -6,11 +6,13 @@
 mod audit;
 mod auth;
 mod authority;
+mod described;
 mod egress;
 mod gate;
 mod killed;
 mod mutual;
 mod operate;
+mod policies;
 mod running;
 mod secrets;
 mod swap;

@@ -1,11 +1,13 @@
 //! Data that must stay on this machine: a call that is local-only, with every grant there is, and every way out.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
     sync::mpsc::{Receiver, channel},
 };
 
+use witan_authorize::{Authorizer, Set, Sources};
 use witan_capability::{Action, CallContext, Limits, Privacy};
 
 use crate::{
@@ -43,13 +45,16 @@ impl Server {
     }
 }
 
-/// A way out: what it imports, its code, and what it asks of policy.
+/// A way out: what it imports, its code, and what it asks of policy through which function.
 struct Way {
     name: &'static str,
     imports: &'static str,
     module: String,
+    function: &'static str,
     action: Action,
     connects: bool,
+    /// Whether a grant can open it.
+    grantable: bool,
 }
 
 /// The twelve numbers that an address of this machine is, as `ip-socket-address` is passed.
@@ -86,8 +91,10 @@ fn ways(port: u16) -> Vec<Way> {
                     (call $finish (i32.load (i32.const 4)) (i32.const 32))
                     (i32.load8_u (i32.const 32)))"#
             ),
+            function: "wasi:sockets/tcp@0.2.12#[method]tcp-socket.start-connect",
             action: Action::SocketConnect,
             connects: true,
+            grantable: true,
         },
         Way {
             name: "tcp, 0.3",
@@ -102,8 +109,10 @@ fn ways(port: u16) -> Vec<Way> {
                     (call $connect (i32.load (i32.const 4)) {to} (i32.const 64))
                     (i32.load8_u (i32.const 64)))"#
             ),
+            function: "wasi:sockets/types@0.3.0#[method]tcp-socket.connect",
             action: Action::SocketConnect,
             connects: true,
+            grantable: true,
         },
         Way {
             name: "udp, 0.2",
@@ -127,8 +136,10 @@ fn ways(port: u16) -> Vec<Way> {
                     (i32.load8_u (i32.const 32)))"#,
                 any = "(i32.const 0) ".repeat(12)
             ),
+            function: "wasi:sockets/udp@0.2.12#[method]udp-socket.stream",
             action: Action::SocketConnect,
             connects: false,
+            grantable: true,
         },
         Way {
             name: "udp, 0.3",
@@ -143,8 +154,75 @@ fn ways(port: u16) -> Vec<Way> {
                     (call $connect (i32.load (i32.const 4)) {to} (i32.const 64))
                     (i32.load8_u (i32.const 64)))"#
             ),
+            function: "wasi:sockets/types@0.3.0#[method]udp-socket.connect",
             action: Action::SocketConnect,
             connects: false,
+            grantable: true,
+        },
+        Way {
+            name: "udp with an address for each datagram, 0.2",
+            imports: "import wasi:sockets/udp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;",
+            module: format!(
+                r#"(import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
+                (import "wasi:sockets/udp-create-socket@0.2.12" "create-udp-socket" (func $create (param i32 i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.start-bind"
+                    (func $bind (param i32 i32 {ADDRESS} i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.finish-bind" (func $bound (param i32 i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.stream" (func $stream (param i32 i32 {ADDRESS} i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]outgoing-datagram-stream.check-send"
+                    (func $check (param i32 i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]outgoing-datagram-stream.send"
+                    (func $send (param i32 i32 i32 i32)))
+                {MEMORY}
+                (func (export "run") (result i32) (local $out i32)
+                    (call $create (i32.const 0) (i32.const 0))
+                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                    (call $bind (i32.load (i32.const 4)) (call $network) {any} (i32.const 16))
+                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))
+                    (call $bound (i32.load (i32.const 4)) (i32.const 16))
+                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))
+                    (call $stream (i32.load (i32.const 4)) (i32.const 0) {any} (i32.const 32))
+                    (if (i32.load8_u (i32.const 32)) (then (unreachable)))
+                    (local.set $out (i32.load (i32.const 40)))
+                    (call $check (local.get $out) (i32.const 64))
+                    (if (i32.load8_u (i32.const 64)) (then (unreachable)))
+                    (i32.store (i32.const 128) (i32.const 512))
+                    (i32.store (i32.const 132) (i32.const 1))
+                    (i32.store8 (i32.const 136) (i32.const 1))
+                    (i32.store16 (i32.const 144) (i32.const {port}))
+                    (i32.store8 (i32.const 146) (i32.const 127))
+                    (i32.store8 (i32.const 149) (i32.const 1))
+                    (call $send (local.get $out) (i32.const 128) (i32.const 1) (i32.const 64))
+                    (i32.load8_u (i32.const 64)))"#,
+                any = "(i32.const 0) ".repeat(12)
+            ),
+            function: "wasi:sockets/udp@0.2.12#[method]outgoing-datagram-stream.send",
+            action: Action::SocketConnect,
+            connects: false,
+            grantable: true,
+        },
+        Way {
+            name: "udp with an address for each datagram, 0.3",
+            imports: "import wasi:sockets/types@0.3.0;",
+            module: format!(
+                r#"(import "wasi:sockets/types@0.3.0" "[static]udp-socket.create" (func $create (param i32 i32)))
+                (import "wasi:sockets/types@0.3.0" "[method]udp-socket.bind" (func $bind (param i32 {ADDRESS} i32)))
+                (import "wasi:sockets/types@0.3.0" "[method]udp-socket.send"
+                    (func $send (param i32 i32 i32 i32 {ADDRESS} i32)))
+                {MEMORY}
+                (func (export "run") (result i32)
+                    (call $create (i32.const 0) (i32.const 0))
+                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                    (call $bind (i32.load (i32.const 4)) {any} (i32.const 64))
+                    (if (i32.load8_u (i32.const 64)) (then (unreachable)))
+                    (call $send (i32.load (i32.const 4)) (i32.const 512) (i32.const 1) (i32.const 1) {to} (i32.const 64))
+                    (i32.load8_u (i32.const 64)))"#,
+                any = "(i32.const 0) ".repeat(12)
+            ),
+            function: "wasi:sockets/types@0.3.0#[method]udp-socket.send",
+            action: Action::SocketConnect,
+            connects: false,
+            grantable: true,
         },
         Way {
             name: "look-up, 0.2",
@@ -158,8 +236,10 @@ fn ways(port: u16) -> Vec<Way> {
                     (call $resolve (call $network) (i32.const 512) (i32.const 9) (i32.const 32))
                     (i32.load8_u (i32.const 32)))"#
             ),
+            function: "wasi:sockets/ip-name-lookup@0.2.12#resolve-addresses",
             action: Action::DnsLookup,
             connects: false,
+            grantable: true,
         },
         Way {
             name: "look-up, 0.3",
@@ -172,8 +252,10 @@ fn ways(port: u16) -> Vec<Way> {
                     (call $resolve (i32.const 512) (i32.const 9) (i32.const 32))
                     (i32.load8_u (i32.const 32)))"#
             ),
+            function: "wasi:sockets/ip-name-lookup@0.3.0#resolve-addresses",
             action: Action::DnsLookup,
             connects: false,
+            grantable: true,
         },
         Way {
             name: "http, 0.2",
@@ -210,8 +292,10 @@ fn ways(port: u16) -> Vec<Way> {
                         (then (return (i32.add (i32.load8_u (i32.const 152)) (i32.const 1)))))
                     (i32.const 0))"#
             ),
+            function: "wasi:http/outgoing-handler@0.2.12#handle",
             action: Action::HttpSend,
             connects: true,
+            grantable: true,
         },
         Way {
             name: "http, 0.3",
@@ -240,10 +324,123 @@ fn ways(port: u16) -> Vec<Way> {
                     (call $send (local.get $to) (i32.const 64))
                     (i32.load8_u (i32.const 64)))"#
             ),
+            function: "wasi:http/client@0.3.0#send",
             action: Action::HttpSend,
             connects: true,
+            grantable: true,
         },
     ]
+}
+
+/// The ways in which others come to a guest: a socket at an address of its own, or that listens.
+fn doors(port: u16) -> Vec<Way> {
+    let at = address(port);
+    let old = |name, protocol: &'static str, call: &str, parameters: String, arguments: String, function| Way {
+        name,
+        imports: if protocol == "tcp" {
+            "import wasi:sockets/tcp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;"
+        } else {
+            "import wasi:sockets/udp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;"
+        },
+        module: format!(
+            r#"(import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
+            (import "wasi:sockets/{protocol}-create-socket@0.2.12" "create-{protocol}-socket" (func $create (param i32 i32)))
+            (import "wasi:sockets/{protocol}@0.2.12" "[method]{protocol}-socket.{call}" (func $call (param {parameters})))
+            {MEMORY}
+            (func (export "run") (result i32)
+                (call $create (i32.const 0) (i32.const 0))
+                (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                (call $call (i32.load (i32.const 4)) {arguments} (i32.const 16))
+                (i32.load8_u (i32.const 16)))"#
+        ),
+        function,
+        action: Action::SocketBind,
+        connects: false,
+        grantable: false,
+    };
+    let new = |name, protocol: &'static str, call: &str, parameters: String, arguments: String, function| Way {
+        name,
+        imports: "import wasi:sockets/types@0.3.0;",
+        module: format!(
+            r#"(import "wasi:sockets/types@0.3.0" "[static]{protocol}-socket.create" (func $create (param i32 i32)))
+            (import "wasi:sockets/types@0.3.0" "[method]{protocol}-socket.{call}" (func $call (param {parameters})))
+            {MEMORY}
+            (func (export "run") (result i32)
+                (call $create (i32.const 0) (i32.const 0))
+                (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                (call $call (i32.load (i32.const 4)) {arguments} (i32.const 64))
+                (i32.load8_u (i32.const 64)))"#
+        ),
+        function,
+        action: Action::SocketBind,
+        connects: false,
+        grantable: false,
+    };
+    let bind_old = || (format!("i32 i32 {ADDRESS} i32"), format!("(call $network) {at}"));
+    let bind_new = || (format!("i32 {ADDRESS} i32"), at.clone());
+    let listen = || ("i32 i32".to_owned(), String::new());
+    let (old_bind, new_bind) = (bind_old(), bind_new());
+    let (old_udp, new_udp) = (bind_old(), bind_new());
+    let (old_listen, new_listen) = (listen(), listen());
+    vec![
+        old(
+            "tcp at an address, 0.2",
+            "tcp",
+            "start-bind",
+            old_bind.0,
+            old_bind.1,
+            "wasi:sockets/tcp@0.2.12#[method]tcp-socket.start-bind",
+        ),
+        new(
+            "tcp at an address, 0.3",
+            "tcp",
+            "bind",
+            new_bind.0,
+            new_bind.1,
+            "wasi:sockets/types@0.3.0#[method]tcp-socket.bind",
+        ),
+        old(
+            "udp at an address, 0.2",
+            "udp",
+            "start-bind",
+            old_udp.0,
+            old_udp.1,
+            "wasi:sockets/udp@0.2.12#[method]udp-socket.start-bind",
+        ),
+        new(
+            "udp at an address, 0.3",
+            "udp",
+            "bind",
+            new_udp.0,
+            new_udp.1,
+            "wasi:sockets/types@0.3.0#[method]udp-socket.bind",
+        ),
+        old(
+            "listening, 0.2",
+            "tcp",
+            "start-listen",
+            old_listen.0,
+            old_listen.1,
+            "wasi:sockets/tcp@0.2.12#[method]tcp-socket.start-listen",
+        ),
+        new(
+            "listening, 0.3",
+            "tcp",
+            "listen",
+            new_listen.0,
+            new_listen.1,
+            "wasi:sockets/types@0.3.0#[method]tcp-socket.listen",
+        ),
+    ]
+}
+
+/// A host whose request policy permits everything.
+fn permissive() -> Host {
+    let host = Host::new();
+    let rules = "permit (principal, action, resource);".to_owned();
+    let sources = Sources { policies: [("all.cedar".to_owned(), rules)].into(), entities: None };
+    host.policy.ask(Authorizer::new(Set::new(&sources).unwrap(), 1));
+    host
 }
 
 fn grants(port: u16) -> String {
@@ -256,16 +453,19 @@ fn grants(port: u16) -> String {
     )
 }
 
+/// With every grant that there is and a policy that permits everything.
 #[tokio::test]
 async fn what_is_local_only_leaves_by_no_way() {
-    let host = Host::new();
+    let host = permissive();
     let server = Server::start();
     let _udp = UdpSocket::bind(("127.0.0.1", server.port));
-    for way in ways(server.port) {
+    for way in ways(server.port).into_iter().chain(doors(server.port)) {
         let exports = "export run: async func() -> u32;";
         let bytes = component(&format!("{} {exports}", way.imports), &way.module);
         let guest = host.guest(&bytes, &grants(server.port)).await;
-        assert_eq!(guest.call("run").await, Ok(0), "{} works where it is allowed", way.name);
+        let open = guest.call("run").await;
+        let newest = host.policy.log().newest(1);
+        assert_eq!(open == Ok(0), way.grantable, "{} works where it can be allowed: {open:?}, {newest:?}", way.name);
         assert_eq!(server.accepted(), usize::from(way.connects), "{}", way.name);
 
         let refused = guest.call_local_only("run").await;
@@ -277,8 +477,33 @@ async fn what_is_local_only_leaves_by_no_way() {
             "{}: {newest:?}",
             way.name
         );
-        assert_eq!(newest.action, way.action, "{}", way.name);
+        assert_eq!((newest.action, newest.function.to_string().as_str()), (way.action, way.function), "{}", way.name);
+        assert!(newest.action.is_egress(), "{}", way.name);
     }
+}
+
+/// Every interface that components can import, how many functions it has, and which of them lead off this machine.
+///
+/// This fails when a function is added: say in the file whether it is a way out, and if it is, try it above.
+#[test]
+fn every_function_is_a_way_out_that_is_tried_or_none() {
+    let host = Host::new();
+    let mut found: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    let functions = host.loader.capabilities.iter().flat_map(|capability| capability.functions());
+    for function in functions.chain(witan_forward::functions()) {
+        found.entry(function.interface).or_default().0 += 1;
+    }
+    for way in ways(1).iter().chain(&doors(1)) {
+        let (interface, name) = way.function.split_once('#').unwrap();
+        found.get_mut(interface).expect("it is linked").1.insert(name);
+    }
+    let line = |(interface, (count, out)): (&&str, &(usize, BTreeSet<&str>))| {
+        let out: String = out.iter().map(|name| format!("\n    out: {name}")).collect();
+        format!("{interface}: {count}{out}\n")
+    };
+    let found: String = found.iter().map(line).collect();
+    let listed = include_str!("ways-out.txt");
+    assert_eq!(found, listed, "host/loader/tests/attacks/ways-out.txt should be:\n{found}");
 }
 
 #[tokio::test]
