@@ -26,7 +26,7 @@ pub(crate) fn start(system: &System, logs: &Logs) -> anyhow::Result<Telemetry> {
 
 impl Telemetry {
     /// Exports what is left.
-    pub(crate) async fn finish(mut self) {
+    pub(crate) async fn finish(&mut self) {
         if let Some(exporting) = self.exporting.take() {
             exporting.finish().await;
         }

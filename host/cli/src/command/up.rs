@@ -95,7 +95,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let exposure = Exposure { asks, private: arguments.behind_tls || tls.is_some() };
     let listener = witan_api::bind(arguments.listen, exposure).await?;
     let _owner = owner::host(&system.host.state).await?;
-    let telemetry = crate::telemetry::start(&system, &logs)?;
+    let mut telemetry = crate::telemetry::start(&system, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let database = crate::database::open(&system).await?;
     let directory =
@@ -145,10 +145,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
+    // What it sends is in the ledger too.
+    telemetry.finish().await;
     let told = ledger::host(&up.host.ledger, "host-stop", origin).await;
     // Others may hold the host still, and take its ledger with them when this process ends.
     up.host.ledger.close();
-    telemetry.finish().await;
     served?;
     told?;
     Ok(ExitCode::SUCCESS)
