@@ -4,7 +4,11 @@
 //! its own checksum beside it; then the files. [`fn@write`] puts it in place only when it is complete and on the disk, and
 //! [`restore`] puts a folder in place only when every byte was as stated.
 //!
+//! It may be encrypted: the same archive in sealed chunks, which [`open`] opens as they are read.
+//!
 //! It knows neither databases nor hosts: who calls it says which files there are, and gives copies of those that change.
+
+mod seal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +19,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+use seal::Sealing;
+pub use seal::{Key, Opened, open};
 
 /// The version of the form.
 const SCHEMA: u32 = 1;
@@ -90,6 +97,17 @@ pub enum BackupError {
         /// The program.
         program: String,
     },
+    /// It is encrypted, and no key was given.
+    #[error("the backup is encrypted under the key {0}; name the file of that key with `--key-file`")]
+    Encrypted(String),
+    /// It is encrypted under a key that was not given.
+    #[error(
+        "the backup is encrypted under the key {0}, which is not in the file that `--key-file` names; bring it back"
+    )]
+    OtherKey(String),
+    /// A key was given for one that is not encrypted.
+    #[error("the backup is not encrypted, so that anybody can have written it; leave `--key-file` out if it is yours")]
+    InTheClear,
     /// It is not what it was.
     #[error("the backup is damaged: `{0}` is not as it was written; use another backup")]
     Damaged(String),
@@ -99,19 +117,36 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> BackupError {
     |source| BackupError::File { path: path.to_owned(), source }
 }
 
-/// Writes a backup of `files`, names and where their bytes are, to `file`, for this user alone. They are copied one after the
+/// Where and how a backup is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The file, which must not exist.
+    pub file: &'a Path,
+    /// The folder in which bytes lie for a moment, unnamed and not encrypted.
+    pub scratch: &'a Path,
+    /// Under what it is encrypted, if it is.
+    pub key: Option<&'a Key>,
+}
+
+/// Writes a backup of `files`, names and where their bytes are, for this user alone. They are copied one after the
 /// other: a file that grows meanwhile is in it as far as it had come when its turn began.
 ///
 /// # Errors
-/// When `file` exists, a name cannot be one, or a file cannot be read or written.
-pub fn write(file: &Path, files: &[(String, PathBuf)], program: &str, begun_at: u64) -> Result<Contents, BackupError> {
+/// When the file exists, a name cannot be one, or a file cannot be read or written.
+pub fn write(
+    target: Target<'_>,
+    files: &[(String, PathBuf)],
+    program: &str,
+    begun_at: u64,
+) -> Result<Contents, BackupError> {
+    let Target { file, scratch, key } = target;
     if file.exists() {
         return Err(BackupError::Exists(file.to_owned()));
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = Permissions::from_mode(0o600);
     // What grows must not change between its checksum and its bytes.
-    let mut copies = tempfile::tempfile_in(folder).map_err(failed(folder))?;
+    let mut copies = tempfile::tempfile_in(scratch).map_err(failed(scratch))?;
     let mut contents = Contents { schema: SCHEMA, program: program.to_owned(), begun_at, files: Vec::new() };
     for (name, path) in files {
         if !is_name(name) {
@@ -121,10 +156,15 @@ pub fn write(file: &Path, files: &[(String, PathBuf)], program: &str, begun_at: 
         let bytes = source.metadata().map_err(failed(path))?.len();
         contents.files.push(copy(name, source.take(bytes), &mut copies).map_err(failed(path))?);
     }
-    io::Seek::rewind(&mut copies).map_err(failed(folder))?;
+    io::Seek::rewind(&mut copies).map_err(failed(scratch))?;
     let new =
         tempfile::Builder::new().prefix(".backup-").permissions(mode).tempfile_in(folder).map_err(failed(folder))?;
-    archive(&contents, BufReader::new(copies), new.as_file()).map_err(failed(file))?;
+    let (copies, to) = (BufReader::new(copies), BufWriter::new(new.as_file()));
+    match key {
+        None => archive(&contents, copies, to).and_then(|mut to| to.flush()),
+        Some(key) => Sealing::new(key, to).and_then(|to| archive(&contents, copies, to)?.finish()),
+    }
+    .map_err(failed(file))?;
     new.as_file().sync_all().map_err(failed(file))?;
     new.persist_noclobber(file).map_err(|error| match error.error.kind() {
         io::ErrorKind::AlreadyExists => BackupError::Exists(file.to_owned()),
@@ -134,8 +174,8 @@ pub fn write(file: &Path, files: &[(String, PathBuf)], program: &str, begun_at: 
     Ok(contents)
 }
 
-fn archive(contents: &Contents, mut copies: impl Read, file: &File) -> io::Result<()> {
-    let mut archive = tar::Builder::new(BufWriter::new(file));
+fn archive<W: Write>(contents: &Contents, mut copies: impl Read, to: W) -> io::Result<W> {
+    let mut archive = tar::Builder::new(to);
     let mut append = |name: &str, bytes: u64, data: &mut dyn Read| {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes);
@@ -150,7 +190,7 @@ fn archive(contents: &Contents, mut copies: impl Read, file: &File) -> io::Resul
     for stated in &contents.files {
         append(&stated.name, stated.bytes, &mut copies.by_ref().take(stated.bytes))?;
     }
-    archive.into_inner()?.flush()
+    archive.into_inner()
 }
 
 /// Reads all of a backup and compares it with what it states, without writing anything.
@@ -227,7 +267,10 @@ fn read(
     backup: impl Read,
     mut take: impl FnMut(&str, &mut dyn Read) -> io::Result<()>,
 ) -> Result<Contents, BackupError> {
-    let broken = |error: io::Error| BackupError::Malformed(error.to_string());
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidData => BackupError::Damaged("a part of it".to_owned()),
+        _ => BackupError::Malformed(error.to_string()),
+    };
     let mut archive = tar::Archive::new(backup);
     let mut entries = archive.entries().map_err(broken)?;
     let mut next = || -> Result<Option<(String, tar::Entry<'_, _>)>, BackupError> {
@@ -258,16 +301,21 @@ fn read(
         let stated = left.next().filter(|stated| stated.name == name && stated.bytes == entry.size());
         let Some(stated) = stated else { return Err(BackupError::Damaged(name)) };
         let mut hashed = Hashed { from: &mut entry, hasher: blake3::Hasher::new(), bytes: 0 };
-        take(&name, &mut hashed).map_err(failed(Path::new(&name)))?;
+        take(&name, &mut hashed).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => BackupError::Damaged(name.clone()),
+            _ => failed(Path::new(&name))(error),
+        })?;
         io::copy(&mut hashed, &mut io::sink()).map_err(broken)?;
         if hashed.bytes != stated.bytes || hashed.hasher.finalize().to_hex().as_str() != stated.blake3 {
             return Err(BackupError::Damaged(name));
         }
     }
-    match left.next() {
-        Some(missing) => Err(BackupError::Damaged(missing.name.clone())),
-        None => Ok(contents),
+    if let Some(missing) = left.next() {
+        return Err(BackupError::Damaged(missing.name.clone()));
     }
+    // The end of an encrypted one says that nothing was cut off.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
+    Ok(contents)
 }
 
 /// What a backup says that it holds: its first entry.

@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn target<'a>(file: &'a Path, key: Option<&'a Key>) -> Target<'a> {
+    Target { file, scratch: file.parent().unwrap(), key }
+}
+
 /// A folder with some files, and a backup of it.
 fn backup() -> (tempfile::TempDir, PathBuf, Contents) {
     let folder = tempfile::tempdir().unwrap();
@@ -12,11 +16,11 @@ fn backup() -> (tempfile::TempDir, PathBuf, Contents) {
         files.push((name.to_owned(), path));
     }
     let file = folder.path().join("backup.tar");
-    let contents = write(&file, &files, "0.1.0", 1_700_000_000).unwrap();
+    let contents = write(target(&file, None), &files, "0.1.0", 1_700_000_000).unwrap();
     (folder, file, contents)
 }
 
-fn open(file: &Path) -> BufReader<File> {
+fn open_file(file: &Path) -> BufReader<File> {
     BufReader::new(File::open(file).unwrap())
 }
 
@@ -25,15 +29,15 @@ fn what_was_written_is_restored_for_its_user_alone() {
     let (folder, file, contents) = backup();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&file), 0o600);
-    assert_eq!(verify(open(&file)).unwrap(), contents);
+    assert_eq!(verify(open_file(&file)).unwrap(), contents);
     let into = folder.path().join("new/state");
-    let (restored, others) = restore(open(&file), "state/", &into).unwrap();
+    let (restored, others) = restore(open_file(&file), "state/", &into).unwrap();
     assert_eq!((restored, others), (contents, BTreeMap::from([("system/lock".to_owned(), b"lock".to_vec())])));
     assert_eq!(fs::read(into.join("a")).unwrap(), b"first");
     assert_eq!(fs::read(into.join("deep/b")).unwrap(), [7; 70_000]);
     assert_eq!([mode(&into), mode(&into.join("deep")), mode(&into.join("a"))], [0o700, 0o700, 0o600]);
-    assert!(matches!(restore(open(&file), "state/", &into), Err(BackupError::NotEmpty(_))));
-    assert!(matches!(write(&file, &[], "", 0), Err(BackupError::Exists(_))));
+    assert!(matches!(restore(open_file(&file), "state/", &into), Err(BackupError::NotEmpty(_))));
+    assert!(matches!(write(target(&file, None), &[], "", 0), Err(BackupError::Exists(_))));
     // Nothing is left beside them.
     assert!(
         fs::read_dir(folder.path()).unwrap().all(|entry| !entry
@@ -128,5 +132,77 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_in_words(bytes in proptest::collection::vec(any::<u8>(), 0..2_048)) {
         prop_assert!(!verify(bytes.as_slice()).unwrap_err().to_string().is_empty());
+    }
+}
+
+fn key(byte: u8) -> Key {
+    Key::new(zeroize::Zeroizing::new([byte; 32]))
+}
+
+/// A backup of `bytes` under the key of ones.
+fn encrypted(folder: &Path, bytes: &[u8]) -> Vec<u8> {
+    let path = folder.join("bytes");
+    fs::write(&path, bytes).unwrap();
+    let file = folder.join(format!("{}.sealed", bytes.len()));
+    write(target(&file, Some(&key(1))), &[("state/bytes".to_owned(), path)], "0.1.0", 1).unwrap();
+    fs::read(file).unwrap()
+}
+
+#[test]
+fn an_encrypted_backup_opens_with_its_key_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    // Of less than a chunk, of several, and as long as chunks are.
+    for length in [0, 100, 65_536 - 2_560, 200_000] {
+        let sealed = encrypted(folder.path(), &vec![b'x'; length]);
+        assert!(!sealed.windows(16).any(|part| part == [b'x'; 16] || part == b"backup.json\0\0\0\0\0"));
+        let into = folder.path().join(format!("state-{length}"));
+        let opened = open(sealed.as_slice(), &[key(2), key(1)]).unwrap();
+        restore(opened, "state/", &into).unwrap();
+        assert_eq!(fs::read(into.join("bytes")).unwrap(), vec![b'x'; length]);
+        let wrong = open(sealed.as_slice(), &[key(2)]).map(drop).unwrap_err();
+        assert!(matches!(&wrong, BackupError::OtherKey(id) if *id == key(1).id()), "{wrong}");
+        assert!(matches!(open(sealed.as_slice(), &[]), Err(BackupError::Encrypted(_))));
+        let other = folder.path().join("other");
+        assert!(matches!(restore(sealed.as_slice(), "state/", &other), Err(BackupError::Malformed(_))));
+        assert!(!other.exists());
+    }
+    let (_folder, plain, _) = backup();
+    assert!(matches!(open(open_file(&plain), &[key(1)]), Err(BackupError::InTheClear)));
+    verify(open(open_file(&plain), &[]).unwrap()).unwrap();
+}
+
+#[test]
+fn an_encrypted_backup_that_was_changed_anywhere_or_cut_off_restores_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let sealed = encrypted(folder.path(), &[7; 150_000]);
+    let into = folder.path().join("state");
+    let refused = |bytes: &[u8], what: &str| {
+        let outcome = open(bytes, &[key(1)]).and_then(|opened| restore(opened, "state/", &into));
+        assert!(outcome.is_err(), "{what}");
+        assert!(!into.exists(), "{what}");
+    };
+    for at in (0..sealed.len()).step_by(997).chain(0..60).chain(sealed.len() - 20..sealed.len()) {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        refused(&changed, &format!("byte {at}"));
+    }
+    let (head, chunk) = (52, (64 << 10) + 16);
+    for end in [0, 20, head, head + 10, head + chunk, head + 2 * chunk, sealed.len() - 1] {
+        refused(&sealed[..end], &format!("cut at {end}"));
+    }
+    let mut swapped = sealed.clone();
+    swapped[head..head + 2 * chunk].rotate_left(chunk);
+    refused(&swapped, "swapped");
+    refused(&[&sealed[..], b"more"].concat(), "more behind it");
+    let again = encrypted(folder.path(), &[7; 150_001]);
+    refused(&[&sealed[..head + chunk], &again[head + chunk..]].concat(), "the end of another");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic_when_they_are_opened(bytes: Vec<u8>) {
+        let sealed = [&b"witan-backup-encrypted 1\n"[..], &bytes].concat();
+        let _refused = open(sealed.as_slice(), &[key(1)]).and_then(verify);
+        let _refused = open(bytes.as_slice(), &[]).and_then(verify);
     }
 }

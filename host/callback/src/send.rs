@@ -10,8 +10,8 @@ use std::{
 use reqwest::{
     Client, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
-    redirect::Policy,
 };
+use witan_egress::{Egress, Outcome, Purpose};
 
 use crate::{Callback, CallbackError, signature::signature};
 
@@ -25,6 +25,9 @@ pub struct Settings {
     pub is_public: fn(IpAddr) -> bool,
     /// Hosts that are told whatever their addresses are, and without TLS too: `host`, or `host:port`.
     pub hosts: Vec<String>,
+    /// Whose word for a server is believed, and who is told. It is not sent through a proxy: that would connect to another
+    /// address than the one that was checked.
+    pub egress: Egress,
 }
 
 impl fmt::Debug for Settings {
@@ -99,7 +102,7 @@ impl Sender {
     /// # Errors
     /// When HTTP cannot be set up.
     pub fn new(settings: Settings) -> Result<Self, reqwest::Error> {
-        let builder = || Client::builder().redirect(Policy::none()).no_proxy().timeout(TIME).user_agent("witan");
+        let builder = || settings.egress.straight().timeout(TIME).user_agent("witan");
         Ok(Self {
             public: builder().dns_resolver(Arc::new(Public(settings.is_public))).build()?,
             named: builder().build()?,
@@ -121,6 +124,7 @@ impl Sender {
         // The settings may have changed since it was accepted.
         let (url, named) = callback.target(&self.settings)?;
         let client = if named { &self.named } else { &self.public };
+        let to = url.clone();
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let request = client.post(url).header("content-type", "application/json");
         let mut request = request.header("webhook-id", id).header("webhook-timestamp", timestamp);
@@ -128,8 +132,9 @@ impl Sender {
             let key = secret.key().ok_or(CallbackError::Secret)?;
             request = request.header("webhook-signature", signature(&key, id, timestamp, body));
         }
-        let answer =
-            request.body(body.to_owned()).send().await.map_err(|error| SendError::Unreachable(error.without_url()))?;
+        let answer = request.body(body.to_owned()).send().await;
+        self.settings.egress.sent(Purpose::Callback, &to, Outcome::of(&answer));
+        let answer = answer.map_err(|error| SendError::Unreachable(error.without_url()))?;
         if answer.status().is_success() { Ok(()) } else { Err(SendError::Status(answer.status())) }
     }
 }

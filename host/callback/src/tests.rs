@@ -22,7 +22,11 @@ fn public(address: IpAddr) -> bool {
 }
 
 fn settings(hosts: &[&str]) -> Settings {
-    Settings { is_public: public, hosts: hosts.iter().map(|host| (*host).to_owned()).collect() }
+    Settings {
+        is_public: public,
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        egress: Default::default(),
+    }
 }
 
 fn callback(url: &str) -> Callback {

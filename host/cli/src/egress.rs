@@ -1,15 +1,67 @@
-//! How components' requests leave this machine: the proxy, the authorities and the secrets that the system names.
+//! How requests leave this machine, those of components and the host's own: the proxy, the authorities and the secrets that
+//! the system names.
 
-use std::{io::Read as _, sync::Arc};
+use std::{
+    io::Read as _,
+    sync::{Arc, OnceLock},
+};
 
 use anyhow::{Context as _, bail};
+use witan_egress::{Egress, Observer, Sent};
 use witan_http::{Proxy, Resolving, Settings};
 use witan_secrets::{RunKey, Secrets};
 use witan_system::{Resolve, System};
 
+/// Who is told of the host's own requests. A process has one ledger, and too many ways that lead out of it to hand it to
+/// each of them.
+static OBSERVER: OnceLock<Arc<dyn Observer>> = OnceLock::new();
+
+/// Has `observer` told of the host's own requests from now on.
+pub(crate) fn observe_by(observer: Arc<dyn Observer>) {
+    // A process has one host; a second one would have its ledger.
+    let _first = OBSERVER.set(observer);
+}
+
+/// The way of the host's own requests.
+pub(crate) fn way(system: &System) -> anyhow::Result<Egress> {
+    let egress = &system.host.egress;
+    let proxy = match &egress.proxy {
+        None => None,
+        Some(origin) => {
+            let bypass = egress.no_proxy.clone();
+            Some(witan_egress::Proxy {
+                url: origin.to_string().parse().context("`host.egress.proxy` is no URL")?,
+                authorization: authorization(system)?,
+                bypass: Box::new(move |host| {
+                    host.parse().is_ok_and(|host| bypass.iter().any(|pattern| pattern.matches(&host)))
+                }),
+            })
+        }
+    };
+    let authorities = match &egress.ca {
+        None => None,
+        Some(path) => Some(std::fs::read(path).with_context(|| {
+            format!("cannot read the authorities in `{}`, which `host.egress.ca` names", path.display())
+        })?),
+    };
+    let way = Egress::new(proxy, authorities.as_deref()).context("[host.egress] is no way out")?;
+    Ok(way.observed(Arc::new(Whoever)))
+}
+
+/// Whoever is told by the time that a request is made.
+struct Whoever;
+
+impl Observer for Whoever {
+    fn observe(&self, sent: &Sent<'_>) {
+        if let Some(observer) = OBSERVER.get() {
+            observer.observe(sent);
+        }
+    }
+}
+
 /// What the client of components gets. The components of `system` get the placeholders of their secrets.
 pub(crate) fn settings(system: &mut System, run: &RunKey) -> anyhow::Result<Settings> {
-    let secrets = Secrets::new(system, run.clone()).context("secrets cannot be used")?;
+    let secrets = Secrets::new(system, run.clone(), &way(system)?).context("secrets cannot be used")?;
     secrets.place(system);
     let egress = &system.host.egress;
     let roots = match &egress.ca {
@@ -24,28 +76,28 @@ pub(crate) fn settings(system: &mut System, run: &RunKey) -> anyhow::Result<Sett
 fn proxy(system: &System) -> anyhow::Result<Option<Proxy>> {
     let egress = &system.host.egress;
     let Some(origin) = &egress.proxy else { return Ok(None) };
-    let authorization = match &egress.proxy_credentials {
-        None => None,
-        Some(path) => {
-            let read = || format!("cannot read `{}`, which `host.egress.proxy-credentials` names", path.display());
-            let mut text = zeroize::Zeroizing::new(String::new());
-            let file = std::fs::File::open(path).with_context(read)?;
-            file.take(4 << 10).read_to_string(&mut text).with_context(read)?;
-            let text = text.trim_end_matches(['\r', '\n']);
-            if !text.contains(':') || text.chars().any(char::is_control) {
-                bail!("`{}` does not hold `user:password` in one line", path.display());
-            }
-            Some(witan_http::basic(text))
-        }
-    };
     Ok(Some(Proxy {
         host: origin.host.to_string(),
         port: origin.port,
-        authorization,
+        authorization: authorization(system)?,
         bypass: egress.no_proxy.clone(),
         resolving: match egress.resolve {
             Resolve::Here => Resolving::Here,
             Resolve::Proxy => Resolving::ByProxy,
         },
     }))
+}
+
+/// What the proxy is told of who we are.
+fn authorization(system: &System) -> anyhow::Result<Option<String>> {
+    let Some(path) = &system.host.egress.proxy_credentials else { return Ok(None) };
+    let read = || format!("cannot read `{}`, which `host.egress.proxy-credentials` names", path.display());
+    let mut text = zeroize::Zeroizing::new(String::new());
+    let file = std::fs::File::open(path).with_context(read)?;
+    file.take(4 << 10).read_to_string(&mut text).with_context(read)?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if !text.contains(':') || text.chars().any(char::is_control) {
+        bail!("`{}` does not hold `user:password` in one line", path.display());
+    }
+    Ok(Some(witan_http::basic(text)))
 }

@@ -25,6 +25,7 @@ use witan_tools::Tools;
 
 use crate::{
     core_dump, egress,
+    ledger::Outgoing,
     registry::StoreArgument,
     supply::{self, NotFetched},
 };
@@ -63,6 +64,7 @@ impl Host {
         }
         std::fs::create_dir_all(&state).with_context(|| format!("cannot make the folder `{}`", state.display()))?;
         let ledger = crate::ledger::open(system)?;
+        egress::observe_by(Arc::new(Outgoing::new(ledger.clone())));
         let policy = GrantPolicy::new(DecisionLog::to_ledger(ledger.clone()));
         let policy = Arc::new(match mode {
             Mode::Enforce => policy,

@@ -1,16 +1,18 @@
 //! The ledger of a host: its settings as `system.toml` has them, and how witnesses are reached.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use regex::Regex;
 use tokio::runtime::Handle;
 use url::Url;
+use witan_egress::{Egress, Observer as EgressObserver, Outcome, Purpose, Sent};
 use witan_identity::{Event, Logged, Observer};
 use witan_ledger::{
     Answer, Class, Entry, FOLDER, Kind, Ledger, Personal, Redaction, Settings, Transport, Treatment, Verdict, Witness,
@@ -22,6 +24,11 @@ use witan_tasks::Transition;
 use witan_telemetry::LedgerSample;
 use zeroize::Zeroizing;
 
+/// How often requests of the host that are alike are written down at most.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// The most kinds of them that are known at once: who submits tasks names the hosts of callbacks.
+const MOST_TOLD: usize = 1_024;
+
 /// How long a witness may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer of a witness.
@@ -29,7 +36,7 @@ const LARGEST: usize = 64 << 10;
 
 /// Opens the ledger in the state folder of `system`.
 pub(crate) fn open(system: &System) -> anyhow::Result<Ledger> {
-    let settings = settings(&system.host.ledger)?;
+    let settings = settings(system)?;
     Ok(Ledger::open(&folder(&system.host.state), settings)?)
 }
 
@@ -130,6 +137,54 @@ impl Observer for Identities {
     }
 }
 
+/// Writes down which requests the host itself makes: the first to a host with its outcome, and then, at most every so often, how
+/// many there were since. Callbacks could fill a disk otherwise, and a collector is sent something every other second.
+pub(crate) struct Outgoing {
+    ledger: Ledger,
+    told: Mutex<HashMap<(Purpose, String, Outcome), Told>>,
+}
+
+/// When requests of one kind were last written down, and how many there were since.
+struct Told {
+    at: Instant,
+    since: u64,
+}
+
+impl Outgoing {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Self { ledger, told: Mutex::default() }
+    }
+
+    /// How many requests an entry is to stand for now; none where it is too early for one.
+    fn due(&self, sent: &Sent<'_>, now: Instant) -> Option<u64> {
+        let mut told = self.told.lock();
+        if told.len() >= MOST_TOLD {
+            told.clear();
+        }
+        let key = (sent.purpose, sent.host.to_owned(), sent.outcome);
+        let Some(last) = told.get_mut(&key) else {
+            told.insert(key, Told { at: now, since: 0 });
+            return Some(1);
+        };
+        last.since += 1;
+        (now.duration_since(last.at) >= TELL_AGAIN).then(|| {
+            last.at = now;
+            std::mem::take(&mut last.since)
+        })
+    }
+}
+
+impl EgressObserver for Outgoing {
+    fn observe(&self, sent: &Sent<'_>) {
+        let Some(requests) = self.due(sent, Instant::now()) else { return };
+        let mut entry = Entry::new(Kind::Egress, sent.purpose.name(), sent.host).with("requests", requests);
+        entry = entry.with("outcome", sent.outcome);
+        if let Err(error) = self.ledger.append(entry) {
+            tracing::error!(host = sent.host, %error, "a request of the host is not in the ledger");
+        }
+    }
+}
+
 /// Writes down which components may do something else in `after` than in `before`, and waits until that is durable.
 pub(crate) async fn grants_changed(ledger: &Ledger, before: &System, after: &System) -> anyhow::Result<()> {
     let names: BTreeSet<_> = before.components.keys().chain(after.components.keys()).collect();
@@ -151,7 +206,9 @@ pub(crate) async fn grants_changed(ledger: &Ledger, before: &System, after: &Sys
     Ok(())
 }
 
-fn settings(file: &witan_system::Ledger) -> anyhow::Result<Settings> {
+fn settings(system: &System) -> anyhow::Result<Settings> {
+    let file = &system.host.ledger;
+    let egress = crate::egress::way(system)?;
     let personal = file.personal.iter().map(|kind| match kind {
         witan_system::PersonalData::Email => Personal::Email,
         witan_system::PersonalData::Card => Personal::Card,
@@ -166,7 +223,7 @@ fn settings(file: &witan_system::Ledger) -> anyhow::Result<Settings> {
     redaction.fields.extend(fields);
     let witness = |(key, url): &(String, String)| -> anyhow::Result<WitnessSettings> {
         let witness: Witness = key.parse()?;
-        Ok(WitnessSettings { witness, transport: Arc::new(Remote::new(url.parse()?)?) })
+        Ok(WitnessSettings { witness, transport: Arc::new(Remote::new(url.parse()?, &egress)?) })
     };
     Ok(Settings {
         redaction,
@@ -206,8 +263,9 @@ struct Remote {
 }
 
 impl Remote {
-    fn new(url: Url) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
+    /// One whose requests are not written down: an entry for each would be a reason for the next.
+    fn new(url: Url, egress: &Egress) -> anyhow::Result<Self> {
+        let http = egress.client().timeout(PATIENCE).build();
         Ok(Self { http: http.context("cannot set up an HTTP client")?, url, runtime: Handle::current() })
     }
 
@@ -228,5 +286,29 @@ impl Remote {
 impl Transport for Remote {
     fn post(&self, body: String) -> Result<Answer, String> {
         self.runtime.block_on(self.ask(body)).map_err(|error| error.without_url().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_are_alike_are_written_down_now_and_then_with_their_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let outgoing = Outgoing::new(Ledger::open(folder.path(), Settings::default()).unwrap());
+        let start = Instant::now();
+        let due = |host: &str, outcome: Outcome, after: u64| {
+            outgoing.due(&Sent { purpose: Purpose::Callback, host, outcome }, start + Duration::from_secs(after))
+        };
+        assert_eq!(due("a.test", Outcome::Answered(200), 0), Some(1));
+        assert_eq!(due("a.test", Outcome::Answered(200), 1), None);
+        assert_eq!(due("a.test", Outcome::Unreachable, 2), Some(1), "another outcome");
+        assert_eq!(due("b.test", Outcome::Answered(200), 3), Some(1), "another host");
+        assert_eq!(due("a.test", Outcome::Answered(200), 60), Some(2));
+        for number in 0..MOST_TOLD {
+            assert_eq!(due(&format!("{number}.test"), Outcome::Unreachable, 61), Some(1));
+        }
+        assert!(outgoing.told.lock().len() <= MOST_TOLD);
     }
 }

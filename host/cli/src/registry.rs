@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use witan_egress::Egress;
 use witan_registry_client::{Client, Credentials, DiscoverError, Settings, Store};
 use witan_registry_sign::{KeyError, KeyFolder, KeysError, SigningKey};
 use witan_registry_types::{Host, Mapping, Name, Package, PackageName, ReferenceError, Registry, Version};
@@ -60,10 +61,15 @@ impl RegistryArgument {
     }
 }
 
-/// A client of the registry at `place`. Where it names no path, the registry's own file says which; where it has none
-/// either, packages lie where they do by default.
+/// A client of the registry at `place`, straight: no system says how.
 pub(crate) async fn client(place: &Registry) -> anyhow::Result<Client> {
-    let settings = settings(&place.host)?;
+    client_by(place, Egress::default()).await
+}
+
+/// A client of the registry at `place`, which is asked by `egress`. Where it names no path, the registry's own file says which; where it has none
+/// either, packages lie where they do by default.
+pub(crate) async fn client_by(place: &Registry, egress: Egress) -> anyhow::Result<Client> {
+    let settings = Settings { egress, ..settings(&place.host)? };
     let mapping = match &place.mapping {
         Some(mapping) => mapping.clone(),
         None => match Client::discover(place.host.clone(), settings.clone()).await {

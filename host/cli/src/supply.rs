@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use witan_admission::{
     Development, Fetched, Gate, Lock, LockError, Locked, MarkError, Marks, Metadata, Quarantine, Trust, VerifiedPackage,
 };
+use witan_egress::Egress;
 use witan_loader::Running;
 use witan_registry_client::{Client, LogPin, Store};
 use witan_registry_sign::{Checkpoint, Dependency, TrustPolicy, TrustRoot, Verified};
@@ -47,7 +48,7 @@ pub(crate) async fn client(system: &System, package: &PackageName) -> anyhow::Re
     let registry = registry.with_context(|| {
         format!("no registry is named for `{package}`; add its namespace under [registries] in system.toml")
     })?;
-    crate::registry::client(registry).await
+    crate::registry::client_by(registry, crate::egress::way(system)?).await
 }
 
 /// Fetches `package` into `store` unless it is there. What was fetched is not verified yet.
@@ -238,10 +239,10 @@ impl Pin {
     }
 
     /// Asks the registry for its metadata, and keeps what may be believed.
-    async fn refresh(&self, state: &Path) -> anyhow::Result<()> {
+    async fn refresh(&self, state: &Path, egress: Egress) -> anyhow::Result<()> {
         let (host, metadata) = (&self.registry.host, self.metadata(state));
         let kept = metadata.read()?.map(|(held, _)| held);
-        let client = crate::registry::client(&self.registry).await?;
+        let client = crate::registry::client_by(&self.registry, egress).await?;
         let held = hold(&self.root, kept.as_ref(), client, &self.namespaces, SystemTime::now()).await;
         let (held, _) = held.map_err(|error| {
             let help = error.help();
@@ -255,7 +256,7 @@ impl Pin {
 pub(crate) async fn refresh_metadata(system: &System, state: &Path) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     for pin in pins(system)?.iter().filter(|pin| !pin.namespaces.is_empty()) {
-        failures.extend(pin.refresh(state).await.err().map(|error| format!("{error:#}")));
+        failures.extend(pin.refresh(state, crate::egress::way(system)?).await.err().map(|error| format!("{error:#}")));
     }
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
 }
@@ -267,7 +268,7 @@ pub(crate) async fn have_metadata(system: &System, state: &Path) -> anyhow::Resu
     for pin in pins(system)?.iter().filter(|pin| !pin.namespaces.is_empty()) {
         let too_old = |heard: SystemTime| heard.elapsed().is_ok_and(|age| age > max_age);
         if pin.kept(state)?.map_or(true, |(_, heard)| too_old(heard))
-            && let Err(error) = pin.refresh(state).await
+            && let Err(error) = pin.refresh(state, crate::egress::way(system)?).await
         {
             output::note(&format!("{error:#}"));
         }

@@ -37,7 +37,8 @@ pub(crate) fn settings(system: &System) -> Settings {
 /// Has callbacks told, as `system` lets them be.
 pub(crate) fn callbacks(tasks: &Tasks, store: Store, system: &System) -> anyhow::Result<Deliverer> {
     let hosts = system.host.tasks.callback_hosts.clone();
-    let settings = witan_callback::Settings { is_public: witan_policy::is_public, hosts };
+    let settings =
+        witan_callback::Settings { is_public: witan_policy::is_public, hosts, egress: crate::egress::way(system)? };
     let sender = Sender::new(settings).context("cannot set up HTTP for callbacks")?;
     let sealer = Sealer::new(Secrets::store(system));
     let deliverer = Deliverer::new(store, sender, tasks.bus().clone(), sealer);

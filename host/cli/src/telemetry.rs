@@ -1,7 +1,8 @@
 //! Sets up what `[host.telemetry]` asks for.
 
 use anyhow::Context as _;
-use witan_system::Telemetry as Settings;
+use witan_egress::Egress;
+use witan_system::{System, Telemetry as Settings};
 use witan_telemetry::{Export, Exporting, LogFile, Logs, Ratio, Retention, Ring, Rule, Sampling};
 
 /// What `[host.telemetry]` asked for, for as long as it lives. Each line that was logged is in its file when it is gone.
@@ -11,19 +12,21 @@ pub(crate) struct Telemetry {
 }
 
 /// Writes log lines to the file that `settings` name, and exports traces where they or the environment name a collector.
-pub(crate) fn start(settings: &Settings, logs: &Logs) -> anyhow::Result<Telemetry> {
+pub(crate) fn start(system: &System, logs: &Logs) -> anyhow::Result<Telemetry> {
+    let settings = &system.host.telemetry;
     if let Some(path) = &settings.log_file {
         let retention = Retention { size: settings.log_size, files: settings.log_files, age: settings.log_age };
         logs.ring.write_to(LogFile::open(path, retention)?);
     }
     let wanted = (settings.otlp.is_some() && !Export::switched_off()) || Export::in_environment();
-    let exporting = wanted.then(|| logs.traces.export_to(&export(settings))).transpose();
+    let export = || anyhow::Ok(logs.traces.export_to(&export(settings, crate::egress::way(system)?))?);
+    let exporting = wanted.then(export).transpose();
     Ok(Telemetry { exporting: exporting.context("traces cannot be exported")?, ring: logs.ring.clone() })
 }
 
 impl Telemetry {
     /// Exports what is left.
-    pub(crate) async fn finish(mut self) {
+    pub(crate) async fn finish(&mut self) {
         if let Some(exporting) = self.exporting.take() {
             exporting.finish().await;
         }
@@ -36,7 +39,7 @@ impl Drop for Telemetry {
     }
 }
 
-fn export(settings: &Settings) -> Export {
+fn export(settings: &Settings, egress: Egress) -> Export {
     let rules = settings.rules.iter().map(|rule| Rule {
         intent: rule.intent.as_ref().map(ToString::to_string),
         component: rule.component.as_ref().map(ToString::to_string),
@@ -47,6 +50,7 @@ fn export(settings: &Settings) -> Export {
         endpoint: settings.otlp.clone(),
         service: settings.service.clone(),
         sampling: Sampling { ratio, rules: rules.collect(), errors: settings.errors },
+        egress,
         ..Export::default()
     }
 }

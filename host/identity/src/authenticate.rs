@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderValue, header};
 use parking_lot::RwLock;
 use uuid::Uuid;
+use witan_egress::Egress;
 use witan_system::{Auth, Name, TenantName};
 
 use crate::{
@@ -28,6 +29,8 @@ pub struct Settings {
     pub directory: Directory,
     /// `[host.auth]`; none is one user on this machine.
     pub auth: Option<Auth>,
+    /// The way to issuers.
+    pub egress: Egress,
 }
 
 /// Who is at the other end of a connection.
@@ -47,7 +50,7 @@ pub struct Identities {
     pub(crate) logins: Logins,
     attempts: Attempts,
     cache: Cache,
-    http: reqwest::Client,
+    http: fetch::Http,
 }
 
 /// What `[host.auth]` says, and what is known of issuers.
@@ -57,7 +60,7 @@ pub(crate) struct Configured {
 }
 
 impl Configured {
-    fn new(auth: Auth, http: &reqwest::Client) -> Arc<Self> {
+    fn new(auth: Auth, http: &fetch::Http) -> Arc<Self> {
         let known = |(name, issuer): (&Name, &witan_system::Issuer)| {
             (name.clone(), Known::new(name.clone(), issuer.clone(), http.clone()))
         };
@@ -79,7 +82,7 @@ impl Identities {
     /// # Errors
     /// When the system has no random numbers, or no HTTP client can be made.
     pub fn new(settings: Settings) -> Result<Self, IdentityError> {
-        let http = fetch::client()?;
+        let http = fetch::Http::new(settings.egress)?;
         let configured = settings.auth.map(|auth| Configured::new(auth, &http));
         Ok(Self {
             directory: settings.directory,

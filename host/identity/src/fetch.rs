@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, header, redirect::Policy};
+use reqwest::{Client, RequestBuilder, header};
 use serde::Deserialize;
 use url::Url;
+use witan_egress::{Egress, Outcome, Purpose};
 
 use crate::IdentityError;
 
@@ -46,16 +47,33 @@ pub enum FetchError {
 }
 
 /// A client that follows no redirection: keys are where the issuer says, and secrets go nowhere else.
-pub(crate) fn client() -> Result<Client, IdentityError> {
-    let builder = Client::builder().no_proxy().redirect(Policy::none()).timeout(PATIENCE).connect_timeout(PATIENCE / 2);
-    builder.build().map_err(IdentityError::Http)
+#[derive(Clone)]
+pub(crate) struct Http {
+    pub(crate) client: Client,
+    egress: Egress,
+}
+
+impl Http {
+    /// One whose requests leave by `egress`.
+    pub(crate) fn new(egress: Egress) -> Result<Self, IdentityError> {
+        let builder = egress.client().timeout(PATIENCE).connect_timeout(PATIENCE / 2);
+        Ok(Self { client: builder.build().map_err(IdentityError::Http)?, egress })
+    }
+
+    fn sent(&self, url: &str, answer: &Result<reqwest::Response, reqwest::Error>) {
+        if let Ok(url) = Url::parse(url) {
+            self.egress.sent(Purpose::Issuer, &url, Outcome::of(answer));
+        }
+    }
 }
 
 /// Sends `request`, and reads the whole answer where it is a good one.
-pub(crate) async fn fetch(url: &str, request: RequestBuilder) -> Result<Vec<u8>, FetchError> {
+pub(crate) async fn fetch(http: &Http, url: &str, request: RequestBuilder) -> Result<Vec<u8>, FetchError> {
     let unreachable = |source: reqwest::Error| FetchError::Unreachable { url: url.to_owned(), source };
     let request = request.header(header::ACCEPT, "application/json");
-    let mut response = request.send().await.map_err(unreachable)?;
+    let answer = request.send().await;
+    http.sent(url, &answer);
+    let mut response = answer.map_err(unreachable)?;
     if !response.status().is_success() {
         return Err(FetchError::Status { url: url.to_owned(), status: response.status().as_u16() });
     }
@@ -83,9 +101,9 @@ pub(crate) struct Discovery {
 }
 
 /// Asks the issuer at `issuer` for its discovery document.
-pub(crate) async fn discover(http: &Client, issuer: &str) -> Result<Discovery, FetchError> {
+pub(crate) async fn discover(http: &Http, issuer: &str) -> Result<Discovery, FetchError> {
     let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-    let body = fetch(&url, http.get(&url)).await?;
+    let body = fetch(http, &url, http.client.get(&url)).await?;
     let unreadable = |why: String| FetchError::Unreadable { url: url.clone(), why };
     let found: Discovery = serde_json::from_slice(&body).map_err(|error| unreadable(error.to_string()))?;
     if found.issuer != issuer {

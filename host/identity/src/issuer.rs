@@ -6,12 +6,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reqwest::Client;
 use witan_system::{Issuer, Name};
 
 use crate::{
     FetchError, KeySet, Token, TokenError,
-    fetch::{Discovery, discover, endpoint, fetch},
+    fetch::{Discovery, Http, discover, endpoint, fetch},
     jwt::Claims,
 };
 
@@ -23,7 +22,7 @@ const BETWEEN: Duration = Duration::from_secs(10);
 pub(crate) struct Known {
     pub(crate) name: Name,
     pub(crate) settings: Issuer,
-    http: Client,
+    http: Http,
     kept: Mutex<Kept>,
     /// Held by whoever asks the issuer.
     turn: tokio::sync::Mutex<()>,
@@ -50,7 +49,7 @@ fn last(error: &Option<FetchError>) -> String {
 }
 
 impl Known {
-    pub(crate) fn new(name: Name, settings: Issuer, http: Client) -> Self {
+    pub(crate) fn new(name: Name, settings: Issuer, http: Http) -> Self {
         Self { name, settings, http, kept: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
@@ -80,7 +79,7 @@ impl Known {
         Ok(discovery)
     }
 
-    pub(crate) fn http(&self) -> &Client {
+    pub(crate) fn http(&self) -> &Http {
         &self.http
     }
 
@@ -146,7 +145,7 @@ impl Known {
             Some(url) => url.clone(),
             None => endpoint(&self.discover().await?.jwks_uri)?.into(),
         };
-        let json = fetch(&url, self.http.get(&url)).await?;
+        let json = fetch(&self.http, &url, self.http.client.get(&url)).await?;
         let keys = KeySet::parse(&json)
             .map_err(|error| FetchError::Unreadable { url: url.clone(), why: error.to_string() })?;
         let keys = Arc::new(keys);

@@ -364,7 +364,7 @@ async fn exchange(issuer: &Known, login: &Login, pending: &Pending, code: &str) 
         ("redirect_uri", pending.callback.as_str()),
         ("code_verifier", pending.verifier.as_str()),
     ];
-    let mut request = issuer.http().post(url.clone());
+    let mut request = issuer.http().client.post(url.clone());
     match &secret {
         Some(secret) if basic => {
             let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
@@ -380,7 +380,7 @@ async fn exchange(issuer: &Known, login: &Login, pending: &Pending, code: &str) 
     let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let kind = "application/x-www-form-urlencoded";
     let request = request.header(http::header::CONTENT_TYPE, kind).body(form);
-    let body = match fetch(url.as_str(), request).await {
+    let body = match fetch(issuer.http(), url.as_str(), request).await {
         // It understood, and says no: the code is wrong, old, or of another login.
         Err(FetchError::Status { status, .. }) if (400..500).contains(&status) => {
             return Err(LoginError::Refused(format!("it answers {status} to the code")));

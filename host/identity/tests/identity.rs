@@ -58,7 +58,7 @@ impl World {
         let seen = Arc::new(Seen::default());
         let directory = Directory::open(database, folder.path(), seen.clone()).await.unwrap();
         directory.create_tenant(&"acme".parse().unwrap(), "test").await.unwrap();
-        let identities = Identities::new(Settings { directory, auth }).unwrap();
+        let identities = Identities::new(Settings { directory, auth, egress: Default::default() }).unwrap();
         Self { identities, seen, folder }
     }
 

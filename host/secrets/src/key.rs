@@ -138,6 +138,15 @@ impl KeySource {
         }
     }
 
+    /// The bytes of the keys, the one that encrypts first, for whoever encrypts something else than secrets under such keys.
+    ///
+    /// # Errors
+    /// When there are none, or they cannot be read.
+    pub fn bytes(&self) -> Result<Vec<Zeroizing<[u8; 32]>>, KeyError> {
+        let keys = self.read()?.ok_or_else(|| KeyError::Malformed("a key that is not there".to_owned()))?;
+        Ok(keys.into_iter().map(|key| key.0).collect())
+    }
+
     /// The keys, one of which is made if it is the host's own and there is none yet.
     pub(crate) fn read_or_make(&self) -> Result<Vec<Key>, KeyError> {
         if let Some(keys) = self.read()? {

@@ -9,6 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::Mutex as Turn, time::Instant};
+use witan_egress::Egress;
 use witan_system::{KeyPlace, Secret, SecretName, SecretSource, System};
 
 use crate::{
@@ -81,12 +82,12 @@ struct Kept {
 }
 
 impl Secrets {
-    /// The secrets of `system`. Nothing is fetched yet.
+    /// The secrets of `system`, which are asked for by `egress`. Nothing is fetched yet.
     ///
     /// # Errors
     /// When Vault cannot be spoken to.
-    pub fn new(system: &System, run: RunKey) -> Result<Self, SecretsError> {
-        let vault = system.host.secrets.vault.clone().map(Vault::new).transpose()?;
+    pub fn new(system: &System, run: RunKey, egress: &Egress) -> Result<Self, SecretsError> {
+        let vault = system.host.secrets.vault.clone().map(|server| Vault::new(server, egress.clone())).transpose()?;
         Ok(Self {
             secrets: system.secrets.clone(),
             scan: system.host.secrets.scan,

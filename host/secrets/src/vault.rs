@@ -2,8 +2,9 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use reqwest::{Certificate, StatusCode, redirect::Policy};
+use reqwest::{Certificate, StatusCode};
 use serde::Deserialize;
+use witan_egress::{Egress, Outcome, Purpose};
 use witan_system::VaultServer;
 use zeroize::Zeroizing;
 
@@ -68,12 +69,13 @@ pub enum VaultError {
 /// A client of one Vault.
 pub(crate) struct Vault {
     http: reqwest::Client,
+    egress: Egress,
     server: VaultServer,
 }
 
 impl Vault {
-    pub(crate) fn new(server: VaultServer) -> Result<Self, VaultError> {
-        let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(PATIENCE);
+    pub(crate) fn new(server: VaultServer, egress: Egress) -> Result<Self, VaultError> {
+        let builder = egress.client().timeout(PATIENCE);
         let http = match &server.ca {
             None => builder.build(),
             Some(path) => {
@@ -87,7 +89,7 @@ impl Vault {
             }
         };
         let failed = |error: reqwest::Error| VaultError::Authorities { path: PathBuf::new(), why: error.to_string() };
-        Ok(Self { http: http.map_err(failed)?, server })
+        Ok(Self { http: http.map_err(failed)?, egress, server })
     }
 
     /// The field `field` of the entry at `path`, and for how long Vault lets it be kept, if it says so.
@@ -103,7 +105,11 @@ impl Vault {
         if let Some(namespace) = &self.server.namespace {
             request = request.header("x-vault-namespace", namespace);
         }
-        let mut response = request.send().await.map_err(unreachable)?;
+        let answer = request.send().await;
+        if let Ok(address) = self.server.address.parse() {
+            self.egress.sent(Purpose::Vault, &address, Outcome::of(&answer));
+        }
+        let mut response = answer.map_err(unreachable)?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::FORBIDDEN => return Err(VaultError::Refused(path.to_owned())),

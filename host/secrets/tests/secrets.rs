@@ -203,7 +203,7 @@ fn secrets(folder: &Path, vault: &str, sources: &[(&str, &str)]) -> (Secrets, Sy
     }
     let mut system =
         System::parse(&text, &folder.join("system.toml")).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let secrets = Secrets::new(&system, RunKey::generate().unwrap()).unwrap();
+    let secrets = Secrets::new(&system, RunKey::generate().unwrap(), &Default::default()).unwrap();
     secrets.place(&mut system);
     (secrets, system)
 }
@@ -358,7 +358,7 @@ async fn a_placeholder_is_swapped_where_its_secret_goes_and_stops_the_request_el
     let refused = all.0.swap(asker, &mut headers, |_| false).await.unwrap_err();
     assert!(matches!(refused, SwapError::Policy(_)) && headers["x-api-key"] == placeholder);
     // Another run has other placeholders.
-    let again = Secrets::new(&all.1, RunKey::generate().unwrap()).unwrap();
+    let again = Secrets::new(&all.1, RunKey::generate().unwrap(), &Default::default()).unwrap();
     assert_ne!(again.placeholder("agent", &name("a")), placeholder);
     assert_ne!(all.0.placeholder("other", &name("a")), placeholder);
 }

@@ -25,8 +25,8 @@ pub(crate) struct TlsFile {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct EgressFile {
-    /// The proxy that components' requests go through, by CONNECT, such as `http://proxy.example:3128`. Default: none; the
-    /// environment is not looked at.
+    /// The proxy that requests go through, such as `http://proxy.example:3128`. Default: none; the environment is not looked
+    /// at.
     pub(crate) proxy: Option<String>,
     /// The file with `user:password` for the proxy, relative to this file. Default: none.
     pub(crate) proxy_credentials: Option<String>,

@@ -2,10 +2,12 @@
 
 use std::{env, sync::Arc, sync::atomic::Ordering, time::Duration};
 
+use async_trait::async_trait;
 use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState},
 };
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
@@ -16,6 +18,8 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
+
+use witan_egress::{Egress, Outcome, Purpose};
 
 use crate::{
     Sampling,
@@ -33,7 +37,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Where traces go, and which.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Export {
     /// The collector, such as `http://127.0.0.1:4318`; `/v1/traces` is appended. None leaves it to the environment.
     pub endpoint: Option<String>,
@@ -43,11 +47,13 @@ pub struct Export {
     pub sampling: Sampling,
     /// Spans that wait to be sent; more are dropped and counted.
     pub queue: usize,
+    /// The way to the collector.
+    pub egress: Egress,
 }
 
 impl Default for Export {
     fn default() -> Self {
-        Self { endpoint: None, service: None, sampling: Sampling::default(), queue: 8_192 }
+        Self { endpoint: None, service: None, sampling: Sampling::default(), queue: 8_192, egress: Egress::default() }
     }
 }
 
@@ -120,11 +126,9 @@ pub(crate) fn start(
             _ => {}
         }
     }
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(timeout())
-        .user_agent(concat!("witan/", env!("CARGO_PKG_VERSION")))
-        .build()?;
+    let agent = concat!("witan/", env!("CARGO_PKG_VERSION"));
+    let client = export.egress.client().timeout(timeout()).user_agent(agent).build()?;
+    let client = Client { client, egress: export.egress.clone() };
     let mut builder = SpanExporter::builder().with_http().with_http_client(client).with_timeout(timeout());
     if let Some(endpoint) = &export.endpoint {
         builder = builder.with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
@@ -134,6 +138,26 @@ pub(crate) fn start(
     let (stop, stopped) = oneshot::channel();
     let sender = Sender { exporter, counters, scope: scope(), told: None };
     Ok(Run { stop, task: tokio::spawn(sender.run(spans, stopped)), timeout: timeout() })
+}
+
+/// A client whose requests are told of.
+#[derive(Debug)]
+struct Client {
+    client: reqwest::Client,
+    egress: Egress,
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let url = request.uri().to_string().parse();
+        let answer = self.client.send_bytes(request).await;
+        if let Ok(url) = url {
+            let status = answer.as_ref().map(|answer| answer.status().as_u16());
+            self.egress.sent(Purpose::Collector, &url, status.map_or(Outcome::Unreachable, Outcome::Answered));
+        }
+        answer
+    }
 }
 
 fn timeout() -> Duration {

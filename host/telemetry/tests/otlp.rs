@@ -98,6 +98,7 @@ async fn what_a_collector_gets_and_what_it_does_not() {
     let (collector, url) = Collector::start().await;
     let rule = |component: &str, ratio| Rule { intent: None, component: Some(component.into()), ratio };
     let export = Export {
+        egress: Default::default(),
         endpoint: Some(url),
         service: Some("a-host".into()),
         sampling: Sampling { ratio: Ratio::NONE, rules: vec![rule("quiet", Ratio::NONE)], errors: true },

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use reqwest::Response;
-use reqwest::redirect::Policy;
 use serde::Deserialize;
 use url::Url;
+use witan_egress::{Outcome, Purpose};
 use witan_registry_types::{Host, json};
 use zeroize::Zeroizing;
 
@@ -201,11 +201,10 @@ pub(crate) fn host_of(url: &Url) -> Option<Host> {
 
 impl Http {
     pub(crate) fn new(host: Host, settings: Settings) -> Result<Self, RequestError> {
-        let client = reqwest::Client::builder()
+        let client = settings
+            .egress
+            .client()
             .user_agent(concat!("witan/", env!("CARGO_PKG_VERSION")))
-            // A proxy from the environment would see whatever goes to a loopback address.
-            .no_proxy()
-            .redirect(Policy::none())
             .referer(false)
             // What is compressed has no size before it is read.
             .no_gzip()
@@ -228,6 +227,13 @@ impl Http {
         } else {
             Err(RequestError::Redirect { url: self.base.clone(), to: shown(path) })
         }
+    }
+
+    /// Sends `request`, which is for `url`.
+    async fn exchange(&self, request: reqwest::RequestBuilder, url: &Url) -> Result<Response, RequestError> {
+        let answer = request.send().await;
+        self.settings.egress.sent(Purpose::Registry, url, Outcome::of(&answer));
+        answer.map_err(|error| failed(url, error))
     }
 
     fn credentials(&self) -> Option<&Credentials> {
@@ -279,7 +285,7 @@ impl Http {
         if let Some(body) = &ask.body {
             request = request.body(body.clone());
         }
-        request.send().await.map_err(|error| failed(url, error))
+        self.exchange(request, url).await
     }
 
     /// What the challenge asks for, if we have it.
@@ -316,7 +322,7 @@ impl Http {
         if let Some(credentials) = self.credentials() {
             request = request.header(header::AUTHORIZATION, basic(credentials)?);
         }
-        let response = request.send().await.map_err(|error| failed(&url, error))?;
+        let response = self.exchange(request, &url).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             return Err(RequestError::Unauthorized { host: self.host.clone(), known: self.credentials().is_some() });
         }
@@ -367,7 +373,7 @@ impl Http {
             if !to.username().is_empty() || to.password().is_some() {
                 return Err(refused());
             }
-            let next = self.client.get(to.clone()).send().await.map_err(|error| failed(&to, error))?;
+            let next = self.exchange(self.client.get(to.clone()), &to).await?;
             response = checked(next, to.clone()).await?;
             url = to;
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use witan_egress::Egress;
 use witan_registry_types::Host;
 use zeroize::Zeroizing;
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub idle: Duration,
     /// How long one request may take from its beginning to the end of its answer.
     pub total: Duration,
+    /// The way to registries.
+    pub egress: Egress,
 }
 
 impl Default for Settings {
@@ -57,6 +60,7 @@ impl Default for Settings {
             idle: Duration::from_secs(30),
             // 256 MiB over a slow line.
             total: Duration::from_secs(15 * 60),
+            egress: Egress::default(),
         }
     }
 }

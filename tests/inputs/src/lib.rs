@@ -55,8 +55,11 @@ pub fn client(bytes: &[u8]) {
             (again.input, again.callback, again.metadata),
             (request.input.clone(), request.callback.clone(), request.metadata.clone())
         );
-        let settings =
-            CallbackSettings { is_public: witan_policy::is_public, hosts: vec!["named.example:8".to_owned()] };
+        let settings = CallbackSettings {
+            is_public: witan_policy::is_public,
+            hosts: vec!["named.example:8".to_owned()],
+            egress: Default::default(),
+        };
         if let Some(callback) = &request.callback {
             let _refused = callback.check(&settings);
         }

@@ -138,7 +138,8 @@ impl World {
     /// One that may tell callbacks at `host`.
     pub async fn calling(host: &str) -> Self {
         let world = Self::new().await;
-        let settings = witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()] };
+        let settings =
+            witan_callback::Settings { is_public: |_| false, hosts: vec![host.to_owned()], egress: Default::default() };
         let sender = witan_callback::Sender::new(settings).unwrap();
         let state = world._state.path();
         let secrets = witan_secrets::Store::new(state, witan_secrets::KeySource::Own(state.join("secrets.key")));
@@ -198,7 +199,9 @@ impl World {
         let policies = PolicySettings { folder: Some(rules), ..PolicySettings::default() };
         let policies = Policies::open(policies, database.clone()).await.unwrap();
         let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
-        let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth }).unwrap());
+        let identities = Arc::new(
+            Identities::new(witan_identity::Settings { directory, auth, egress: Default::default() }).unwrap(),
+        );
         let ledger = Ledger::open(&state.path().join("ledger"), witan_ledger::Settings::default()).unwrap();
         let api = Api::new(Parts {
             settings,

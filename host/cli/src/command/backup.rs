@@ -11,8 +11,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use witan_backup::Contents;
+use witan_backup::{Contents, Key, Opened, Target};
 use witan_database::{Database, Location};
+use witan_secrets::KeySource;
 use witan_system::System;
 
 use crate::{Global, output, source};
@@ -28,22 +29,29 @@ enum Command {
     /// Copy the data of this folder's system into a file, also while its host runs.
     ///
     /// In it are the database, the ledger, what guests keep, stored secrets with the operator key that lies beside them, what
-    /// was seen of registries, and the lock file. Compiled code is made anew. Whoever can read the file can use the secrets.
+    /// was seen of registries, and the lock file. Compiled code is made anew. Whoever can read the file can use the secrets,
+    /// unless `--key-file` has it encrypted.
     #[command(after_help = "Examples:
   witan backup create /backups/witan-monday.tar
-  witan backup create rows-elsewhere.tar --without-database    where `host.database` names PostgreSQL")]
+  witan backup create rows-elsewhere.tar --without-database    where `host.database` names PostgreSQL
+  (umask 077; openssl rand -hex 32 > /etc/witan/backup.key)    and keep a copy elsewhere
+  witan backup create /backups/witan-monday --key-file /etc/witan/backup.key")]
     Create {
         /// The file, which must not exist. Only you may read it.
         file: PathBuf,
         /// Leave the database out, which is backed up by its own tools.
         #[arg(long)]
         without_database: bool,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Check that a backup is whole, without restoring it.
     #[command(after_help = "Example:\n  witan backup verify /backups/witan-monday.tar")]
     Verify {
         /// The backup.
         file: PathBuf,
+        #[command(flatten)]
+        keys: Keys,
     },
     /// Make the data folder of this folder's system of a backup. There must be none yet, or an empty one.
     #[command(after_help = "Example:
@@ -51,7 +59,26 @@ enum Command {
     Restore {
         /// The backup.
         file: PathBuf,
+        #[command(flatten)]
+        keys: Keys,
     },
+}
+
+/// What a backup is encrypted under.
+#[derive(Args)]
+struct Keys {
+    /// Encrypt it, or decrypt it: a file with a line of 64 hexadecimal digits for each key, for your user alone. The first
+    /// encrypts. Without the key, nobody restores the backup; keep it where the backup is not.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl Keys {
+    fn read(&self) -> anyhow::Result<Vec<Key>> {
+        let Some(path) = &self.key_file else { return Ok(Vec::new()) };
+        let keys = KeySource::File(path.clone()).bytes().context("there is no key for the backup")?;
+        Ok(keys.into_iter().map(Key::new).collect())
+    }
 }
 
 /// What the data folder has that no backup needs: what one process says about itself, and what is made anew.
@@ -63,18 +90,18 @@ const LOCK: &str = "system/witan.lock";
 
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     match &arguments.command {
-        Command::Create { file, without_database } => {
+        Command::Create { file, without_database, keys } => {
             let system = System::load(&source::find(global)?)?;
-            let contents = create(&system, file, *without_database).await?;
+            let contents = create(&system, file, *without_database, keys.read()?.first()).await?;
             told(global, file, &contents, "wrote");
         }
-        Command::Verify { file } => {
-            let contents = witan_backup::verify(open(file)?).with_context(|| cannot(file))?;
+        Command::Verify { file, keys } => {
+            let contents = witan_backup::verify(open(file, keys)?).with_context(|| cannot(file))?;
             told(global, file, &contents, "is whole:");
         }
-        Command::Restore { file } => {
+        Command::Restore { file, keys } => {
             let system = System::load(&source::find(global)?)?;
-            let contents = restore(&system, file)?;
+            let contents = restore(&system, file, keys)?;
             told(global, file, &contents, "restored");
         }
     }
@@ -85,8 +112,10 @@ fn cannot(file: &Path) -> String {
     format!("cannot use the backup `{}`", file.display())
 }
 
-fn open(file: &Path) -> anyhow::Result<BufReader<File>> {
-    Ok(BufReader::new(File::open(file).with_context(|| cannot(file))?))
+fn open(file: &Path, keys: &Keys) -> anyhow::Result<Opened<BufReader<File>>> {
+    let keys = keys.read()?;
+    let opened = BufReader::new(File::open(file).with_context(|| cannot(file))?);
+    witan_backup::open(opened, &keys).with_context(|| cannot(file))
 }
 
 fn told(global: &Global, file: &Path, contents: &Contents, what: &str) {
@@ -104,7 +133,7 @@ fn told(global: &Global, file: &Path, contents: &Contents, what: &str) {
     }
 }
 
-async fn create(system: &System, file: &Path, without_database: bool) -> anyhow::Result<Contents> {
+async fn create(system: &System, file: &Path, without_database: bool, key: Option<&Key>) -> anyhow::Result<Contents> {
     let state = &system.host.state;
     if !state.is_dir() {
         bail!("there is no data folder `{}` yet; nothing has run here", state.display());
@@ -120,9 +149,11 @@ async fn create(system: &System, file: &Path, without_database: bool) -> anyhow:
     }
     let begun_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Copies have what the data has in it, so that they lie where the backup will, and not where others may read.
-    let copies = tempfile::Builder::new().prefix(".backup-").tempdir_in(folder);
-    let copies = copies.with_context(|| format!("cannot write into `{}`", folder.display()))?;
+    // Copies have what the data has in it, so that they lie where the backup will, and not where others may read; and where
+    // the backup says nothing to who reads it, they do not lie beside it.
+    let scratch = if key.is_some() { state.as_path() } else { folder };
+    let copies = tempfile::Builder::new().prefix(".backup-").tempdir_in(scratch);
+    let copies = copies.with_context(|| format!("cannot write into `{}`", scratch.display()))?;
     let mut files = Vec::new();
     let mut found: Vec<(String, PathBuf)> = walk(state)?.into_iter().collect();
     found.sort_by_key(|(name, _)| turn(name));
@@ -138,7 +169,8 @@ async fn create(system: &System, file: &Path, without_database: bool) -> anyhow:
         files.push((LOCK.to_owned(), lock));
     }
     let program = env!("CARGO_PKG_VERSION");
-    witan_backup::write(file, &files, program, begun_at).with_context(|| format!("cannot write `{}`", file.display()))
+    let target = Target { file, scratch, key };
+    witan_backup::write(target, &files, program, begun_at).with_context(|| format!("cannot write `{}`", file.display()))
 }
 
 /// When a file is copied. What is made of something else comes before it: the ledger's log has no leaf without its entry, and
@@ -197,9 +229,9 @@ fn walk(state: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
-fn restore(system: &System, file: &Path) -> anyhow::Result<Contents> {
+fn restore(system: &System, file: &Path, keys: &Keys) -> anyhow::Result<Contents> {
     let (contents, others) =
-        witan_backup::restore(open(file)?, STATE, &system.host.state).with_context(|| cannot(file))?;
+        witan_backup::restore(open(file, keys)?, STATE, &system.host.state).with_context(|| cannot(file))?;
     let lock = system.folder().join("witan.lock");
     match others.get(LOCK) {
         Some(bytes) if !lock.exists() => {

@@ -393,14 +393,18 @@ fn on_this_machine(name: &str) -> bool {
     name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// A client on the way that the host's own requests take.
+fn client(system: &System) -> Option<reqwest::Client> {
+    crate::egress::way(system).ok()?.client().timeout(Duration::from_secs(10)).build().ok()
+}
+
 async fn registries(system: &System) -> Vec<Finding> {
     let mut all: Vec<_> = system.registries.namespaces.values().chain(&system.registries.others).collect();
     all.sort_by_key(|registry| registry.to_string());
     all.dedup_by_key(|registry| registry.to_string());
     let mut findings = Vec::new();
-    let client =
-        reqwest::Client::builder().timeout(Duration::from_secs(10)).redirect(reqwest::redirect::Policy::none());
-    let Ok(client) = client.build() else { return findings };
+    // What keeps it from being made was found where the way out is looked at.
+    let Some(client) = client(system) else { return findings };
     for registry in all {
         let host = registry.host.to_string();
         let scheme = if on_this_machine(registry.host.name()) { "http" } else { "https" };

@@ -29,7 +29,7 @@ use witan_tasks::{Observer, Store, Tasks};
 use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 
 use crate::{
-    Global,
+    Global, egress,
     host::{self, Host, Mode},
     ledger, mount, output, owner, policies, source, tasks,
     watchman::Watchman,
@@ -95,13 +95,17 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let exposure = Exposure { asks, private: arguments.behind_tls || tls.is_some() };
     let listener = witan_api::bind(arguments.listen, exposure).await?;
     let _owner = owner::host(&system.host.state).await?;
-    let telemetry = crate::telemetry::start(&system.host.telemetry, &logs)?;
+    let mut telemetry = crate::telemetry::start(&system, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
     let database = crate::database::open(&system).await?;
     let claim = crate::database::claim(&system, &database).await?;
     let directory =
         Directory::open(database.clone(), host.state(), Arc::new(ledger::Identities(host.ledger.clone()))).await?;
-    let identities = Arc::new(Identities::new(witan_identity::Settings { directory, auth: system.host.auth.clone() })?);
+    let identities = Arc::new(Identities::new(witan_identity::Settings {
+        directory,
+        auth: system.host.auth.clone(),
+        egress: egress::way(&system)?,
+    })?);
     let policies = policies::open(&system, database.clone()).await?;
     host.policy.ask(policies.authorizer().clone());
     let store = tasks::open(&system, database).await?;
@@ -149,10 +153,11 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     witan_api::Running::remove(up.host.state()).context("cannot remove `host.json` from the state folder")?;
     let running = up.current.read().clone();
     running.drained().await;
+    // What it sends is in the ledger too.
+    telemetry.finish().await;
     let told = ledger::host(&up.host.ledger, "host-stop", origin).await;
     // Others may hold the host still, and take its ledger with them when this process ends.
     up.host.ledger.close();
-    telemetry.finish().await;
     served?;
     told?;
     keeper.finish().await?;

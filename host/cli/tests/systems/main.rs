@@ -5,9 +5,12 @@
 
 mod audit;
 mod auth;
+mod authority;
 mod described;
+mod egress;
 mod gate;
 mod killed;
+mod mutual;
 mod operate;
 mod policies;
 mod running;

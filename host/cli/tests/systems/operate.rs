@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     WITAN, checkout,
@@ -150,6 +150,72 @@ fn a_backup_is_made_while_the_host_serves_and_restored_elsewhere() {
     assert!(findings.to_string().contains("1 stored secrets open"), "{findings}");
     let up = Up::serve(other, &[]);
     assert!(up.get("/site").body.contains("Hello"));
+}
+
+#[test]
+fn an_encrypted_backup_has_the_tasks_of_the_host_and_opens_with_its_key_alone() {
+    let folder = crate::killed::folder();
+    let up = Up::on(folder.path(), &[]);
+    let submit = |name: &str, ms: u32| {
+        let task = json!({ "intent": "record", "input": { "text": format!("{name} {ms}") } });
+        let answer = up.ask("POST", "/v1/tasks", &task.to_string()).unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    };
+    let done = submit("finished-before", 0);
+    up.until(&format!("/v1/tasks/{done}"), |task| task.contains("\"state\":\"completed\""));
+    // Three run at once in this system, for a minute: the fourth waits.
+    let run: Vec<String> = (0..3).map(|number| submit(&format!("run-{number}"), 55_000)).collect();
+    for id in &run {
+        up.until(&format!("/v1/tasks/{id}"), |task| task.contains("\"state\":\"working\""));
+    }
+    let waits = submit("waited-before", 0);
+    let result = up.get(&format!("/v1/tasks/{done}")).json()["envelope"]["result"].clone();
+    assert!(result.to_string().contains("finished-before"), "{result}");
+
+    let keys = tempfile::tempdir().unwrap();
+    let key = |name: &str, digit: &str| {
+        let path = keys.path().join(name);
+        fs::write(&path, digit.repeat(64)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let (right, wrong) = (key("right", "1"), key("wrong", "2"));
+    let made = json(&witan(up.folder(), &format!("backup create made --key-file {right} --json")));
+    assert!(made["files"].as_u64().unwrap() >= 4, "{made}");
+    let bytes = fs::read(up.folder().join("made")).unwrap();
+    for word in [&b"finished-before"[..], b"SQLite format", b"backup.json"] {
+        assert!(!bytes.windows(word.len()).any(|part| part == word), "{}", text(word));
+    }
+    drop(up);
+
+    let other = crate::killed::folder();
+    fs::copy(folder.path().join("made"), other.path().join("made")).unwrap();
+    for (line, expected) in [
+        ("backup restore made".to_owned(), "--key-file"),
+        (format!("backup restore made --key-file {wrong}"), "bring it back"),
+        (format!("backup verify made --key-file {wrong}"), "bring it back"),
+        (format!("backup verify made --key-file {wrong}-not"), "openssl rand"),
+    ] {
+        let refused = witan(other.path(), &line);
+        assert_eq!(refused.status.code(), Some(1), "{line}");
+        assert!(text(&refused.stderr).contains(expected), "{line}: {}", text(&refused.stderr));
+    }
+    assert!(!other.path().join(".witan").exists());
+    let restored = json(&witan(other.path(), &format!("backup restore made --key-file {right} --json")));
+    assert_eq!(restored["files"], made["files"]);
+    assert_eq!(json(&witan(other.path(), "audit verify --json"))["holds"], true);
+
+    // What had ended is there with its result, and what waited runs.
+    let up = Up::on(other.path(), &[]);
+    assert_eq!(up.get(&format!("/v1/tasks/{done}")).json()["envelope"]["result"], result);
+    up.until(&format!("/v1/tasks/{waits}"), |task| task.contains("\"state\":\"completed\""));
+    let task = up.get(&format!("/v1/tasks/{waits}")).json();
+    assert!(task["envelope"]["result"].to_string().contains("waited-before"), "{task}");
+    // What ran was of the host before, and is not said to have ended well.
+    for id in run {
+        up.until(&format!("/v1/tasks/{id}"), |task| task.contains("interrupted"));
+    }
 }
 
 #[test]

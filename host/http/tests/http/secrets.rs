@@ -18,7 +18,7 @@ fn host(guest: &str, folder: &std::path::Path, servers: &[SocketAddr], granted: 
         servers[0]
     );
     let system = System::parse(&text, &folder.join("system.toml")).unwrap();
-    let secrets = Arc::new(Secrets::new(&system, RunKey::generate().unwrap()).unwrap());
+    let secrets = Arc::new(Secrets::new(&system, RunKey::generate().unwrap(), &Default::default()).unwrap());
     let placeholder = secrets.placeholder(guest, &"key".parse().unwrap());
     let mut setup = Setup::grants(servers.iter().copied().map(grant).collect());
     if granted {

@@ -1,5 +1,5 @@
 //! Sends the placeholder of a secret where it is told to, and answers with what it sees: of `/show` the setting `key`, of
-//! `/send/HEADER/AUTHORITY` what came back.
+//! `/send/HEADER/AUTHORITY` what came back, and of `/send-tls/HEADER/AUTHORITY` what came back over TLS.
 
 wit_bindgen::generate!({
     path: ["../../../wit/deps/clocks.wit", "../../../wit/deps/random.wit", "../../../wit/deps/filesystem.wit",
@@ -29,7 +29,8 @@ impl Guest for Secret {
         let placeholder = wasi::config::store::get("key").ok().flatten().unwrap_or_default();
         let told = match path.split('/').collect::<Vec<_>>().as_slice() {
             [.., "show"] => placeholder,
-            [.., "send", header, authority] => send(header, authority, &placeholder).await,
+            [.., "send", header, authority] => send(Scheme::Http, header, authority, &placeholder).await,
+            [.., "send-tls", header, authority] => send(Scheme::Https, header, authority, &placeholder).await,
             _ => "?".to_owned(),
         };
         Ok(answer(told))
@@ -37,14 +38,14 @@ impl Guest for Secret {
 }
 
 /// What comes back, its headers and its body, or the error.
-async fn send(header: &str, authority: &str, placeholder: &str) -> String {
+async fn send(scheme: Scheme, header: &str, authority: &str, placeholder: &str) -> String {
     let value = format!("Bearer {placeholder}").into_bytes();
     let Ok(headers) = Fields::from_list(&[(header.to_owned(), value)]) else { return "headers".to_owned() };
     let (trailers, trailers_end) = wit_future::new(|| Ok(None));
     drop(trailers);
     let (request, _sent) = Request::new(headers, None, trailers_end, None);
     let target = request
-        .set_scheme(Some(&Scheme::Http))
+        .set_scheme(Some(&scheme))
         .and_then(|()| request.set_authority(Some(authority)))
         .and_then(|()| request.set_path_with_query(Some("/")));
     if target.is_err() {

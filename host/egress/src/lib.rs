@@ -1,0 +1,205 @@
+//! How the host's own requests leave this machine: to registries, issuers, Vault, collectors, witnesses and callbacks.
+//!
+//! One place decides by which proxy and by whose authority: a client that is built elsewhere would go around both, or take a
+//! proxy from an environment that nobody checked. Requests of components leave by a connector of their own, which checks
+//! each address.
+
+mod observer;
+
+use std::{fmt, sync::Arc};
+
+use reqwest::{
+    Certificate, ClientBuilder,
+    header::{HeaderValue, InvalidHeaderValue},
+    redirect::Policy,
+};
+use url::Url;
+
+pub use observer::{Observer, Outcome, Purpose, Sent};
+
+/// The way out. The default is the straight one, with the authorities of this machine.
+#[derive(Clone, Default)]
+pub struct Egress {
+    proxy: Option<reqwest::Proxy>,
+    authorities: Vec<Certificate>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+/// A proxy, and what is reached without it.
+pub struct Proxy {
+    /// Where it is, such as `http://proxy.example:3128`.
+    pub url: Url,
+    /// What `Proxy-Authorization` says to it, a secret.
+    pub authorization: Option<String>,
+    /// Whether a host, by its name or address, is reached without it.
+    pub bypass: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// What the proxy is told cannot stand in a header.
+    #[error("the credentials of the proxy cannot be sent")]
+    Authorization(#[from] InvalidHeaderValue),
+    /// The additional authorities are no certificates.
+    #[error("the additional authorities cannot be read: {0}")]
+    Authorities(String),
+}
+
+impl Egress {
+    /// The way through `proxy`, where there is one, to servers that the certificates in `authorities` (PEM) vouch for besides
+    /// those that this machine knows.
+    ///
+    /// # Errors
+    /// When the credentials or the certificates are none.
+    pub fn new(proxy: Option<Proxy>, authorities: Option<&[u8]>) -> Result<Self, EgressError> {
+        let authorities = match authorities {
+            None => Vec::new(),
+            Some(pem) => {
+                let read = Certificate::from_pem_bundle(pem);
+                let read = read.map_err(|error| EgressError::Authorities(error.to_string()))?;
+                if read.is_empty() {
+                    return Err(EgressError::Authorities("there is no certificate".to_owned()));
+                }
+                read
+            }
+        };
+        Ok(Self { proxy: proxy.map(through).transpose()?, authorities, observer: None })
+    }
+
+    /// The same way, on which `observer` is told of each request.
+    #[must_use]
+    pub fn observed(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self }
+    }
+
+    /// A client on this way, which follows no redirection.
+    pub fn client(&self) -> ClientBuilder {
+        let straight = self.straight();
+        match &self.proxy {
+            Some(proxy) => straight.proxy(proxy.clone()),
+            None => straight,
+        }
+    }
+
+    /// A client that goes to each server itself, since it checks the addresses of names, and believes the same authorities.
+    pub fn straight(&self) -> ClientBuilder {
+        let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none());
+        match self.authorities.is_empty() {
+            true => builder,
+            false => builder.tls_certs_merge(self.authorities.iter().cloned()),
+        }
+    }
+
+    /// Tells that a request for `url` was made, and what came of it.
+    pub fn sent(&self, purpose: Purpose, url: &Url, outcome: Outcome) {
+        if let (Some(observer), Some(host)) = (&self.observer, url.host_str()) {
+            let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+            observer.observe(&Sent { purpose, host: &host, outcome });
+        }
+    }
+}
+
+/// The proxy as the client of HTTP has it.
+fn through(Proxy { url, authorization, bypass }: Proxy) -> Result<reqwest::Proxy, EgressError> {
+    let proxy = reqwest::Proxy::custom(move |target| {
+        let host = target.host_str().unwrap_or_default();
+        (!bypass(host)).then(|| url.clone())
+    });
+    Ok(match authorization {
+        None => proxy,
+        Some(text) => {
+            let mut value = HeaderValue::from_str(&text)?;
+            value.set_sensitive(true);
+            proxy.custom_http_auth(value)
+        }
+    })
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { proxy, authorities, .. } = self;
+        f.debug_struct("Egress").field("proxy", &proxy.is_some()).field("authorities", &authorities.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        sync::{Mutex, mpsc},
+    };
+
+    use super::*;
+
+    /// A server that answers each request with `text`, and tells what it was asked.
+    fn server(text: &'static str) -> (Url, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+                    head.extend_from_slice(&byte);
+                }
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+                let _gone = stream.write_all(answer.as_bytes());
+                let _nobody_asks = tell.send(String::from_utf8(head).unwrap());
+            }
+        });
+        (url, told)
+    }
+
+    async fn get(client: ClientBuilder, url: &str) -> String {
+        client.build().unwrap().get(url).send().await.unwrap().text().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_go_through_the_proxy_but_where_they_need_not() {
+        let ((proxy, asked), (direct, _)) = (server("the proxy"), server("itself"));
+        let bypass = Box::new(|host: &str| host == "127.0.0.1");
+        let egress = Egress::new(Some(Proxy { url: proxy, authorization: Some("Basic eDp5".into()), bypass }), None);
+        let egress = egress.unwrap();
+        assert_eq!(get(egress.client(), "http://somewhere.test/path").await, "the proxy");
+        let head = asked.recv().unwrap();
+        assert!(head.starts_with("GET http://somewhere.test/path "), "{head}");
+        assert!(head.contains("proxy-authorization: Basic eDp5\r\n"), "{head}");
+        assert_eq!(get(egress.client(), direct.as_str()).await, "itself");
+        assert_eq!(get(egress.straight(), direct.as_str()).await, "itself");
+        let refused = egress.straight().build().unwrap().get("http://somewhere.test/").send().await;
+        assert!(refused.is_err());
+        assert!(!format!("{egress:?}").contains("eDp5"));
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_no_authority() {
+        for text in [&b""[..], b"no certificate", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+            assert!(matches!(Egress::new(None, Some(text)), Err(EgressError::Authorities(_))));
+        }
+        let bypass = Box::new(|_: &str| false);
+        let url = "http://proxy.test".parse().unwrap();
+        let wrong = Proxy { url, authorization: Some("a\nb".to_owned()), bypass };
+        assert!(matches!(Egress::new(Some(wrong), None), Err(EgressError::Authorization(_))));
+    }
+
+    #[test]
+    fn who_observes_is_told_of_each_request_by_host() {
+        #[derive(Default)]
+        struct Keeps(Mutex<Vec<String>>);
+        impl Observer for Keeps {
+            fn observe(&self, sent: &Sent<'_>) {
+                self.0.lock().unwrap().push(format!("{} {} {}", sent.purpose.name(), sent.host, sent.outcome));
+            }
+        }
+        let keeps = Arc::new(Keeps::default());
+        let egress = Egress::default().observed(keeps.clone());
+        let url = |text: &str| text.parse().unwrap();
+        egress.sent(Purpose::Issuer, &url("https://user:word@corp.test/keys?x=secret"), Outcome::Answered(200));
+        egress.sent(Purpose::Callback, &url("http://127.0.0.1:81/"), Outcome::Unreachable);
+        let told = keeps.0.lock().unwrap().clone();
+        assert_eq!(told, ["issuer corp.test answered 200", "callback 127.0.0.1:81 unreachable"]);
+    }
+}
