@@ -60,6 +60,8 @@ fn asked(schemathesis: &Found, up: &Up, seed: u32) -> String {
     said
 }
 
+/// How many operations `document` describes, but for the one that it came from, which is not asked again.
 fn operations(document: &Value) -> usize {
-    document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum()
+    let paths = document["paths"].as_object().unwrap();
+    paths.values().map(|path| path.as_object().unwrap().len()).sum::<usize>() - 1
 }
