@@ -26,6 +26,8 @@ const DECISIONS: usize = 20_000;
 const GRANTS: usize = 50;
 
 pub(crate) fn measure(_: &Setting) -> anyhow::Result<Vec<Row>> {
+    // Before the ledger below has something to write beside it.
+    let requests = requests()?;
     let state = tempfile::tempdir()?;
     let policy = GrantPolicy::new(DecisionLog::to_ledger(Ledger::open(
         &state.path().join("ledger"),
@@ -53,7 +55,7 @@ pub(crate) fn measure(_: &Setting) -> anyhow::Result<Vec<Row>> {
         decide("a request that the last of 50 grants allows, logged", Action::HttpSend, url("/v1/things/7"), 10.0),
         decide("a request that 50 grants deny, explained and logged", Action::HttpSend, url("/v2"), 10.0),
     ];
-    rows.extend(requests()?);
+    rows.extend(requests);
     Ok(rows)
 }
 

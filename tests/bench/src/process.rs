@@ -130,12 +130,34 @@ impl Server {
         Ok(Some(server))
     }
 
+    /// The share of its processor time that its threads have taken whose names begin with `prefix`, and that live still.
+    pub(crate) fn share(&self, prefix: &str) -> anyhow::Result<f64> {
+        let process = format!("/proc/{}", self.child.id());
+        let (_, all) = ticks(&fs::read_to_string(format!("{process}/stat"))?);
+        let mut some = 0;
+        for thread in fs::read_dir(format!("{process}/task"))? {
+            // One that has ended meanwhile is none of these.
+            let stat = fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+            let (name, ticks) = ticks(&stat);
+            some += if name.starts_with(prefix) { ticks } else { 0 };
+        }
+        Ok(some as f64 / all as f64)
+    }
+
     /// Bytes of memory that it has resident.
     pub(crate) fn resident(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("this system does not say")?;
         Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
     }
+}
+
+/// The name and the processor time in a `stat` of Linux (`proc_pid_stat(5)`): names have brackets around them, and may have
+/// more; the time is in the 14th and 15th field.
+fn ticks(stat: &str) -> (&str, u64) {
+    let parted = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+    let (name, fields) = parted.unwrap_or_default();
+    (name, fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
 }
 
 fn announced(output: impl std::io::BufRead) -> anyhow::Result<String> {

@@ -55,7 +55,7 @@ async fn a_placeholder_is_swapped_at_its_origin_and_what_comes_back_is_covered()
         assert!(fetched.headers.contains(&("x-echo".to_owned(), format!("<{stars}>").into_bytes())));
         // Its use is an effect, and in the log of decisions; the secret is not.
         let entries = host.logged();
-        assert!(entries.iter().any(|entry| entry.contains("secret-use")), "{entries:?}");
+        assert!(entries.iter().any(|entry| entry.contains("SecretUse")), "{entries:?}");
         assert!(entries.iter().all(|entry| !entry.contains(CANARY)));
     }
 }
