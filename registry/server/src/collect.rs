@@ -11,6 +11,7 @@ use std::{
 };
 
 use sqlx::Row as _;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::names;
@@ -30,6 +31,9 @@ const METADATA: Duration = Duration::from_secs(1);
 /// Rows that are removed at once, so that pushes need not wait for long.
 const BATCH: i64 = 500;
 
+/// After a start, clients that waited for it come first. A registry that is often started collects all the same.
+const FIRST_COLLECTION: Duration = Duration::from_secs(60);
+
 /// What was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -48,7 +52,8 @@ impl Registry {
     pub(crate) async fn tend(&self) {
         let mut downloads = tokio::time::interval(DOWNLOADS);
         let mut metadata = tokio::time::interval(METADATA);
-        let mut collect = tokio::time::interval(self.0.settings.limits.collect_every.max(Duration::from_secs(1)));
+        let every = self.0.settings.limits.collect_every.max(Duration::from_secs(1));
+        let mut collect = tokio::time::interval_at(Instant::now() + every.min(FIRST_COLLECTION), every);
         loop {
             tokio::select! {
                 _ = downloads.tick() => {
