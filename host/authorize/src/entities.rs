@@ -3,10 +3,11 @@
 //! Who a principal is, whose it is and how far it is trusted, its credential says: a file that could say so too would be
 //! believed by whoever reads it, and by nothing else. So a file may give it roles, groups and labels alone.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use cedar_policy::{Entities, Entity};
 use cedar_policy_core::ast::{self, EntityUID};
+use rustc_hash::FxHashMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 pub const MOST_ENTITIES: usize = 100_000;
 
 /// What is known of entities beside what a request says.
-pub(crate) type Known = HashMap<EntityUID, Arc<ast::Entity>>;
+pub(crate) type Known = FxHashMap<EntityUID, Arc<ast::Entity>>;
 
 /// Reads the entities of `text`.
 pub(crate) fn read(ground: &Ground, text: &str, faults: &mut Collector) -> Known {
@@ -34,13 +35,13 @@ pub(crate) fn read(ground: &Ground, text: &str, faults: &mut Collector) -> Known
                 format!("this is no list of entities: {error}"),
                 "write Cedar's JSON: a list of objects",
             );
-            return Known::new();
+            return Known::default();
         }
     };
     if written.len() > MOST_ENTITIES {
         let message = format!("there are {} entities, and {MOST_ENTITIES} at most are taken", written.len());
         faults.add(file, None, message, "give roles to groups, and put principals into those");
-        return Known::new();
+        return Known::default();
     }
     let starts = starts(text);
     let mut entities = Vec::with_capacity(written.len());
@@ -58,7 +59,7 @@ pub(crate) fn read(ground: &Ground, text: &str, faults: &mut Collector) -> Known
         }
     }
     if !faults.is_empty() {
-        return Known::new();
+        return Known::default();
     }
     match Entities::from_entities(entities, Some(&ground.schema)) {
         Ok(entities) => {
@@ -68,7 +69,7 @@ pub(crate) fn read(ground: &Ground, text: &str, faults: &mut Collector) -> Known
         }
         Err(error) => {
             faults.add(file, None, in_words(&error), "name each entity once, and let no group be in itself");
-            Known::new()
+            Known::default()
         }
     }
 }

@@ -20,7 +20,13 @@ use cedar_policy_core::{
 };
 use smol_str::SmolStr;
 
-use crate::{Context, Obligations, Principal, Request, Resource, Set, request::level, rule::Rule, set::Asked};
+use crate::{
+    Context, Obligations, Principal, Request, Resource, Set,
+    looks::{Attribute, Looks},
+    request::level,
+    rule::Rule,
+    set::Asked,
+};
 
 /// What a set says of a request.
 #[derive(Clone, Debug, Default)]
@@ -58,11 +64,11 @@ impl Set {
             let kind = request.resource.kind().type_name();
             return Verdict::fails(None, format!("`{}` is not done to a {kind}", request.action));
         }
-        let Some(prepared) = self.prepare(request) else {
-            return Verdict::fails(None, "the request cannot be put in the schema's words");
-        };
         let Some(slice) = self.slice(request.action, request.principal.kind) else {
             return Verdict::fails(None, "the schema does not know the action");
+        };
+        let Some(prepared) = self.prepare(request, slice.looks) else {
+            return Verdict::fails(None, "the request cannot be put in the schema's words");
         };
         let of_principal = prepared.ancestors.iter().filter_map(|uid| slice.by_principal.get(uid)).flatten();
         let of_resource = prepared.resource.iter().filter_map(|uid| slice.by_resource.get(uid)).flatten();
@@ -95,7 +101,7 @@ impl Set {
     }
 
     fn consider_here(&self, request: &Request<'_>) -> Vec<(u32, Result<bool, String>)> {
-        let Some(prepared) = self.prepare(request) else { return Vec::new() };
+        let Some(prepared) = self.prepare(request, Looks::ALL) else { return Vec::new() };
         let evaluator = Evaluator::new(prepared.request, &prepared.entities, Extensions::all_available());
         let all = self.rules.iter().enumerate();
         let concerned = all.filter(|(_, rule)| rule.reaches(request.action) && rule.concerns(request.principal.kind));
@@ -104,9 +110,10 @@ impl Set {
         asked.collect()
     }
 
-    pub(crate) fn prepare(&self, request: &Request<'_>) -> Option<Prepared> {
-        let principal = self.principal(request.principal)?;
-        let resource = self.resource(&request.resource)?;
+    /// `request` with what `looks` says of it.
+    fn prepare(&self, request: &Request<'_>, looks: Looks) -> Option<Prepared> {
+        let principal = self.principal(request.principal, looks)?;
+        let resource = self.resource(&request.resource, looks)?;
         let tenant = self.known.get(&self.ground.tenant(&request.principal.tenant)).cloned();
         let base = self.bases.get(request.action as usize)?;
         let of = |entity: &Entity| -> Vec<EntityUID> {
@@ -118,7 +125,7 @@ impl Set {
             entry(principal.uid()),
             entry(self.ground.action(request.action)?),
             entry(resource.uid()),
-            Some(CoreContext::Value(Arc::new(context(request)))),
+            Some(CoreContext::Value(Arc::new(context(request, looks)))),
         );
         let mut brought = vec![Arc::new(principal), Arc::new(resource)];
         // A tenant that is the resource is there already.
@@ -127,7 +134,7 @@ impl Set {
     }
 
     /// The principal as its credential says, with the groups, roles and labels that the set knows of.
-    fn principal(&self, principal: &Principal) -> Option<Entity> {
+    fn principal(&self, principal: &Principal, looks: Looks) -> Option<Entity> {
         let id = SmolStr::from(principal.id());
         let uid = self.ground.principal(principal.kind, &id)?;
         let tenant = self.ground.tenant(&principal.tenant);
@@ -141,51 +148,84 @@ impl Set {
         }
         above.extend(known.into_iter().flat_map(|known| known.ancestors()).cloned());
         above.retain(|uid| !parents.contains(uid));
-        let scopes = principal.scopes.iter().map(|scope| Literal::from(&**scope));
-        let attributes = [
-            ("id", text(&id)),
-            ("tenant", Value::new(Literal::from(tenant), None)),
-            ("trust", Value::new(Literal::String(SmolStr::new_static(principal.trust.name())), None)),
-            ("level", long(level(principal.trust))),
-            ("scopes", Value::set_of_lits(scopes, None)),
-        ];
-        let labels = known.and_then(|known| known.get("labels")).cloned().map(|labels| ("labels", labels));
-        let attributes = attributes.into_iter().map(|(key, value)| (key, PartialValue::Value(value))).chain(labels);
-        let attributes = attributes.map(|(key, value)| (SmolStr::new_static(key), value));
-        Some(Entity::new_with_attr_partial_value(uid, attributes, above, parents, []))
+        let mut attributes = Attributes::new(looks);
+        attributes.add(Attribute::Id, || text(&id));
+        attributes.add(Attribute::Tenant, || Value::new(Literal::from(tenant), None));
+        attributes.add(Attribute::Trust, || fixed(principal.trust.name()));
+        attributes.add(Attribute::Level, || long(level(principal.trust)));
+        attributes.add(Attribute::Scopes, || {
+            Value::set_of_lits(principal.scopes.iter().map(|scope| Literal::from(&**scope)), None)
+        });
+        Some(attributes.labelled(known).of(uid, above, parents))
     }
 
-    fn resource(&self, resource: &Resource<'_>) -> Option<Entity> {
+    fn resource(&self, resource: &Resource<'_>, looks: Looks) -> Option<Entity> {
         let uid = self.ground.resource(resource)?;
         let known = self.known.get(&uid);
         let mut parents: HashSet<EntityUID> = HashSet::new();
-        let mut attributes: Vec<(&'static str, Value)> = Vec::new();
+        let mut attributes = Attributes::new(looks);
         match resource {
             Resource::Task { tenant, owner, intent, .. } => {
                 let tenant = self.ground.tenant(tenant);
                 parents.insert(tenant.clone());
-                attributes.push(("tenant", Value::new(Literal::from(tenant), None)));
-                attributes.push(("owner", text(owner)));
-                attributes.push(("intent", text(intent)));
+                attributes.add(Attribute::Tenant, || Value::new(Literal::from(tenant), None));
+                attributes.add(Attribute::Owner, || text(owner));
+                attributes.add(Attribute::Intent, || text(intent));
             }
             Resource::AuditLog(tenant) => {
                 let tenant = self.ground.tenant(tenant);
                 parents.insert(tenant.clone());
-                attributes.push(("tenant", Value::new(Literal::from(tenant), None)));
+                attributes.add(Attribute::Tenant, || Value::new(Literal::from(tenant), None));
             }
             Resource::Origin { scheme, host, port } => {
-                attributes.push(("scheme", text(scheme)));
-                attributes.push(("host", text(host)));
-                attributes.push(("port", long(i64::from(*port))));
+                attributes.add(Attribute::Scheme, || text(scheme));
+                attributes.add(Attribute::Host, || text(host));
+                attributes.add(Attribute::Port, || long(i64::from(*port)));
             }
             _ => {}
         }
         let above = parents.iter().filter_map(|parent| self.known.get(parent)).chain(known);
         let above: HashSet<EntityUID> = above.flat_map(|entity| entity.ancestors()).cloned().collect();
-        let labels = known.and_then(|known| known.get("labels")).cloned().map(|labels| ("labels", labels));
-        let attributes = attributes.into_iter().map(|(key, value)| (key, PartialValue::Value(value))).chain(labels);
-        let attributes = attributes.map(|(key, value)| (SmolStr::new_static(key), value));
-        Some(Entity::new_with_attr_partial_value(uid, attributes, above, parents, []))
+        Some(attributes.labelled(known).of(uid, above, parents))
+    }
+}
+
+/// What of an entity, or of the context, rules look at.
+struct Attributes {
+    looks: Looks,
+    all: Vec<(SmolStr, Value)>,
+    labels: Option<PartialValue>,
+}
+
+impl Attributes {
+    fn new(looks: Looks) -> Self {
+        Self { looks, all: Vec::new(), labels: None }
+    }
+
+    fn add(&mut self, attribute: Attribute, value: impl FnOnce() -> Value) {
+        if self.looks.at(attribute) {
+            self.all.push((SmolStr::new_static(attribute.name()), value()));
+        }
+    }
+
+    fn add_some<T>(&mut self, attribute: Attribute, what: Option<T>, value: impl FnOnce(T) -> Option<Value>) {
+        if self.looks.at(attribute)
+            && let Some(value) = what.and_then(value)
+        {
+            self.all.push((SmolStr::new_static(attribute.name()), value));
+        }
+    }
+
+    /// With the labels that a file gives the entity.
+    fn labelled(mut self, known: Option<&Arc<Entity>>) -> Self {
+        self.labels = known.filter(|_| self.looks.at(Attribute::Labels)).and_then(|known| known.get("labels")).cloned();
+        self
+    }
+
+    fn of(self, uid: EntityUID, above: HashSet<EntityUID>, parents: HashSet<EntityUID>) -> Entity {
+        let labels = self.labels.map(|labels| (SmolStr::new_static(Attribute::Labels.name()), labels));
+        let all = self.all.into_iter().map(|(key, value)| (key, PartialValue::Value(value))).chain(labels);
+        Entity::new_with_attr_partial_value(uid, all, above, parents, [])
     }
 }
 
@@ -226,33 +266,40 @@ fn long(number: i64) -> Value {
 
 const DAY: i64 = 86_400;
 
-fn context(request: &Request<'_>) -> BTreeMap<SmolStr, Value> {
+fn fixed(text: &'static str) -> Value {
+    Value::new(Literal::String(SmolStr::new_static(text)), None)
+}
+
+fn context(request: &Request<'_>, looks: Looks) -> BTreeMap<SmolStr, Value> {
     let Context { epoch, local_only, source, intent, route, provider, budget_micros, component, method, path } =
         &request.context;
+    let mut all = Attributes::new(looks);
+    all.add(Attribute::Time, || time(*epoch));
+    all.add(Attribute::Privacy, || fixed(if *local_only { "local-only" } else { "standard" }));
+    all.add(Attribute::Risk, || fixed(request.action.risk().name()));
+    for (attribute, value) in [
+        (Attribute::Intent, intent),
+        (Attribute::Route, route),
+        (Attribute::Provider, provider),
+        (Attribute::Component, component),
+        (Attribute::Method, method),
+        (Attribute::Path, path),
+    ] {
+        all.add_some(attribute, value.as_deref(), |value| Some(text(value)));
+    }
+    all.add_some(Attribute::BudgetMicros, *budget_micros, |budget| {
+        Some(long(i64::try_from(budget).unwrap_or(i64::MAX)))
+    });
+    all.add_some(Attribute::Source, *source, |source| address(&source.to_canonical().to_string()));
+    all.all.into_iter().collect()
+}
+
+fn time(epoch: i64) -> Value {
     let of_day = epoch.rem_euclid(DAY);
     // The epoch began on a Thursday; Monday is 1.
     let weekday = (epoch.div_euclid(DAY) + 3).rem_euclid(7) + 1;
-    let time = [("epoch", *epoch), ("hour", of_day / 3_600), ("minute", of_day / 60 % 60), ("weekday", weekday)];
-    let time = Value::record(time.map(|(key, number)| (SmolStr::new_static(key), long(number))), None);
-    let fixed = |name| Value::new(Literal::String(SmolStr::new_static(name)), None);
-    let privacy = fixed(if *local_only { "local-only" } else { "standard" });
-    let mut all = vec![("time", time), ("privacy", privacy), ("risk", fixed(request.action.risk().name()))];
-    let texts = [
-        ("intent", intent),
-        ("route", route),
-        ("provider", provider),
-        ("component", component),
-        ("method", method),
-        ("path", path),
-    ];
-    all.extend(texts.into_iter().filter_map(|(key, value)| Some((key, text(value.as_deref()?)))));
-    if let Some(budget) = budget_micros {
-        all.push(("budget_micros", long(i64::try_from(*budget).unwrap_or(i64::MAX))));
-    }
-    if let Some(address) = source.and_then(|source| address(&source.to_canonical().to_string())) {
-        all.push(("source", address));
-    }
-    all.into_iter().map(|(key, value)| (SmolStr::new_static(key), value)).collect()
+    let time = [("epoch", epoch), ("hour", of_day / 3_600), ("minute", of_day / 60 % 60), ("weekday", weekday)];
+    Value::record(time.map(|(key, number)| (SmolStr::new_static(key), long(number))), None)
 }
 
 fn address(address: &str) -> Option<Value> {
@@ -272,7 +319,7 @@ impl Set {
     #[must_use]
     pub fn decide_by_all(&self, request: &Request<'_>) -> Option<(bool, Vec<String>)> {
         use cedar_policy::{Authorizer, Decision, PolicyId, PolicySet};
-        let prepared = self.prepare(request)?;
+        let prepared = self.prepare(request, Looks::ALL)?;
         let actions = self.ground.schema.action_entities().ok()?;
         let actions: &Entities = actions.as_ref();
         let actions = actions.iter().filter(|action| self.ground.action(request.action) != Some(action.uid()));

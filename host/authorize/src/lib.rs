@@ -15,6 +15,7 @@ mod evaluate;
 mod fault;
 mod fold;
 mod ground;
+mod looks;
 mod policies;
 mod request;
 mod rule;

@@ -1,12 +1,13 @@
 //! A set of policies, checked and ready to be asked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode, Validator};
 use cedar_policy_core::ast::{Entity, EntityUID, Expr, ExprKind, Literal};
+use rustc_hash::FxHashMap;
 
 use crate::{
     Action, Fault, Faults, PrincipalKind, Sources,
@@ -14,6 +15,7 @@ use crate::{
     fault::Collector,
     fold::{Folded, fold},
     ground::Ground,
+    looks::Looks,
     rule::Rule,
 };
 
@@ -73,12 +75,15 @@ pub struct Set {
     digest: String,
 }
 
-/// The rules that may concern one action of one kind of principal, by what else their scopes name.
+/// The rules that may concern one action of one kind of principal, by what else their scopes name. An operator chooses the
+/// names, and nobody can fill a map with such as collide.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
     pub(crate) general: Vec<Asked>,
-    pub(crate) by_principal: HashMap<EntityUID, Vec<Asked>>,
-    pub(crate) by_resource: HashMap<EntityUID, Vec<Asked>>,
+    pub(crate) by_principal: FxHashMap<EntityUID, Vec<Asked>>,
+    pub(crate) by_resource: FxHashMap<EntityUID, Vec<Asked>>,
+    /// What they look at.
+    pub(crate) looks: Looks,
 }
 
 /// A rule that a slice may have to ask.
@@ -225,6 +230,9 @@ fn slices(ground: &Ground, rules: &[Rule]) -> Vec<Slice> {
             let concerned = rules.iter().zip(&asked).filter_map(|(rule, asked)| Some((rule, asked.clone()?)));
             let concerned = concerned.filter(|(rule, _)| rule.concerns(*kind) && (owned || rule.file != ISOLATION.0));
             for (rule, asked) in concerned {
+                if let Some(rest) = &asked.rest {
+                    slice.looks.add(rest);
+                }
                 match (rule.of_principal(), rule.of_resource()) {
                     (Some(uid), _) => slice.by_principal.entry(uid).or_default().push(asked),
                     (None, Some(uid)) => slice.by_resource.entry(uid).or_default().push(asked),

@@ -154,9 +154,11 @@ impl Host {
         let running = loader.prepare(system, &|name| step(&bar, name.as_str()));
         bar.finish_and_clear();
         // Who was let in is on the disk before any of it runs.
-        let written = self.policy.log().flush();
+        let written = self.policy.log().settle();
         let running = running?;
-        anyhow::ensure!(written, "what was loaded cannot be written to the ledger, and nothing of it runs");
+        if let Err(why) = written {
+            anyhow::bail!("what was loaded cannot be written to the ledger, and nothing of it runs: {why}");
+        }
         for name in running.unsigned() {
             tracing::warn!(component = %name, "UNSIGNED: nobody vouches for its bytes; `allow-unsigned` lets it run");
         }

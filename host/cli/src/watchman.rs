@@ -97,7 +97,9 @@ impl Watchman {
         self.policy.log().record_load(name.as_str(), &held.source, Some(digest), false, reason.clone());
         loaded.service.stop(reason);
         // Whoever hears of it finds it in the log.
-        let _written = self.policy.log().flush();
+        if let Err(why) = self.policy.log().settle() {
+            tracing::error!(component = %name, why, "that it was stopped is not in the ledger yet");
+        }
         tracing::error!(component = %name, cause = %held.cause, reason = held.reason, "component.quarantined");
     }
 

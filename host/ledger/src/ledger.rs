@@ -271,6 +271,17 @@ impl Ledger {
         self.0.queue.flush(most)
     }
 
+    /// Waits until everything that was taken is durable, as long as a disk may take that others keep busy.
+    ///
+    /// # Errors
+    /// Why it is not, in words.
+    pub fn settle(&self) -> Result<(), String> {
+        if self.flush(PATIENCE) {
+            return Ok(());
+        }
+        Err(self.failing().unwrap_or_else(|| format!("the disk has not confirmed it within {PATIENCE:?}")))
+    }
+
     /// Has everything that was taken put under a checkpoint.
     ///
     /// # Errors

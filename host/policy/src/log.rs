@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -19,8 +19,6 @@ use witan_ledger::{HOST, Kind, Ledger, Refused, Verdict};
 const RING: usize = 4_096;
 /// A longer resource is cut: a guest chooses its length, and the log keeps many.
 const LONGEST_RESOURCE: usize = 512;
-/// As long as a healthy disk may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One decision.
 #[derive(Debug, Clone)]
@@ -188,9 +186,12 @@ impl DecisionLog {
         (decision, taken)
     }
 
-    /// Waits until everything is durable, for as long as a healthy disk may take; whether it is.
-    pub fn flush(&self) -> bool {
-        self.ledger.as_ref().is_none_or(|ledger| ledger.flush(PATIENCE))
+    /// Waits until everything is durable.
+    ///
+    /// # Errors
+    /// Why it is not, in words.
+    pub fn settle(&self) -> Result<(), String> {
+        self.ledger.as_ref().map_or(Ok(()), Ledger::settle)
     }
 
     /// The ledger that keeps the decisions.

@@ -438,7 +438,7 @@ fn the_ledger_has_each_denial_and_each_effect() {
     asker.send("GET", "https://example.org/\u{202e}\"\\n").unwrap_err();
     asker.send("GET", "https://api.example.com/").unwrap();
     asker.decide(FILES, Action::WallClock, Resource::None).unwrap_err();
-    assert!(asker.policy.log().flush());
+    asker.policy.log().settle().unwrap();
     let page = ledger.reader().after(&Filter::default(), None, 10).unwrap();
     let entries: Vec<_> = page.entries.into_iter().filter_map(|placed| placed.entry).collect();
     let told: Vec<_> = entries.iter().map(|entry| (entry.action.as_str(), entry.decision)).collect();
@@ -471,7 +471,7 @@ fn what_the_ledger_does_not_take_is_not_allowed() {
     assert!(denial.contains("the ledger has no room"), "{denial}");
     // What changes nothing is not written, and goes on.
     assert!(asker.file(Action::FileRead, "/docs/a.md").is_ok());
-    assert!(asker.policy.log().flush());
+    asker.policy.log().settle().unwrap();
     assert!(asker.send("GET", "https://api.example.com/").is_ok());
     drop(ledger);
 }

@@ -6,9 +6,9 @@ mod sessions;
 mod tenants;
 mod users;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use witan_identity::{Directory, TenantName};
 use witan_ledger::Ledger;
@@ -18,9 +18,6 @@ use crate::{Global, ledger, output, source};
 
 /// Who makes changes with these commands: whoever may read the state folder.
 const BY: &str = "local";
-
-/// How long a disk may take to write down what was done.
-const DISK: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -101,14 +98,9 @@ async fn here(global: &Global) -> anyhow::Result<Here> {
 impl Here {
     /// Waits until what was done is written down.
     fn recorded(self) -> anyhow::Result<()> {
-        let durable = tokio::task::block_in_place(|| self.ledger.flush(DISK));
-        let why = self.ledger.failing();
+        let written = tokio::task::block_in_place(|| self.ledger.settle());
         self.ledger.close();
-        if !durable {
-            let why = why.unwrap_or_else(|| "the disk takes too long".to_owned());
-            bail!("it is done, and cannot be written down: {why}");
-        }
-        Ok(())
+        written.map_err(|why| anyhow!("it is done, and cannot be written down: {why}"))
     }
 }
 

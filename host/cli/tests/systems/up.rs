@@ -89,7 +89,8 @@ impl Up {
         let output = BufReader::new(child.stdout.take().unwrap());
         let announced = serde_json::Deserializer::from_reader(output).into_iter::<Value>().next();
         let announced = announced.expect("the host ended before it served").unwrap();
-        let address = announced["url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+        let url = announced["url"].as_str().unwrap_or_else(|| panic!("the host does not serve: {announced}"));
+        let address = url.trim_start_matches("http://").to_owned();
         Self { child, address, folder: folder.to_owned(), own: None }
     }
 
