@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{Extensions, HeaderValue, Method, header, request::Parts};
-use witan_authorize::{Action, Context, Obligations, Principal, Resource};
+use witan_authorize::{Action, Context, Obligations, Principal, PrincipalKind, Resource};
 use witan_capability::{CallContext, Privacy};
 use witan_grpc::{Counted, Door};
 use witan_identity::{Client, TrustLevel};
@@ -34,8 +34,9 @@ pub(crate) enum Access {
     Task(Action),
     /// It asks by itself, once it knows what of.
     Within,
-    /// Whether the bearer of the host's own token may; it asks by itself.
-    Token,
+    /// To the host, by who runs it. Whoever shows the host's own token may; whoever shows no credential at all may not, since
+    /// on this machine that is every process.
+    Operated(Action),
 }
 
 /// Every route with its method. A test holds the routes to it, and a route without a row is refused.
@@ -70,9 +71,9 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/components", Access::Host(Action::ComponentRead)),
     ("GET", "/v1/host", Access::Host(Action::SystemRead)),
     ("GET", "/v1/host/logs", Access::Host(Action::LogRead)),
-    ("POST", "/v1/host/stop", Access::Token),
+    ("POST", "/v1/host/stop", Access::Operated(Action::SystemAdmin)),
     ("GET", "/v1/logs/level", Access::Host(Action::LogRead)),
-    ("POST", "/v1/logs/level", Access::Token),
+    ("POST", "/v1/logs/level", Access::Operated(Action::SystemAdmin)),
     ("GET", "/v1/policies", Access::Policies(Action::PolicyRead)),
     ("GET", "/v1/policies/{version}", Access::Policies(Action::PolicyRead)),
     ("POST", "/v1/policies/reload", Access::Policies(Action::PolicyWrite)),
@@ -281,11 +282,15 @@ fn not_served(route: &str) -> Response {
 }
 
 async fn asked(api: &Api, head: &mut Parts, route: &str, access: Access) -> Result<(), TaskError> {
+    let operated = matches!(access, Access::Policies(_) | Access::Operated(_));
+    if matches!(access, Access::Open | Access::Within) || operated && head.extensions.get::<Operator>().is_some() {
+        return Ok(());
+    }
     let caller = Caller::of(&head.extensions);
     let (action, resource) = match access {
-        Access::Open | Access::Within | Access::Token => return Ok(()),
-        Access::Policies(_) if head.extensions.get::<Operator>().is_some() => return Ok(()),
-        Access::Host(action) => (action, Resource::Host),
+        Access::Open | Access::Within => return Ok(()),
+        Access::Operated(_) if caller.principal.kind == PrincipalKind::Local => return Err(no_token()),
+        Access::Host(action) | Access::Operated(action) => (action, Resource::Host),
         Access::Policies(action) => (action, Resource::Policy),
         Access::Audit if head.extensions.get::<Client>().is_some_and(audit::sees_all) => {
             (Action::LedgerRead, Resource::Host)
@@ -302,6 +307,12 @@ async fn asked(api: &Api, head: &mut Parts, route: &str, access: Access) -> Resu
     };
     let way = Way { route: Some(route), method: Some(head.method.as_str()), path: Some(head.uri.path()) };
     api.authorize(&caller, action, resource, way).map(|_| ())
+}
+
+fn no_token() -> TaskError {
+    let message = "send the token from `host.json` in the state folder as `Authorization: Bearer`, as the commands on this \
+                   machine do";
+    TaskError::new(Code::Unauthorized, message).at("Authorization")
 }
 
 /// What stands in `path` where the route has `{id}`.
@@ -336,8 +347,8 @@ mod tests {
         use witan_authorize::ResourceKind as Kind;
         for (method, path, access) in ACCESS {
             let (action, kind) = match access {
-                Access::Open | Access::Within | Access::Token => continue,
-                Access::Host(action) => (action, Kind::Host),
+                Access::Open | Access::Within => continue,
+                Access::Host(action) | Access::Operated(action) => (action, Kind::Host),
                 Access::Policies(action) => (action, Kind::Policy),
                 Access::Tenant(action) => (action, Kind::Tenant),
                 Access::Audit => (&Action::AuditRead, Kind::AuditLog),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     WITAN,
-    up::{Up, built},
+    up::{Answer, Up, ask, built},
 };
 
 const SYSTEM: &str = "schema = 1\n[host.policy]\nfolder = \"rules\"\n[components.site]\nsource = \"site.wasm\"\n\
@@ -97,4 +97,54 @@ fn a_host_does_not_start_with_policies_at_fault() {
         .unwrap();
     let refused = witan(folder.path(), "up --listen 127.0.0.1:0").unwrap_err();
     assert!(refused.contains("a.cedar") && refused.contains("nose"), "{refused}");
+}
+
+#[test]
+fn the_host_is_stopped_by_its_token_and_by_whom_policy_lets() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = "[components.site]\nsource = \"site.wasm\"\nallow-unsigned = true\n";
+    fs::write(folder.path().join("system.toml"), format!("schema = 1\n[host.auth]\n{site}")).unwrap();
+    fs::write(folder.path().join("site.wasm"), built("hello-p3")).unwrap();
+    witan(folder.path(), "auth tenant create acme").unwrap();
+    let key = |of: &str| {
+        let made = witan(folder.path(), &format!("auth key create {of} --trust privileged --scope *")).unwrap();
+        (format!("key/{}", made["id"].as_str().unwrap()), made["secret"].as_str().unwrap().to_owned())
+    };
+    let (operator, user) = (key("ops --role operator"), key("ann --tenant acme --role user"));
+    let viewer = key("eve --role viewer");
+    let mut up = Up::on(folder.path(), &[]);
+    let post = |(_, secret): &(String, String), path: &str, body: &str| -> Answer {
+        ask(up.address(), "POST", path, &format!("authorization: Bearer {secret}\r\n"), body).unwrap()
+    };
+    let level = |filter: &str| json!({ "filter": filter }).to_string();
+    for who in [&user, &viewer] {
+        for (path, body) in [("/v1/host/stop", "{}".to_owned()), ("/v1/logs/level", level("trace"))] {
+            let refused = post(who, path, &body);
+            let error = &refused.json()["error"];
+            assert_eq!((refused.status, error["code"].as_str()), (403, Some("denied")), "{}", refused.body);
+            assert!(error["decision"].is_string() && error["message"].as_str().unwrap().contains("system.admin"));
+        }
+    }
+    assert_eq!(ask(up.address(), "POST", "/v1/host/stop", "", "{}").unwrap().status, 401);
+    assert_eq!(post(&operator, "/v1/logs/level", &level("debug")).json()["filter"], "debug");
+    let running: Value = serde_json::from_slice(&fs::read(up.folder().join(".witan/host.json")).unwrap()).unwrap();
+    let token = (String::new(), running["token"].as_str().unwrap().to_owned());
+    assert_eq!(post(&token, "/v1/logs/level", &level("info")).status, 200);
+    assert_eq!(post(&operator, "/v1/host/stop", "{}").status, 202);
+    assert!(up.ended().success());
+    let written = witan(folder.path(), "audit show --kind administration --last 100").unwrap();
+    let by = |action: &str| -> Vec<String> {
+        let of = |shown: &&Value| shown["entry"]["action"] == action;
+        let entries = written.as_array().unwrap().iter().filter(of);
+        entries.map(|shown| shown["entry"]["principal"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut levels = by("log-level");
+    levels.sort();
+    let mut expected = [operator.0.clone(), "local".to_owned()];
+    expected.sort();
+    assert_eq!((levels, by("host-stop-asked")), (expected.to_vec(), vec![operator.0]), "{written}");
+    // The commands beside it show its token.
+    let mut up = Up::on(folder.path(), &[]);
+    witan(folder.path(), "stop").unwrap();
+    assert!(up.ended().success());
 }
