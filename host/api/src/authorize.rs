@@ -342,6 +342,21 @@ mod tests {
         assert_eq!(ACCESS.len(), listed.len());
     }
 
+    /// What is asked stands in the sources, here or where components ask.
+    #[test]
+    fn what_is_asked_is_what_the_code_asks() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut code = std::fs::read_to_string(here.join("../policy/src/ask.rs")).unwrap();
+        for file in std::fs::read_dir(here.join("src")).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            code.push_str(&text.split("#[cfg(test)]").next().unwrap().replace("Action::", "Asked::"));
+        }
+        let words: BTreeSet<&str> = code.split(|char: char| !char.is_alphanumeric() && char != ':').collect();
+        for action in Action::ALL {
+            assert_eq!(words.contains(&*format!("Asked::{action:?}")), action.is_asked(), "{action}");
+        }
+    }
+
     #[test]
     fn each_action_is_done_to_what_its_row_says() {
         use witan_authorize::ResourceKind as Kind;
