@@ -68,6 +68,9 @@ fn policies_decide_and_are_changed_while_the_host_runs() {
     let metrics = up.get("/metrics").body;
     assert!(metrics.contains("witan_policy_decisions_total{outcome=\"deny\"} 2"), "{metrics}");
     assert!(metrics.contains("witan_policy_evaluation_seconds_count"), "{metrics}");
+    // The one that was allowed under the candidate, and the two that are denied to both.
+    assert!(metrics.contains("witan_policy_shadow_differences_total{would=\"deny\"} 1"), "{metrics}");
+    assert!(metrics.contains("witan_policy_shadow_differences_total{would=\"allow\"} 0"), "{metrics}");
     let mut stream = up.begin("GET", "/v1/events?types=policy.reloaded&starting_after=0", 0).unwrap();
     let mut told = String::new();
     while !told.contains("policy.reloaded") {
