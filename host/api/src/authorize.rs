@@ -1,6 +1,6 @@
 //! What each route asks of request policy, before it runs.
 
-use std::{net::IpAddr, pin::Pin, time::SystemTime};
+use std::{net::IpAddr, time::SystemTime};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -15,7 +15,14 @@ use witan_identity::{Client, TrustLevel};
 use witan_policy::principal;
 use witan_tasks::{Code, Edge, Task, TaskError, TaskRequest};
 
-use crate::{Api, answer::Refusal, asks::Asks, audit, gate::Operator, openapi, tasks};
+use crate::{
+    Api,
+    answer::Refusal,
+    asks::Asks,
+    audit,
+    gate::{self, Operator},
+    openapi, tasks,
+};
 
 /// What a route asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,8 +234,9 @@ impl Door for Api {
         Ok(Box::new(parts.requests.count_task(asks, &parts.metrics)?))
     }
 
-    fn cut_off(&self, request: &Extensions) -> Pin<Box<dyn Future<Output = TaskError> + Send>> {
-        self.until_cut_off(request)
+    fn cut_off(&self, request: &Extensions, task: &Task) -> gate::CutOff {
+        let (caller, task) = (Caller::of(request), task.clone());
+        self.until_either(request, move |api| api.may(&caller, Action::TaskRead, &task, Way::default()))
     }
 
     fn see(&self, request: &Extensions, task: &Task) -> Result<(), TaskError> {

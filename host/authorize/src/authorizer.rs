@@ -12,6 +12,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::{Decision, Request, Set};
@@ -100,6 +101,7 @@ pub struct Authorizer {
     active: ArcSwap<Active>,
     shadow: ArcSwapOption<Shadow>,
     observer: OnceLock<Arc<dyn Observer>>,
+    changes: watch::Sender<()>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -116,6 +118,7 @@ impl Authorizer {
             active: ArcSwap::from_pointee(Active { set: Arc::new(set), version }),
             shadow: ArcSwapOption::empty(),
             observer: OnceLock::new(),
+            changes: watch::Sender::new(()),
         })
     }
 
@@ -154,6 +157,12 @@ impl Authorizer {
         self.active.load_full()
     }
 
+    /// Changes each time that something else decides from then on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// The candidate that is asked beside it.
     #[must_use]
     pub fn shadow(&self) -> Option<Arc<Shadow>> {
@@ -163,6 +172,7 @@ impl Authorizer {
     /// Puts `active` in the place of what decides. Requests that are being decided finish where they are.
     pub(crate) fn replace(&self, active: Active) {
         self.active.store(Arc::new(active));
+        self.changes.send_replace(());
     }
 
     pub(crate) fn replace_shadow(&self, shadow: Option<Shadow>) {
