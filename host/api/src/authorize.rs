@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{Extensions, HeaderValue, Method, header, request::Parts};
 use witan_authorize::{Action, Context, Obligations, Principal, PrincipalKind, Resource};
-use witan_capability::{CallContext, Privacy};
+use witan_capability::{Beginning, CallContext, Privacy};
 use witan_grpc::{Counted, Door};
 use witan_identity::{Client, TrustLevel};
 use witan_policy::principal;
@@ -209,7 +209,8 @@ impl Api {
         let route = extensions.get::<MatchedPath>().map(MatchedPath::as_str);
         let way = Way { route, method: Some("POST"), path: route };
         let obligations = self.authorize(caller, Action::TaskCreate, Resource::Intent(intent.into()), way)?;
-        Ok(self.edge(narrowed(&caller.context, obligations)))
+        let beginning = Beginning { intent: Some(intent.into()), route: route.map(Into::into), source: caller.source };
+        Ok(self.edge(narrowed(&caller.context, obligations).begun(beginning)))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use futures::FutureExt as _;
 use http::{Extensions, HeaderMap, Method, header, request};
-use witan_capability::{Authority, CallContext, PrincipalKind, Trace};
+use witan_capability::{Authority, Beginning, CallContext, PrincipalKind, Trace};
 use witan_identity::{AuthError, Client, Kind, Peer, Shown, TrustLevel, Verb};
 use witan_ledger::Entry;
 use witan_tasks::{Code, TaskError};
@@ -218,7 +218,8 @@ fn takes_away(head: &request::Parts) -> bool {
 /// The context of what `client` has the host do.
 pub(crate) fn context(client: &Client) -> CallContext {
     let context = CallContext::trusted(client.principal(), client.tenant().as_str(), client.trust());
-    context.with_authority(Authority {
+    let source = Some(client.address().to_canonical());
+    context.begun(Beginning { source, ..Beginning::default() }).with_authority(Authority {
         kind: match client.kind() {
             Kind::Local => PrincipalKind::Local,
             Kind::Key => PrincipalKind::Key,

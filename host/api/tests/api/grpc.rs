@@ -302,7 +302,7 @@ async fn a_stream_ends_with_the_policy_that_let_it() {
     let mut client = client(&world).await;
     let id = client.submit(echo("wait")).await.unwrap().into_inner().id;
     let mut events = client.stream(StreamRequest { id, starting_after: 3 }).await.unwrap().into_inner();
-    let rules = "permit (principal, action, resource); forbid (principal, action == Action::\"task.read\", resource);";
+    let rules = "permit (principal, action, resource);\nforbid (principal, action == Action::\"task.read\", resource);";
     assert_eq!(world.policies(rules).await.status, 200);
     let ended = events.next().await.unwrap().unwrap_err();
     assert_eq!((ended.code(), reason(&ended).as_str()), (Code::PermissionDenied, "DENIED"));

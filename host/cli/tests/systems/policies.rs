@@ -91,6 +91,41 @@ fn policies_decide_and_are_changed_while_the_host_runs() {
 }
 
 #[test]
+fn what_a_component_sends_is_decided_by_whose_request_it_serves() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _read = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _gone = std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nsent");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let grants = format!(
+        "[components.site.grants]\nhttp = [{{ scheme = \"http\", host = \"127.0.0.1\", port = {}, private = true }}]\n\
+         config = {{ key = \"value\" }}\n[[mounts]]",
+        to.port()
+    );
+    fs::write(folder.path().join("system.toml"), SYSTEM.replace("[[mounts]]", &grants)).unwrap();
+    fs::write(folder.path().join("site.wasm"), built("secret")).unwrap();
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    let rules = |condition: &str| {
+        let rule = format!("forbid (principal, action == Action::\"http.send\", resource) when {{ {condition} }};");
+        fs::write(folder.path().join("rules/all.cedar"), format!("{ALL}\n@id(\"away\") {rule}")).unwrap();
+    };
+    rules("context has source && context.source.isInRange(ip(\"192.0.2.0/24\"))");
+    let up = Up::on(folder.path(), &[]);
+    let path = format!("/site/send/authorization/{to}");
+    assert!(up.get(&path).body.contains("sent"), "{}", up.get(&path).body);
+    rules("context has source && context.source.isLoopback()");
+    witan(folder.path(), "policy reload").unwrap();
+    let refused = up.get(&path).body;
+    assert!(refused.contains("HttpRequestDenied"), "{refused}");
+    up.until("/v1/audit/entries?decision=deny&kind=egress", |entries| entries.contains("http.send"));
+}
+
+#[test]
 fn a_host_does_not_start_with_policies_at_fault() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("system.toml"), SYSTEM).unwrap();
