@@ -104,7 +104,7 @@ fn what_a_component_sends_is_decided_by_whose_request_it_serves() {
     let folder = tempfile::tempdir().unwrap();
     let grants = format!(
         "[components.site.grants]\nhttp = [{{ scheme = \"http\", host = \"127.0.0.1\", port = {}, private = true }}]\n\
-         config = {{ key = \"value\" }}\n[[mounts]]",
+         config = {{ key = \"value\" }}\nlogging = {{}}\n[[mounts]]",
         to.port()
     );
     fs::write(folder.path().join("system.toml"), SYSTEM.replace("[[mounts]]", &grants)).unwrap();
