@@ -41,6 +41,12 @@ impl BuiltIn {
         self.file().1
     }
 
+    /// Its text for a file of one's own, where no rule may have the name of one of the host's.
+    #[must_use]
+    pub fn to_copy(self) -> String {
+        self.text().replace("@id(\"witan.", "@id(\"default.")
+    }
+
     fn file(self) -> (&'static str, &'static str) {
         match self {
             Self::Local => LOCAL,
