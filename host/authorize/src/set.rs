@@ -214,8 +214,14 @@ fn validate(ground: &Ground, sources: &Sources, rules: &[Rule], faults: &mut Col
         let start = rule.policy.as_ref().loc().map_or(0, |loc| loc.start());
         warnings.add_diagnostic(&rule.file, text(rule), start, warning, "see whether it says what you mean");
     }
+    let copies = [BuiltIn::Local, BuiltIn::Roles].map(BuiltIn::to_copy);
     for rule in rules.iter().filter(|rule| !is_own(&rule.file, text(rule))) {
-        for action in rule.named().into_iter().filter(|action| !action.is_asked()) {
+        let unasked: Vec<Action> = rule.named().into_iter().filter(|action| !action.is_asked()).collect();
+        // One that was copied from the host's own is meant for when something asks.
+        if unasked.is_empty() || copies.iter().any(|copy| copy.contains(&rule.text)) {
+            continue;
+        }
+        for action in unasked {
             let message = format!("nothing asks `{action}` yet, so that what `{}` says of it has no effect", rule.id);
             warnings.add(&rule.file, Some(rule.line), message, "do not rely on it; docs/policy.md says what is asked");
         }

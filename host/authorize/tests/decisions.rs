@@ -331,6 +331,7 @@ fn a_rule_about_what_nothing_asks_is_warned_of() {
     }
     assert_eq!(warnings("permit (principal, action in [Action::\"operate\", Action::\"task.read\"], resource);"), []);
     assert!(Set::new(&BuiltIn::Roles.sources()).unwrap().warnings().is_empty());
+    assert_eq!(warnings(&BuiltIn::Roles.to_copy()), [], "what was copied is meant for later");
 }
 
 #[test]
