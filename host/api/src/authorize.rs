@@ -1,6 +1,6 @@
 //! What each route asks of request policy, before it runs.
 
-use std::{net::IpAddr, pin::Pin, time::SystemTime};
+use std::{net::IpAddr, time::SystemTime};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -8,14 +8,21 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{Extensions, HeaderValue, Method, header, request::Parts};
-use witan_authorize::{Action, Context, Obligations, Principal, Resource};
-use witan_capability::{CallContext, Privacy};
+use witan_authorize::{Action, Context, Obligations, Principal, PrincipalKind, Resource};
+use witan_capability::{Beginning, CallContext, Privacy};
 use witan_grpc::{Counted, Door};
 use witan_identity::{Client, TrustLevel};
 use witan_policy::principal;
 use witan_tasks::{Code, Edge, Task, TaskError, TaskRequest};
 
-use crate::{Api, answer::Refusal, asks::Asks, audit, gate::Operator, openapi, tasks};
+use crate::{
+    Api,
+    answer::Refusal,
+    asks::Asks,
+    audit,
+    gate::{self, Operator},
+    openapi, tasks,
+};
 
 /// What a route asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +41,9 @@ pub(crate) enum Access {
     Task(Action),
     /// It asks by itself, once it knows what of.
     Within,
-    /// Whether the bearer of the host's own token may; it asks by itself.
-    Token,
+    /// To the host, by who runs it. Whoever shows the host's own token may; whoever shows no credential at all may not, since
+    /// on this machine that is every process.
+    Operated(Action),
 }
 
 /// Every route with its method. A test holds the routes to it, and a route without a row is refused.
@@ -70,9 +78,9 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/components", Access::Host(Action::ComponentRead)),
     ("GET", "/v1/host", Access::Host(Action::SystemRead)),
     ("GET", "/v1/host/logs", Access::Host(Action::LogRead)),
-    ("POST", "/v1/host/stop", Access::Token),
+    ("POST", "/v1/host/stop", Access::Operated(Action::SystemAdmin)),
     ("GET", "/v1/logs/level", Access::Host(Action::LogRead)),
-    ("POST", "/v1/logs/level", Access::Token),
+    ("POST", "/v1/logs/level", Access::Operated(Action::SystemAdmin)),
     ("GET", "/v1/policies", Access::Policies(Action::PolicyRead)),
     ("GET", "/v1/policies/{version}", Access::Policies(Action::PolicyRead)),
     ("POST", "/v1/policies/reload", Access::Policies(Action::PolicyWrite)),
@@ -201,7 +209,8 @@ impl Api {
         let route = extensions.get::<MatchedPath>().map(MatchedPath::as_str);
         let way = Way { route, method: Some("POST"), path: route };
         let obligations = self.authorize(caller, Action::TaskCreate, Resource::Intent(intent.into()), way)?;
-        Ok(self.edge(narrowed(&caller.context, obligations)))
+        let beginning = Beginning { intent: Some(intent.into()), route: route.map(Into::into), source: caller.source };
+        Ok(self.edge(narrowed(&caller.context, obligations).begun(beginning)))
     }
 }
 
@@ -226,8 +235,9 @@ impl Door for Api {
         Ok(Box::new(parts.requests.count_task(asks, &parts.metrics)?))
     }
 
-    fn cut_off(&self, request: &Extensions) -> Pin<Box<dyn Future<Output = TaskError> + Send>> {
-        self.until_cut_off(request)
+    fn cut_off(&self, request: &Extensions, task: &Task) -> gate::CutOff {
+        let (caller, task) = (Caller::of(request), task.clone());
+        self.until_either(request, move |api| api.may(&caller, Action::TaskRead, &task, Way::default()))
     }
 
     fn see(&self, request: &Extensions, task: &Task) -> Result<(), TaskError> {
@@ -281,11 +291,15 @@ fn not_served(route: &str) -> Response {
 }
 
 async fn asked(api: &Api, head: &mut Parts, route: &str, access: Access) -> Result<(), TaskError> {
+    let operated = matches!(access, Access::Policies(_) | Access::Operated(_));
+    if matches!(access, Access::Open | Access::Within) || operated && head.extensions.get::<Operator>().is_some() {
+        return Ok(());
+    }
     let caller = Caller::of(&head.extensions);
     let (action, resource) = match access {
-        Access::Open | Access::Within | Access::Token => return Ok(()),
-        Access::Policies(_) if head.extensions.get::<Operator>().is_some() => return Ok(()),
-        Access::Host(action) => (action, Resource::Host),
+        Access::Open | Access::Within => return Ok(()),
+        Access::Operated(_) if caller.principal.kind == PrincipalKind::Local => return Err(no_token()),
+        Access::Host(action) | Access::Operated(action) => (action, Resource::Host),
         Access::Policies(action) => (action, Resource::Policy),
         Access::Audit if head.extensions.get::<Client>().is_some_and(audit::sees_all) => {
             (Action::LedgerRead, Resource::Host)
@@ -302,6 +316,12 @@ async fn asked(api: &Api, head: &mut Parts, route: &str, access: Access) -> Resu
     };
     let way = Way { route: Some(route), method: Some(head.method.as_str()), path: Some(head.uri.path()) };
     api.authorize(&caller, action, resource, way).map(|_| ())
+}
+
+fn no_token() -> TaskError {
+    let message = "send the token from `host.json` in the state folder as `Authorization: Bearer`, as the commands on this \
+                   machine do";
+    TaskError::new(Code::Unauthorized, message).at("Authorization")
 }
 
 /// What stands in `path` where the route has `{id}`.
@@ -331,13 +351,28 @@ mod tests {
         assert_eq!(ACCESS.len(), listed.len());
     }
 
+    /// What is asked stands in the sources, here or where components ask.
+    #[test]
+    fn what_is_asked_is_what_the_code_asks() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut code = std::fs::read_to_string(here.join("../policy/src/ask.rs")).unwrap();
+        for file in std::fs::read_dir(here.join("src")).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            code.push_str(&text.split("#[cfg(test)]").next().unwrap().replace("Action::", "Asked::"));
+        }
+        let words: BTreeSet<&str> = code.split(|char: char| !char.is_alphanumeric() && char != ':').collect();
+        for action in Action::ALL {
+            assert_eq!(words.contains(&*format!("Asked::{action:?}")), action.is_asked(), "{action}");
+        }
+    }
+
     #[test]
     fn each_action_is_done_to_what_its_row_says() {
         use witan_authorize::ResourceKind as Kind;
         for (method, path, access) in ACCESS {
             let (action, kind) = match access {
-                Access::Open | Access::Within | Access::Token => continue,
-                Access::Host(action) => (action, Kind::Host),
+                Access::Open | Access::Within => continue,
+                Access::Host(action) | Access::Operated(action) => (action, Kind::Host),
                 Access::Policies(action) => (action, Kind::Policy),
                 Access::Tenant(action) => (action, Kind::Tenant),
                 Access::Audit => (&Action::AuditRead, Kind::AuditLog),

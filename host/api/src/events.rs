@@ -1,6 +1,6 @@
 //! `/v1/events`: what happens in the host, for its operator, and to the tasks of a tenant, for that.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
+use witan_authorize::{Action, Resource};
 use witan_capability::CallContext;
 use witan_events::{CutOff, Event, Pattern, Subscription};
 use witan_tasks::TaskError;
@@ -23,8 +24,12 @@ use witan_tasks::TaskError;
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
+    authorize::{Caller, Way},
+    gate,
     tasks::{Fields, Given, last_event},
 };
+
+const ROUTE: &str = "/v1/events";
 
 /// Events for one who listens: those of a tenant that are asked for, and those of the host where the tenant is its operator's.
 pub(crate) struct Heard {
@@ -77,7 +82,7 @@ pub(crate) struct Asked {
 ///
 /// Server-sent events named by their types; `/v1/events/schemas` has the schema of each one's `data`. The last thousand are
 /// kept for clients that come again; `gap` comes first where that was not enough, and `cut_off` last where a client read too
-/// slowly, or its credential is no longer good.
+/// slowly, its credential is no longer good, or policies no longer let it follow.
 #[utoipa::path(
     get,
     operation_id = "all_events",
@@ -100,8 +105,10 @@ pub(crate) async fn events(
     let patterns = patterns.map_err(|error| TaskError::invalid("types", error.to_string()))?;
     let after = last_event(&headers)?.or(asked.starting_after);
     let heard = Heard::new(&api, context.tenant(), patterns, after);
-    let begin =
-        Telling { gap: heard.gap(), heard, draining: api.0.draining.clone(), cut_off: api.until_cut_off(&extensions) };
+    let caller = Caller::of(&extensions);
+    let way = Way { route: Some(ROUTE), method: Some("GET"), path: Some(ROUTE) };
+    let cut_off = api.until_either(&extensions, move |api| may_read(api, &caller, way));
+    let begin = Telling { gap: heard.gap(), heard, draining: api.0.draining.clone(), cut_off };
     let events = stream::unfold(Some(begin), |telling| async { telling?.next().await });
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
     // Proxies that buffer would hold events back.
@@ -109,11 +116,17 @@ pub(crate) async fn events(
     Ok(response)
 }
 
+/// Asks whether `caller` may follow the events of its tenant.
+pub(crate) fn may_read(api: &Api, caller: &Caller, way: Way<'_>) -> Result<(), TaskError> {
+    let own = Resource::Tenant(caller.context.tenant().into());
+    api.authorize(caller, Action::EventRead, own, way).map(|_| ())
+}
+
 struct Telling {
     heard: Heard,
     gap: bool,
     draining: CancellationToken,
-    cut_off: Pin<Box<dyn Future<Output = TaskError> + Send>>,
+    cut_off: gate::CutOff,
 }
 
 /// The last event for a client that may not be told any more.

@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use http::{Extensions, HeaderMap, Method, header, request};
-use witan_capability::{Authority, CallContext, PrincipalKind, Trace};
+use witan_capability::{Authority, Beginning, CallContext, PrincipalKind, Trace};
 use witan_identity::{AuthError, Client, Kind, Peer, Shown, TrustLevel, Verb};
 use witan_ledger::Entry;
 use witan_tasks::{Code, TaskError};
@@ -64,6 +65,9 @@ const OWN: &str = "auth";
 /// In the extensions of a request that showed the host's own token, from this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operator;
+
+/// Resolves when a client may not be told any more what it follows, with what to say of it.
+pub(crate) type CutOff = Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
 /// What is written down of a path that was refused; clients choose its length.
 const LONGEST_RESOURCE: usize = 512;
@@ -139,8 +143,9 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
 }
 
 impl Api {
-    /// Resolves when whoever sent a request with these extensions may not be told any more what it began to follow.
-    pub(crate) fn until_cut_off(&self, extensions: &Extensions) -> Pin<Box<dyn Future<Output = TaskError> + Send>> {
+    /// Resolves when whoever sent a request with these extensions may not be told any more what it began to follow, since its
+    /// credential has ended.
+    pub(crate) fn until_cut_off(&self, extensions: &Extensions) -> CutOff {
         let identities = self.0.parts.identities.clone();
         let known = extensions.get::<Client>().cloned().zip(extensions.get::<Shown>().cloned());
         Box::pin(async move {
@@ -149,6 +154,34 @@ impl Api {
             tracing::info!(principal = client.principal(), %error, "a client is not told any more");
             refusal(&error)
         })
+    }
+
+    /// Resolves when request policy does not let a client follow any more what it began to: when `ask` says so, which is asked
+    /// now and once for each set of policies that decides from then on.
+    pub(crate) fn until_denied(&self, ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static) -> CutOff {
+        let api = self.clone();
+        let mut changes = api.0.parts.policies.authorizer().changes();
+        // One may have come since the client was let in.
+        changes.mark_changed();
+        Box::pin(async move {
+            while changes.changed().await.is_ok() {
+                if let Err(error) = ask(&api) {
+                    tracing::info!(error = error.message, "a client is not told any more");
+                    return error;
+                }
+            }
+            pending().await
+        })
+    }
+
+    /// Resolves when either does.
+    pub(crate) fn until_either(
+        &self,
+        extensions: &Extensions,
+        ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static,
+    ) -> CutOff {
+        let (cut_off, denied) = (self.until_cut_off(extensions), self.until_denied(ask));
+        Box::pin(futures::future::select(cut_off, denied).map(|either| either.factor_first().0))
     }
 }
 
@@ -185,7 +218,8 @@ fn takes_away(head: &request::Parts) -> bool {
 /// The context of what `client` has the host do.
 pub(crate) fn context(client: &Client) -> CallContext {
     let context = CallContext::trusted(client.principal(), client.tenant().as_str(), client.trust());
-    context.with_authority(Authority {
+    let source = Some(client.address().to_canonical());
+    context.begun(Beginning { source, ..Beginning::default() }).with_authority(Authority {
         kind: match client.kind() {
             Kind::Local => PrincipalKind::Local,
             Kind::Key => PrincipalKind::Key,

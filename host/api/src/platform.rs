@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use witan_engine::ServiceStats;
-use witan_identity::Peer;
+use witan_identity::Client;
 use witan_ledger::{Entry, Kind};
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::{LogRecord, Metrics, resident_bytes};
@@ -306,27 +306,23 @@ pub struct Stopping {
 
 /// Stops the host: it finishes what is under way, and ends.
 ///
-/// Takes the token that `witan up` writes into the state folder, as `Authorization: Bearer`, from this machine only.
+/// For whoever shows the token that `witan up` writes into the state folder, from this machine, and for whom request policy
+/// lets do `system.admin`.
 #[utoipa::path(
     post,
     path = "/v1/host/stop",
     tag = "platform",
-    security(("host_token" = [])),
+    security(("host_token" = []), ("bearer" = []), ("api_key" = [])),
     responses(
         (status = 202, description = "It stops", body = Stopping),
-        (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+        (status = 401, description = "There is no credential, or it is wrong", body = ErrorBody),
+        (status = 403, description = "Request policy denies it, by the decision that is named", body = ErrorBody),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn stop(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    operator(&api, &peer, &headers)?;
+pub(crate) async fn stop(State(api): State<Api>, Extension(client): Extension<Client>) -> Response {
     if let Some(ledger) = &api.0.parts.ledger {
-        let entry = Entry::new(Kind::Administration, "host-stop-asked", "host").by("local", "local");
-        let written = ledger.append_durable(entry.with("peer", peer.address)).await;
+        let written = ledger.append_durable(done_by(&client, "host-stop-asked", "host")).await;
         // A host whose disk fails must still end when it is asked to.
         if let Err(error) = written {
             tracing::error!(%error, "that the host was asked to stop is not in the ledger");
@@ -334,17 +330,13 @@ pub(crate) async fn stop(
     }
     tracing::info!("a client asked the host to stop");
     api.0.stop.cancel();
-    Ok((StatusCode::ACCEPTED, Json(Stopping { state: HostState::Stopping })).into_response())
+    (StatusCode::ACCEPTED, Json(Stopping { state: HostState::Stopping })).into_response()
 }
 
-/// Refuses whoever does not run the host.
-fn operator(api: &Api, peer: &Peer, headers: &HeaderMap) -> Result<(), TaskError> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|given| given.to_str().ok()?.strip_prefix("Bearer "));
-    if peer.address.is_loopback() && given.is_some_and(|given| api.0.parts.token.matches(given)) {
-        return Ok(());
-    }
-    let message = "send the token from `host.json` in the state folder as `Authorization: Bearer`, as the commands on this machine do";
-    Err(TaskError::new(Code::Unauthorized, message).at("Authorization"))
+/// What `client` has done to the host, as the ledger keeps it.
+fn done_by(client: &Client, action: &str, resource: &str) -> Entry {
+    let entry = Entry::new(Kind::Administration, action, resource).by(client.tenant().as_str(), client.principal());
+    entry.with("peer", client.address())
 }
 
 /// What a host logs.
@@ -368,31 +360,30 @@ pub(crate) async fn log_level(State(api): State<Api>) -> Json<LogLevel> {
 
 /// Changes what the host logs, until it ends.
 ///
-/// Takes the token that `witan up` writes into the state folder, as `Authorization: Bearer`, from this machine only.
+/// For whoever shows the token that `witan up` writes into the state folder, from this machine, and for whom request policy
+/// lets do `system.admin`.
 #[utoipa::path(
     post,
     path = "/v1/logs/level",
     tag = "platform",
-    security(("host_token" = [])),
+    security(("host_token" = []), ("bearer" = []), ("api_key" = [])),
     request_body = LogLevel,
     responses(
         (status = 200, description = "What is logged from now on", body = LogLevel),
-        (status = 401, description = "The token is missing or wrong", body = ErrorBody),
+        (status = 401, description = "There is no credential, or it is wrong", body = ErrorBody),
+        (status = 403, description = "Request policy denies it, by the decision that is named", body = ErrorBody),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
 pub(crate) async fn set_log_level(
     State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(client): Extension<Client>,
     body: Body,
 ) -> Result<Json<LogLevel>, Refusal> {
-    operator(&api, &peer, &headers)?;
     let wanted: LogLevel = serde_json::from_slice(&read(body).await?)
         .map_err(|error| TaskError::new(Code::InvalidRequest, format!("the body is not what it should be: {error}")))?;
     if let Some(ledger) = &api.0.parts.ledger {
-        let entry = Entry::new(Kind::Administration, "log-level", wanted.filter.as_str()).by("local", "local");
-        ledger.append_durable(entry).await.map_err(|error| {
+        ledger.append_durable(done_by(&client, "log-level", &wanted.filter)).await.map_err(|error| {
             TaskError::new(Code::Unavailable, format!("what cannot be written down is not done: {error}"))
         })?;
     }

@@ -204,6 +204,9 @@ pub struct PolicyTested {
     pub explanations: Vec<Explanation>,
     /// Faults of the candidate. Then nothing was asked.
     pub faults: Vec<Fault>,
+    /// What is no fault in the policies, and yet hardly meant.
+    #[serde(default)]
+    pub warnings: Vec<Fault>,
 }
 
 /// Asks policies what would be decided, and by which rules. Nothing is done.
@@ -232,14 +235,15 @@ pub(crate) async fn test(State(api): State<Api>, request: Request<Body>) -> Resu
         Some(candidate) => match policies.check(candidate).await {
             Ok(set) => (set.into(), None),
             Err(PolicyError::Faults(Faults(faults))) => {
-                let (outcomes, explanations) = (Vec::new(), Vec::new());
-                return Ok(Json(PolicyTested { passed: false, outcomes, explanations, faults }));
+                let (outcomes, explanations, warnings) = (Vec::new(), Vec::new(), Vec::new());
+                return Ok(Json(PolicyTested { passed: false, outcomes, explanations, faults, warnings }));
             }
             Err(error) => return Err(error.into()),
         },
     };
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let warnings = set.warnings().to_vec();
     // Thousands of cases keep a thread busy, which must not be one that serves.
     let asked = tokio::task::spawn_blocking(move || {
         let explain = |question: Question| match question.understand(now) {
@@ -252,7 +256,7 @@ pub(crate) async fn test(State(api): State<Api>, request: Request<Body>) -> Resu
     let asked = asked.await.map_err(|_| TaskError::new(Code::Internal, "asking the policies was broken off"))?;
     let (outcomes, explanations): (Vec<Outcome>, _) = asked.map_err(Refusal)?;
     let passed = outcomes.iter().all(|outcome| outcome.passed);
-    Ok(Json(PolicyTested { passed, outcomes, explanations, faults: Vec::new() }))
+    Ok(Json(PolicyTested { passed, outcomes, explanations, faults: Vec::new(), warnings }))
 }
 
 /// The candidate that is asked beside the policies that decide.

@@ -18,7 +18,7 @@ use futures::{
     stream::{self, SelectAll},
 };
 use serde_json::{Value, json};
-use witan_authorize::{Action, Resource};
+use witan_authorize::Action;
 use witan_events::{Command, CutOff, MESSAGE_BYTES, Subject};
 use witan_identity::{Client, Verb};
 use witan_tasks::{Code, Task, TaskError};
@@ -27,9 +27,9 @@ use crate::{
     Api,
     answer::{ErrorBody, Refusal},
     authorize::{Caller, Way},
-    events::Heard,
+    events::{Heard, may_read},
     gate,
-    tasks::{Found, Given},
+    tasks::{Found, Given, follows},
 };
 
 /// Where clients subscribe.
@@ -94,7 +94,7 @@ pub(crate) async fn open_task(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let caller = Caller::of(&extensions);
-    let cut_off = api.until_cut_off(&extensions);
+    let cut_off = api.until_either(&extensions, follows(&extensions, task.clone()));
     serve(api, upgrade, cut_off, move |api, socket| {
         let mut session = Session { single: true, ..Session::new(api, socket, client, caller) };
         session.add(task.id().to_string(), of_task(task, 0));
@@ -105,7 +105,7 @@ pub(crate) async fn open_task(
 fn serve(
     api: Api,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-    cut_off: CutOffLater,
+    cut_off: gate::CutOff,
     session: impl FnOnce(Api, WebSocket) -> Session + Send + 'static,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|rejection| {
@@ -124,9 +124,6 @@ fn serve(
         drop(open);
     }))
 }
-
-/// Resolves when the client may not be told any more.
-type CutOffLater = Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
 /// What is told, under the name of its subscription; none at its end.
 type Told = (String, Option<Value>);
@@ -157,7 +154,7 @@ impl Session {
         self.names.insert(name, handle);
     }
 
-    async fn run(mut self, mut cut_off: CutOffLater) {
+    async fn run(mut self, mut cut_off: gate::CutOff) {
         let mut ping = tokio::time::interval(PING);
         ping.reset();
         let draining = self.api.0.draining.clone();
@@ -165,7 +162,7 @@ impl Session {
             let sent = tokio::select! {
                 error = &mut cut_off => {
                     self.say(json!({ "type": "error", "error": error })).await;
-                    break (POLICY, "the credential is no longer good");
+                    break (POLICY, "the client may not be told any more");
                 }
                 message = self.socket.recv() => match message {
                     Some(Ok(message)) => self.hear(message).await,
@@ -248,16 +245,19 @@ impl Session {
                 let task = self.api.0.parts.tasks.get(tenant, id).await?;
                 let task = task.ok_or_else(|| TaskError::new(Code::NotFound, "no such task is kept").at("task"))?;
                 self.api.may(&self.caller, Action::TaskRead, &task, way)?;
-                let story = of_task(task, after.unwrap_or(0)).map(move |told| named(told, &of));
-                self.add(name.to_owned(), story);
+                let (caller, asked) = (self.caller.clone(), task.clone());
+                let denied = self.api.until_denied(move |api| api.may(&caller, Action::TaskRead, &asked, way));
+                let story = unless(denied, of_task(task, after.unwrap_or(0)));
+                self.add(name.to_owned(), story.map(move |told| named(told, &of)));
             }
             Subject::Events(patterns) => {
                 // The route is one of tasks.
                 gate::may(&self.client, "events", Verb::Read)?;
-                let own = Resource::Tenant(tenant.to_owned().into());
-                self.api.authorize(&self.caller, Action::EventRead, own, way)?;
-                let heard = Heard::new(&self.api, tenant, patterns, after);
-                self.add(name.to_owned(), of_events(heard).map(move |told| named(told, &of)));
+                may_read(&self.api, &self.caller, way)?;
+                let caller = self.caller.clone();
+                let denied = self.api.until_denied(move |api| may_read(api, &caller, way));
+                let story = unless(denied, of_events(Heard::new(&self.api, tenant, patterns, after)));
+                self.add(name.to_owned(), story.map(move |told| named(told, &of)));
             }
         }
         Ok(())
@@ -269,6 +269,18 @@ fn named(mut told: Value, subscription: &str) -> Value {
         fields.insert("subscription".to_owned(), subscription.into());
     }
     told
+}
+
+/// `story`, until its client may not be told it any more.
+fn unless(denied: gate::CutOff, story: impl Stream<Item = Value> + Send + 'static) -> impl Stream<Item = Value> + Send {
+    stream::unfold(Some((denied, Box::pin(story))), |telling| async {
+        let (mut denied, mut story) = telling?;
+        tokio::select! {
+            biased;
+            error = &mut denied => Some((json!({ "type": "error", "error": error }), None)),
+            told = story.next() => told.map(|told| (told, Some((denied, story)))),
+        }
+    })
 }
 
 /// What happens to `task` after event number `after`, and then what it came to.

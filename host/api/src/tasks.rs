@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Extension, FromRequestParts, Query, State as State_},
+    extract::{Extension, FromRequestParts, MatchedPath, Query, State as State_},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 use uuid::Uuid;
-use witan_authorize::Resource;
+use witan_authorize::{Action, Resource};
 use witan_capability::CallContext;
 use witan_tasks::{Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
 
@@ -25,6 +25,7 @@ use crate::{
     Api, BodyError, List,
     answer::{self, ErrorBody, Refusal},
     asks::Asks,
+    authorize::{Caller, Way},
 };
 
 /// Tasks in one page of a list, where the client does not say.
@@ -445,7 +446,7 @@ pub(crate) async fn events(
     let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
     let listening = api.0.parts.metrics.subscriber("sse");
-    let cut_off = api.until_cut_off(&extensions).shared();
+    let cut_off = api.until_either(&extensions, follows(&extensions, task.clone())).shared();
     // After the last event comes the envelope, and after that nothing.
     let stream = stream::unfold(Some(after), move |after| {
         let (task, draining, cut_off) = (task.clone(), draining.clone(), cut_off.clone());
@@ -473,6 +474,17 @@ pub(crate) async fn events(
     // Proxies that buffer would hold events back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// Asks whether who sent a request with these extensions may follow `task`.
+pub(crate) fn follows(extensions: &Extensions, task: Task) -> impl Fn(&Api) -> Result<(), TaskError> + Send + 'static {
+    let caller = Caller::of(extensions);
+    let route = extensions.get::<MatchedPath>().cloned();
+    let path = route.as_ref().map(|route| route.as_str().replace("{id}", &task.id().to_string()));
+    move |api| {
+        let (route, method) = (route.as_ref().map(MatchedPath::as_str), route.is_some().then_some("GET"));
+        api.may(&caller, Action::TaskRead, &task, Way { route, method, path: path.as_deref() })
+    }
 }
 
 /// The number of the last event that a client has, as `Last-Event-ID` says it.

@@ -220,7 +220,17 @@ actions! {
     SystemAdmin = "system.admin", High, Operate, [Host];
 }
 
+/// What is in the schema so that policies can be written for it, and what no part of the host asks. A test of the routes
+/// holds the list to the code.
+const UNASKED: &[Action] = &[Action::ModelUse, Action::ComponentInstall, Action::SecretManage, Action::TenantManage];
+
 impl Action {
+    /// Whether anything asks it. What rules say of another has no effect yet.
+    #[must_use]
+    pub fn is_asked(self) -> bool {
+        !UNASKED.contains(&self)
+    }
+
     /// The action called `name`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

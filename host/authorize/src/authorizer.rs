@@ -12,6 +12,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::{Decision, Request, Set};
@@ -33,11 +34,37 @@ pub trait Observer: Send + Sync + 'static {
     /// Something was decided, for a client or for a component, and took so long.
     fn evaluated(&self, _decision: &Decision, _took: Duration) {}
 
+    /// The candidate would have decided otherwise.
+    fn differed(&self, _would: Would) {}
+
     /// A request of a client was decided.
     fn decided(&self, request: &Request<'_>, decision: &Decision);
 
     /// Other policies decide from now on, or a candidate is asked.
     fn changed(&self, change: &Change);
+}
+
+/// How a candidate differs from what was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Would {
+    /// It would have allowed what was denied.
+    Allow,
+    /// It would have denied what was allowed.
+    Deny,
+    /// It would have allowed it too, under other obligations.
+    Oblige,
+}
+
+impl Would {
+    /// As metrics have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Oblige => "oblige",
+        }
+    }
 }
 
 /// A change of the policies: the event `policy.reloaded`.
@@ -74,6 +101,7 @@ pub struct Authorizer {
     active: ArcSwap<Active>,
     shadow: ArcSwapOption<Shadow>,
     observer: OnceLock<Arc<dyn Observer>>,
+    changes: watch::Sender<()>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -90,6 +118,7 @@ impl Authorizer {
             active: ArcSwap::from_pointee(Active { set: Arc::new(set), version }),
             shadow: ArcSwapOption::empty(),
             observer: OnceLock::new(),
+            changes: watch::Sender::new(()),
         })
     }
 
@@ -103,11 +132,12 @@ impl Authorizer {
         let observer = self.observer.get().map(|observer| (observer, Instant::now()));
         let active = self.active.load();
         let decision = active.set.decide(request, active.version);
-        if let Some((observer, since)) = observer {
+        if let Some((observer, since)) = &observer {
             observer.evaluated(&decision, since.elapsed());
         }
-        if let Some(shadow) = &*self.shadow.load() {
-            shadow.compare(request, &decision);
+        let would = self.shadow.load().as_ref().and_then(|shadow| shadow.compare(request, &decision));
+        if let Some(((observer, _), would)) = observer.zip(would) {
+            observer.differed(would);
         }
         decision
     }
@@ -127,6 +157,12 @@ impl Authorizer {
         self.active.load_full()
     }
 
+    /// Changes each time that something else decides from then on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// The candidate that is asked beside it.
     #[must_use]
     pub fn shadow(&self) -> Option<Arc<Shadow>> {
@@ -136,6 +172,7 @@ impl Authorizer {
     /// Puts `active` in the place of what decides. Requests that are being decided finish where they are.
     pub(crate) fn replace(&self, active: Active) {
         self.active.store(Arc::new(active));
+        self.changes.send_replace(());
     }
 
     pub(crate) fn replace_shadow(&self, shadow: Option<Shadow>) {
@@ -221,14 +258,15 @@ impl Shadow {
         }
     }
 
-    fn compare(&self, request: &Request<'_>, decision: &Decision) {
+    /// How it differs from `decision`, if it does.
+    fn compare(&self, request: &Request<'_>, decision: &Decision) -> Option<Would> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let would = self.set.decide(request, 0);
-        let counter = match (decision.allow, would.allow) {
-            (false, true) => &self.would_allow,
-            (true, false) => &self.would_deny,
-            _ if decision.obligations != would.obligations => &self.would_oblige,
-            _ => return,
+        let (how, counter) = match (decision.allow, would.allow) {
+            (false, true) => (Would::Allow, &self.would_allow),
+            (true, false) => (Would::Deny, &self.would_deny),
+            _ if decision.obligations != would.obligations => (Would::Oblige, &self.would_oblige),
+            _ => return None,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let names = |rules: &[Arc<str>]| rules.iter().map(ToString::to_string).collect();
@@ -248,6 +286,7 @@ impl Shadow {
             newest.pop_front();
         }
         newest.push_back(difference);
+        Some(how)
     }
 
     /// What names its texts.

@@ -26,7 +26,7 @@ mod source;
 
 pub use action::{Action, Group, ResourceKind, Risk};
 pub use authorizer::{
-    Active, Authorizer, Change, ChangeKind, Difference, MOST_DIFFERENCES, Observer, Shadow, ShadowView,
+    Active, Authorizer, Change, ChangeKind, Difference, MOST_DIFFERENCES, Observer, Shadow, ShadowView, Would,
 };
 pub use cases::{
     Asked, Case, Cases, ContextSpec, Expected, MOST_CASES, Outcome, PrincipalSpec, Question, QuestionError,

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use witan_database::{Database, DatabaseError, Writer};
 
 use crate::{
-    Active, Authorizer, BuiltIn, Change, ChangeKind, Faults, Set, SourceError, Sources,
+    Active, Authorizer, BuiltIn, Change, ChangeKind, Fault, Faults, Set, SourceError, Sources,
     authorizer::{Shadow, now_ms},
 };
 
@@ -69,6 +69,9 @@ pub struct VersionView {
     /// Its texts; not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Sources>,
+    /// What is no fault in it, and yet hardly meant; where it was just loaded or put back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Fault>,
 }
 
 /// Policies that might be.
@@ -149,6 +152,7 @@ impl Policies {
                 (set, version)
             }
         };
+        log_warnings(&set);
         let authorizer = Authorizer::new(set, version);
         if let Some(folder) = &settings.shadow {
             let set = checked(Sources::read(folder, settings.entities.as_deref())?).await?;
@@ -279,10 +283,12 @@ impl Policies {
 
     async fn begin(&self, set: Set, version: u64, kind: ChangeKind, by: &str) -> Result<VersionView, PolicyError> {
         let digest = set.digest().to_owned();
+        log_warnings(&set);
+        let warnings = set.warnings().to_vec();
         self.0.authorizer.replace(Active { set: Arc::new(set), version });
         self.tell(kind, digest, by);
         let view = self.version(version).await?;
-        Ok(VersionView { sources: None, ..view })
+        Ok(VersionView { sources: None, warnings, ..view })
     }
 
     fn tell(&self, kind: ChangeKind, digest: String, by: &str) {
@@ -307,6 +313,12 @@ impl Settings {
                 Ok((own.sources(), name.to_owned()))
             }
         }
+    }
+}
+
+fn log_warnings(set: &Set) {
+    for Fault { file, line, message, .. } in set.warnings() {
+        tracing::warn!(file, line, "{message}");
     }
 }
 
@@ -342,6 +354,7 @@ fn view(row: &sqlx::any::AnyRow, active: Option<ActiveRow>) -> Result<VersionVie
         active: is_active,
         pinned: is_active && active.is_some_and(|active| active.pinned),
         sources: None,
+        warnings: Vec::new(),
     })
 }
 

@@ -1,9 +1,9 @@
 //! One policy, ready to be asked.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cedar_policy::{Effect, Policy, PrincipalConstraint, ResourceConstraint};
-use cedar_policy_core::ast::{EntityUID, Expr, SlotEnv};
+use cedar_policy_core::ast::{EntityUID, Expr, ExprKind, Literal, SlotEnv};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -105,6 +105,18 @@ impl Rule {
     /// Whether its scope covers the action at all.
     pub(crate) fn reaches(&self, action: Action) -> bool {
         reaches(&self.policy, action)
+    }
+
+    /// The actions that it names, one by one and not by a group.
+    pub(crate) fn named(&self) -> BTreeSet<Action> {
+        let core = self.policy.as_ref();
+        let scope = core.action_constraint().as_expr();
+        let expressions = core.non_scope_constraints().into_iter().chain([&scope]).flat_map(Expr::subexpressions);
+        let uids = expressions.filter_map(|expression| match expression.expr_kind() {
+            ExprKind::Lit(Literal::EntityUID(uid)) if uid.is_action() => Action::parse(uid.eid().as_ref()),
+            _ => None,
+        });
+        uids.collect()
     }
 
     /// Whether its scope covers principals of this kind at all.

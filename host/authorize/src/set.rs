@@ -121,10 +121,9 @@ impl Set {
             return faults.finish(()).and(Err(Faults(Vec::new())));
         }
         let mut rules = Vec::new();
-        let own = |name: &str, text: &str| [LOCAL, DEFAULT].contains(&(name, text));
         read(ISOLATION.0, ISOLATION.1, true, &mut rules, &mut faults);
         for (name, text) in &sources.policies {
-            read(name, text, own(name, text), &mut rules, &mut faults);
+            read(name, text, is_own(name, text), &mut rules, &mut faults);
         }
         if rules.len() > MOST_POLICIES {
             let message = format!("there are {} policies, and {MOST_POLICIES} at most are taken", rules.len());
@@ -144,7 +143,7 @@ impl Set {
         &self.digest
     }
 
-    /// What is no fault, and yet hardly meant: rules that can never apply.
+    /// What is no fault, and yet hardly meant: rules that can never apply, or name what nothing asks yet.
     #[must_use]
     pub fn warnings(&self) -> &[Fault] {
         &self.warnings
@@ -159,6 +158,11 @@ impl Set {
     pub(crate) fn slice(&self, action: Action, kind: PrincipalKind) -> Option<&Slice> {
         self.slices.get(slot(action, kind))
     }
+}
+
+/// Whether a file is one that the host brings along.
+fn is_own(name: &str, text: &str) -> bool {
+    [ISOLATION, LOCAL, DEFAULT].contains(&(name, text))
 }
 
 fn slot(action: Action, kind: PrincipalKind) -> usize {
@@ -214,6 +218,18 @@ fn validate(ground: &Ground, sources: &Sources, rules: &[Rule], faults: &mut Col
         let Some(rule) = of(warning.policy_id()).filter(|rule| rule.file != ISOLATION.0) else { continue };
         let start = rule.policy.as_ref().loc().map_or(0, |loc| loc.start());
         warnings.add_diagnostic(&rule.file, text(rule), start, warning, "see whether it says what you mean");
+    }
+    let copies = [BuiltIn::Local, BuiltIn::Roles].map(BuiltIn::to_copy);
+    for rule in rules.iter().filter(|rule| !is_own(&rule.file, text(rule))) {
+        let unasked: Vec<Action> = rule.named().into_iter().filter(|action| !action.is_asked()).collect();
+        // One that was copied from the host's own is meant for when something asks.
+        if unasked.is_empty() || copies.iter().any(|copy| copy.contains(&rule.text)) {
+            continue;
+        }
+        for action in unasked {
+            let message = format!("nothing asks `{action}` yet, so that what `{}` says of it has no effect", rule.id);
+            warnings.add(&rule.file, Some(rule.line), message, "do not rely on it; docs/policy.md says what is asked");
+        }
     }
     warnings.finish(()).err().map(|faults| faults.0).unwrap_or_default()
 }

@@ -315,6 +315,26 @@ fn a_rule_that_can_never_hold_is_warned_of() {
 }
 
 #[test]
+fn a_rule_about_what_nothing_asks_is_warned_of() {
+    let warnings = |text: &str| Set::new(&sources(text)).unwrap().warnings().to_vec();
+    let unasked = warnings(
+        "permit (principal, action, resource);
+         @id(\"one\") forbid (principal, action == Action::\"model.use\", resource);
+         @id(\"two\") forbid (principal, action in [Action::\"read\", Action::\"tenant.manage\"], resource);
+         @id(\"three\") forbid (principal, action, resource) when { action == Action::\"secret.manage\" };",
+    );
+    let said: Vec<_> = unasked.iter().map(|warning| (warning.line, warning.message.as_str())).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    for (line, action, rule) in [(2, "model.use", "one"), (3, "tenant.manage", "two"), (4, "secret.manage", "three")] {
+        let found = said.iter().find(|(_, message)| message.contains(action)).unwrap();
+        assert!(found.0 == Some(line) && found.1.contains(rule), "{said:?}");
+    }
+    assert_eq!(warnings("permit (principal, action in [Action::\"operate\", Action::\"task.read\"], resource);"), []);
+    assert!(Set::new(&BuiltIn::Roles.sources()).unwrap().warnings().is_empty());
+    assert_eq!(warnings(&BuiltIn::Roles.to_copy()), [], "what was copied is meant for later");
+}
+
+#[test]
 fn cases_are_held_to_their_form_and_to_what_decides() {
     let set = Set::new(&BuiltIn::Roles.sources()).unwrap();
     let case = |rest: &str| {
@@ -357,7 +377,9 @@ fn the_documentation_lists_every_action() {
     for action in Action::ALL {
         let of = action.resources().iter().map(|kind| kind.type_name()).collect::<Vec<_>>().join(", ");
         let row = format!("| `{action}` | `{}` | {} | {of} |", action.group().name(), action.risk().name());
-        assert!(text.contains(&row), "docs/policy.md has no row `{row} …`");
+        let found = text.lines().find(|line| line.starts_with(&row));
+        let found = found.unwrap_or_else(|| panic!("docs/policy.md has no row `{row} …`"));
+        assert_eq!(found.contains("Nothing asks it yet."), !action.is_asked(), "{found}");
     }
 }
 

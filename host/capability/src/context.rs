@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use witan_system::TrustLevel;
 
-use crate::{Authority, Trace};
+use crate::{Authority, Beginning, Trace};
 
 /// Where the data of a call may go. Ordered from wide to narrow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ struct Fields {
     depth: u16,
     trace: Trace,
     files: Vec<TaskFile>,
+    /// A host that does not know it refuses the context, as each that it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beginning: Option<Arc<Beginning>>,
 }
 
 impl CallContext {
@@ -84,6 +87,7 @@ impl CallContext {
             depth: 0,
             trace: Trace::begin(false),
             files: Vec::new(),
+            beginning: None,
         }))
     }
 
@@ -103,6 +107,12 @@ impl CallContext {
     #[must_use]
     pub fn with_authority(&self, authority: Authority) -> Self {
         self.with(|fields| fields.authority = authority)
+    }
+
+    /// The same context in a call tree that began so. Only the edge calls this, with what it knows of the request.
+    #[must_use]
+    pub fn begun(&self, beginning: Beginning) -> Self {
+        self.with(|fields| fields.beginning = Some(Arc::new(beginning)))
     }
 
     /// The same context for a call that this call makes: one deeper, in a span of its own.
@@ -195,6 +205,12 @@ impl CallContext {
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.0.authority
+    }
+
+    /// How the call tree began, where that is known.
+    #[must_use]
+    pub fn beginning(&self) -> Option<&Beginning> {
+        self.0.beginning.as_deref()
     }
 
     /// The task that the call is part of.
@@ -290,6 +306,10 @@ mod tests {
     #[test]
     fn survives_a_round_trip_and_refuses_what_it_does_not_know() {
         let context = CallContext::new("alice", "acme").child();
+        // As hosts wrote it that did not know how a call began.
+        assert!(!context.to_json().unwrap().contains("beginning"));
+        let source = Some([192, 0, 2, 1].into());
+        let context = context.begun(Beginning { intent: Some("summarize".into()), route: None, source });
         let json = context.to_json().unwrap();
         assert_eq!(CallContext::from_json(&json).unwrap(), context);
         assert!(CallContext::from_json(&json.replace("\"version\":3", "\"version\":2")).is_err());

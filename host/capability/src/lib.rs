@@ -9,6 +9,7 @@
 
 mod account;
 mod authority;
+mod beginning;
 mod context;
 mod error;
 mod guard;
@@ -19,6 +20,7 @@ mod trace;
 
 pub use account::{Account, Limit, LimitExceeded, Meter, egress_bytes};
 pub use authority::{Authority, PrincipalKind};
+pub use beginning::Beginning;
 pub use context::{CallContext, Privacy, TaskFile};
 pub use error::{CallError, Denial};
 pub use guard::{Action, Call, Decision, DecisionId, HostFunction, Kernel, Permit, Policy, Request, Resource};

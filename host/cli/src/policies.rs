@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use witan_authorize::{Action, Change, ChangeKind, Decision, Observer, Policies, Request, Risk};
+use witan_authorize::{Action, Change, ChangeKind, Decision, Observer, Policies, Request, Risk, Would};
 use witan_database::Database;
 use witan_events::{PolicyReloaded, What};
 use witan_ledger::{Entry, Kind, Ledger};
@@ -43,6 +43,10 @@ impl Watch {
 impl Observer for Watch {
     fn evaluated(&self, decision: &Decision, took: Duration) {
         self.metrics.policy_decided(decision.allow, took);
+    }
+
+    fn differed(&self, would: Would) {
+        self.metrics.policy_shadow_differed(would.name());
     }
 
     fn decided(&self, request: &Request<'_>, decision: &Decision) {

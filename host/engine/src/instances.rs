@@ -17,7 +17,7 @@ pub(crate) struct Instances {
 /// Calls that an instance serves at once before another is opened beside it: a store uses one core.
 const TOGETHER: usize = 16;
 
-/// An instance that serves several calls at once, of one tenant and principal and at one depth.
+/// An instance that serves several calls at once, of one tenant and principal, at one depth, and begun the same way.
 struct Shared {
     session: Arc<Session>,
     context: CallContext,
@@ -34,6 +34,9 @@ impl Shared {
             && own.principal() == other.principal()
             && own.trust() == other.trust()
             && own.depth() == other.depth()
+            // What request policies ask: one call must not pass by what is known of another.
+            && own.authority() == other.authority()
+            && own.beginning() == other.beginning()
     }
 
     /// Calls under way: each holds the session, as does the pool.
@@ -133,10 +136,14 @@ impl Instances {
 /// A session, and what it may use.
 pub(crate) type Opened = (Arc<Session>, Arc<Account>);
 
-/// What all calls of one tenant and principal at one depth have in common. The depth stays, since components that
+/// What all calls of one tenant and principal at one depth, which began the same way, have in common. The depth stays, since components that
 /// call one another in a circle would otherwise never reach its limit.
 fn common(context: &CallContext) -> CallContext {
     let own = CallContext::trusted(context.principal(), context.tenant(), context.trust());
     let own = own.with_authority(context.authority().clone());
+    let own = match context.beginning() {
+        Some(beginning) => own.begun(beginning.clone()),
+        None => own,
+    };
     (0..context.depth()).fold(own, |context, _| context.child())
 }

@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use wasmtime::component::{Accessor, Instance, Linker};
 use witan_capability::{
-    CallContext, CallError, CallState, Component, Decision, Kernel, Limit, Limits, Policy, Privacy, Request, TaskFile,
+    Authority, Beginning, CallContext, CallError, CallState, Component, Decision, Kernel, Limit, Limits, Policy,
+    Privacy, Request, TaskFile,
 };
 use witan_engine::{Engine, Invocation, Reply, Service, ServiceSettings, Settings, Trust, Version};
 use witan_system::{Instances, Pool, Reuse};
@@ -146,6 +147,8 @@ async fn others_and_calls_that_carry_something_of_their_own_get_another() {
         local.narrow_budget(1),
         local.for_task(uuid::Uuid::nil(), vec![file]),
         local.child(),
+        local.begun(Beginning { source: Some([192, 0, 2, 1].into()), ..Beginning::default() }),
+        local.with_authority(Authority::none()),
     ] {
         assert_eq!(host.call_as(&other, Limits::default()).await, Ok(1), "{other:?}");
     }

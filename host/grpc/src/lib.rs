@@ -59,8 +59,8 @@ pub trait Door: Send + Sync + 'static {
     /// When as many run or wait as may.
     fn begin_task(&self, request: &Extensions) -> Result<Counted, TaskError>;
 
-    /// Resolves when who asks may not be told any more what they began to follow, with what to say of it.
-    fn cut_off(&self, request: &Extensions) -> Pin<Box<dyn Future<Output = TaskError> + Send>>;
+    /// Resolves when who asks may not be told any more of `task`, which they began to follow, with what to say of it.
+    fn cut_off(&self, request: &Extensions, task: &Task) -> Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
     /// Whether `task` may be seen.
     ///

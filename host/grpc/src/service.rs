@@ -118,7 +118,7 @@ impl v1::tasks_server::Tasks for Service {
         self.door.see(&extensions, &task).map_err(|error| status(&error))?;
         // After the last event comes the envelope, and after that nothing.
         let draining = self.draining.clone();
-        let cut_off = self.door.cut_off(&extensions).shared();
+        let cut_off = self.door.cut_off(&extensions, &task).shared();
         let events = stream::unfold(Some(request.starting_after), move |after| {
             let (task, draining, cut_off) = (task.clone(), draining.clone(), cut_off.clone());
             async move {

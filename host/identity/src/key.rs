@@ -9,7 +9,9 @@ use witan_system::{Name, Scope, TenantName, TrustLevel};
 use crate::{
     Directory, Event, IdentityError, Page, Secret, What,
     directory::named,
-    now, seconds,
+    now,
+    page::List,
+    seconds,
     secret::{self, KEY},
     tables::{Columns, NEVER, came, ends, words},
 };
@@ -131,16 +133,8 @@ impl Directory {
     /// # Errors
     /// When the database fails.
     pub async fn keys(&self, tenant: Option<&TenantName>, page: Page) -> Result<(Vec<Key>, bool), IdentityError> {
-        let statement = format!(
-            "SELECT {COLUMNS} FROM api_key WHERE ($1 = '' OR tenant_id = $1) AND id < $2 ORDER BY id DESC LIMIT $3"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(tenant.map_or("", TenantName::as_str))
-            .bind(page.before())
-            .bind(page.rows())
-            .fetch_all(self.database.pool())
-            .await?;
-        Ok(page.cut(rows.iter().map(key).collect::<Result<_, _>>()?))
+        let list = List { select: &format!("SELECT {COLUMNS} FROM api_key"), table: "api_key", only: None };
+        page.read(&list, tenant, &self.database, key).await
     }
 
     /// The key `id` of `tenant`, or of any.

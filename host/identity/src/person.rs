@@ -10,6 +10,7 @@ use crate::{
     Directory, Event, IdentityError, Page, What,
     directory::shortened,
     now,
+    page::List,
     tables::{Columns, came, words},
 };
 
@@ -77,16 +78,8 @@ impl Directory {
     /// # Errors
     /// When the database fails.
     pub async fn people(&self, tenant: Option<&TenantName>, page: Page) -> Result<(Vec<Person>, bool), IdentityError> {
-        let statement = format!(
-            "SELECT {COLUMNS} FROM person WHERE ($1 = '' OR tenant_id = $1) AND id < $2 ORDER BY id DESC LIMIT $3"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(tenant.map_or("", TenantName::as_str))
-            .bind(page.before())
-            .bind(page.rows())
-            .fetch_all(self.database.pool())
-            .await?;
-        Ok(page.cut(rows.iter().map(person).collect::<Result<_, _>>()?))
+        let list = List { select: &format!("SELECT {COLUMNS} FROM person"), table: "person", only: None };
+        page.read(&list, tenant, &self.database, person).await
     }
 
     /// Whom `issuer` calls `subject`, if they have logged in here.

@@ -12,7 +12,9 @@ use witan_system::{Auth, Name, TenantName};
 use crate::{
     AuthError, Directory, Event, IdentityError, Page, Person, Secret, What,
     directory::shortened,
-    now, seconds,
+    now,
+    page::List,
+    seconds,
     secret::{self, REFRESH},
     tables::{Columns, came, words},
 };
@@ -215,18 +217,9 @@ impl Directory {
         principal: Option<&str>,
         page: Page,
     ) -> Result<(Vec<Session>, bool), IdentityError> {
-        let statement = format!(
-            "SELECT {COLUMNS} {FROM} WHERE ($1 = '' OR login_session.tenant_id = $1) AND ($2 = '' OR person.issuer || '/' \
-             || person.subject = $2) AND login_session.id < $3 ORDER BY login_session.id DESC LIMIT $4"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(tenant.map_or("", TenantName::as_str))
-            .bind(principal.unwrap_or_default())
-            .bind(page.before())
-            .bind(page.rows())
-            .fetch_all(self.database.pool())
-            .await?;
-        Ok(page.cut(rows.iter().map(session).collect::<Result<_, _>>()?))
+        let only = principal.map(|principal| ("person.issuer || '/' || person.subject", principal));
+        let list = List { select: &format!("SELECT {COLUMNS} {FROM}"), table: "login_session", only };
+        page.read(&list, tenant, &self.database, session).await
     }
 
     /// Ends the session `id` of `tenant`, or of any, and of `principal` where one is named, from the next request on.

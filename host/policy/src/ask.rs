@@ -108,10 +108,14 @@ fn context<'a>(request: &'a Request<'_>) -> Context<'a> {
         Resource::Url { method, path, .. } => (Some((*method).into()), Some((*path).into())),
         _ => (None, None),
     };
+    let began = request.context.beginning();
     Context {
         epoch: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         local_only: request.context.local_only(),
         budget_micros: request.context.budget_micros(),
+        source: began.and_then(|began| began.source),
+        intent: began.and_then(|began| began.intent.as_deref()).map(Into::into),
+        route: began.and_then(|began| began.route.as_deref()).map(Into::into),
         component: Some((&*request.component.name).into()),
         method,
         path,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use witan_authorize::{Authorizer, Set, Sources};
 use witan_capability::{
-    Action, Authority, CallContext, Component, Decision, HostFunction, Policy, PrincipalKind, Privacy, Request,
-    Resource, TaskFile,
+    Action, Authority, Beginning, CallContext, Component, Decision, HostFunction, Policy, PrincipalKind, Privacy,
+    Request, Resource, TaskFile,
 };
 use witan_ledger::{Filter, Kind, Ledger, Settings, Verdict};
 use witan_policy::{DecisionLog, GrantPolicy};
@@ -314,6 +314,30 @@ fn request_policy_is_asked_for_the_principal_of_the_call() {
     assert!(!as_whom("acme", "ann", TrustLevel::Standard, authority(&["viewer"])));
     assert!(!as_whom("acme", "ann", TrustLevel::Restricted, user()));
     assert!(!as_whom("acme", "ann", TrustLevel::Standard, Authority::local()), "whoever sits here is no user");
+}
+
+#[test]
+fn request_policy_sees_how_the_call_began() {
+    let source = |address: &str| Some(address.parse().unwrap());
+    let began = |beginning: Option<Beginning>, rule: &str| {
+        let asker = Asker::with(ASKED);
+        let rules = format!(
+            "permit (principal, action, resource);\nforbid (principal, action == Action::\"http.send\", resource) when {{ {rule} }};"
+        );
+        asker.policy.ask(authorizer(&rules));
+        // As the components have it that the first one calls.
+        let context =
+            beginning.map_or_else(|| asker.context.clone(), |beginning| asker.context.begun(beginning)).child();
+        Asker { context, ..asker }.send("GET", "https://api.example.com/v1").is_ok()
+    };
+    let outside = "context has source && !context.source.isInRange(ip(\"10.0.0.0/8\"))";
+    assert!(!began(Some(Beginning { source: source("192.0.2.1"), ..Beginning::default() }), outside));
+    assert!(began(Some(Beginning { source: source("10.1.2.3"), ..Beginning::default() }), outside));
+    assert!(began(None, outside), "what is not known is not there");
+    let of_task = || Beginning { intent: Some("mail".into()), route: Some("/v1/tasks".into()), source: None };
+    assert!(!began(Some(of_task()), "context has intent && context.intent == \"mail\""));
+    assert!(!began(Some(of_task()), "context has route && context.route == \"/v1/tasks\""));
+    assert!(began(Some(of_task()), "context has source"));
 }
 
 #[test]

@@ -21,13 +21,16 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Looks for `values`, as they are and in Base64, in the first `limit` bytes of a body and in all headers.
+    /// Looks for `values`, as they are and in Base64, also of more than the value, in the first `limit` bytes of a body and
+    /// in all headers.
     #[must_use]
     pub fn new(values: &[Value], limit: u64) -> Self {
         let mut forms = Vec::new();
         for value in values {
-            forms.push(Zeroizing::new(value.expose().as_bytes().to_vec()));
-            forms.push(Zeroizing::new(STANDARD.encode(value.expose()).into_bytes()));
+            let value = value.expose().as_bytes();
+            forms.push(Zeroizing::new(value.to_vec()));
+            forms.push(Zeroizing::new(STANDARD.encode(value).into_bytes()));
+            forms.extend((0..3).map(|before| within(before, value)));
         }
         Self { forms: Arc::new(forms), limit }
     }
@@ -67,6 +70,15 @@ impl Scan {
         };
         self.forms.iter().map(begins).max().unwrap_or(0)
     }
+}
+
+/// The digits of Base64 that say `value` and nothing else, where so many bytes beyond a multiple of three stand before it.
+fn within(before: usize, value: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut padded = Zeroizing::new(vec![0; before]);
+    padded.extend_from_slice(value);
+    let encoded = Zeroizing::new(STANDARD.encode(padded.as_slice()));
+    let (from, to) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
+    Zeroizing::new(encoded.as_bytes().get(from..to).unwrap_or_default().to_vec())
 }
 
 impl std::fmt::Debug for Scan {
@@ -193,6 +205,17 @@ mod tests {
         assert_eq!(headers["x-other"], "abcabcabd");
         let (out, covered) = through(scan(100), format!("<{}>", STANDARD.encode(SECRET)).as_bytes(), &[]);
         assert!(covered == 1 && out.iter().filter(|byte| **byte == b'*').count() == 24);
+    }
+
+    #[test]
+    fn a_secret_among_others_in_base64_is_covered() {
+        for before in ["user:", "me:", "a:", "", "someone-else:"] {
+            let encoded = STANDARD.encode(format!("{before}{SECRET}"));
+            let (out, covered) = through(scan(100), encoded.as_bytes(), &[7]);
+            // What is left at each end says less than a byte of the secret.
+            let digits = (SECRET.len() * 8 / 6).saturating_sub(1);
+            assert!(covered >= 1 && out.iter().filter(|byte| **byte == b'*').count() >= digits, "{before}");
+        }
     }
 
     #[test]

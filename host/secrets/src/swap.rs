@@ -1,10 +1,22 @@
 //! Puts values in the place of placeholders, in one request, where they may go.
 
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use http::{HeaderMap, HeaderValue, header};
 use witan_system::{OriginName, SecretGrant, SecretName};
 use zeroize::Zeroizing;
 
 use crate::{Scan, Secrets, SourceError, Value, run::MARK};
+
+/// How a header begins that shows a user and a password.
+const BASIC: &str = "Basic ";
+/// With its padding, and without, as some write it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Who sends a request, and where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -76,13 +88,13 @@ impl Secrets {
         headers: &mut HeaderMap,
         permits: impl Fn(&SecretName) -> bool,
     ) -> Result<Option<Scan>, SwapError> {
-        if !headers.values().any(has_mark) {
+        if !headers.values().any(|value| Marked::of(value).is_some()) {
             return Ok(None);
         }
         let (mut swapped, mut used): (HeaderMap, Vec<Value>) = (headers.clone(), Vec::new());
         for (name, value) in &mut swapped {
-            if has_mark(value) {
-                *value = self.swap_one(asker, name.as_str(), value, &permits, &mut used).await?;
+            if let Some(marked) = Marked::of(value) {
+                *value = self.swap_one(asker, name.as_str(), marked, &permits, &mut used).await?;
             }
         }
         // What is compressed cannot be searched.
@@ -95,12 +107,13 @@ impl Secrets {
         &self,
         asker: Asker<'_>,
         header: &str,
-        value: &HeaderValue,
+        marked: Marked<'_>,
         permits: &impl Fn(&SecretName) -> bool,
         used: &mut Vec<Value>,
     ) -> Result<HeaderValue, SwapError> {
         let not_granted = || SwapError::NotGranted { header: header.to_owned(), component: asker.component.to_owned() };
-        let mut text = Zeroizing::new(value.to_str().map_err(|_| not_granted())?.to_owned());
+        let text = std::str::from_utf8(marked.bytes()).map_err(|_| not_granted())?;
+        let mut text = Zeroizing::new(text.to_owned());
         for SecretGrant { secret: name, .. } in asker.grants {
             let placeholder = self.placeholder(asker.component, name);
             if !text.contains(&placeholder) {
@@ -126,12 +139,52 @@ impl Secrets {
         if left.contains(MARK) {
             return Err(not_granted());
         }
+        let text = if marked.is_basic() { basic(&text) } else { text };
         let mut value = HeaderValue::from_str(&text).map_err(|_| SwapError::Unfit(header.to_owned()))?;
         value.set_sensitive(true);
         Ok(value)
     }
 }
 
-fn has_mark(value: &HeaderValue) -> bool {
-    value.as_bytes().windows(MARK.len()).any(|window| window == MARK.as_bytes())
+/// What of a header has a placeholder in it.
+enum Marked<'a> {
+    /// All of it.
+    Plain(&'a [u8]),
+    /// The user and the password that it shows in Base64: RFC 7617.
+    Basic(Vec<u8>),
+}
+
+impl<'a> Marked<'a> {
+    /// Of `value`, if it has one.
+    fn of(value: &'a HeaderValue) -> Option<Self> {
+        let bytes = value.as_bytes();
+        if has_mark(bytes) {
+            return Some(Self::Plain(bytes));
+        }
+        let (scheme, credential) = bytes.split_at_checked(BASIC.len())?;
+        let credential = scheme.eq_ignore_ascii_case(BASIC.as_bytes()).then_some(credential)?;
+        let credential = BASE64.decode(credential.trim_ascii()).ok()?;
+        has_mark(&credential).then_some(Self::Basic(credential))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Basic(bytes) => bytes,
+        }
+    }
+
+    fn is_basic(&self) -> bool {
+        matches!(self, Self::Basic(_))
+    }
+}
+
+/// The header that shows `credential`.
+fn basic(credential: &str) -> Zeroizing<String> {
+    let encoded = Zeroizing::new(BASE64.encode(credential));
+    Zeroizing::new(format!("{BASIC}{}", *encoded))
+}
+
+fn has_mark(bytes: &[u8]) -> bool {
+    bytes.windows(MARK.len()).any(|window| window == MARK.as_bytes())
 }

@@ -362,3 +362,43 @@ async fn a_placeholder_is_swapped_where_its_secret_goes_and_stops_the_request_el
     assert_ne!(again.placeholder("agent", &name("a")), placeholder);
     assert_ne!(all.0.placeholder("other", &name("a")), placeholder);
 }
+
+#[tokio::test]
+async fn a_placeholder_is_a_password_too() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), CANARY).unwrap();
+    let all = secrets(folder.path(), "http://127.0.0.1:1", &[("a", "file = \"file\"")]);
+    let placeholder = seen(&all.1, "a");
+    let ask = async |component: &str, origin: &str, header: &'static str, value: &str| {
+        send(&all, component, origin, header, value).await
+    };
+    let origin = "https://api.example";
+    for user in ["", "me", "ann", "user", "someone"] {
+        let encoded = STANDARD.encode(format!("{user}:{placeholder}"));
+        let expected = format!("Basic {}", STANDARD.encode(format!("{user}:{CANARY}")));
+        for value in [format!("Basic {encoded}"), format!("basic  {}", encoded.trim_end_matches('='))] {
+            assert_eq!(ask("agent", origin, "authorization", &value).await.unwrap(), expected, "{value}");
+        }
+    }
+    let value = format!("Basic {}", STANDARD.encode(format!("user:{placeholder}")));
+    // It goes no further than it would as it is.
+    let elsewhere = ask("agent", "https://example", "authorization", &value).await.unwrap_err();
+    assert!(matches!(elsewhere, SwapError::Elsewhere { .. }), "{elsewhere}");
+    let header = ask("agent", origin, "x-other", &value).await.unwrap_err();
+    assert!(matches!(header, SwapError::Header { .. }), "{header}");
+    let other = ask("other", origin, "authorization", &value).await.unwrap_err();
+    assert!(matches!(other, SwapError::NotGranted { .. }), "{other}");
+    // What is no credential, or has no placeholder, is the guest's.
+    let asker = Asker {
+        component: "agent",
+        tenant: "local",
+        grants: &all.1.components[&"agent".parse().unwrap()].grants.secrets,
+        origin: &origin.parse().unwrap(),
+    };
+    for own in ["Basic dXNlcjpwYXNz", "Basic ====", "Basic ", "Basic", "Bas"] {
+        let mut headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, own.parse().unwrap())]);
+        assert!(all.0.swap(asker, &mut headers, |_| true).await.unwrap().is_none());
+        assert_eq!(headers[http::header::AUTHORIZATION], own);
+    }
+}

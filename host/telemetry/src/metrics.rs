@@ -102,6 +102,12 @@ pub struct Metrics {
     subscribers: Family<KindLabels, Gauge>,
     decisions: Family<OutcomeLabels, Counter>,
     evaluation: Histogram,
+    shadow_differences: Family<WouldLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WouldLabels {
+    would: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -250,6 +256,7 @@ impl Metrics {
             subscribers: Family::default(),
             decisions: Family::default(),
             evaluation: evaluations(),
+            shadow_differences: Family::default(),
         };
         metrics.register();
         metrics.begin_at_zero();
@@ -285,6 +292,8 @@ impl Metrics {
         registry.register("policy_decisions", help, self.decisions.clone());
         let help = "How long request policy took to decide";
         registry.register("policy_evaluation_seconds", help, self.evaluation.clone());
+        let help = "Requests that a candidate in the policies' shadow would have decided otherwise, by how";
+        registry.register("policy_shadow_differences", help, self.shadow_differences.clone());
         registry.register("subscribers", "Clients that listen to events, by how", self.subscribers.clone());
     }
 
@@ -296,6 +305,9 @@ impl Metrics {
         drop(self.auth_failures.get_or_create(&CodeLabels { code: "unauthorized".to_owned() }));
         for code in ["overloaded", "rate_limited"] {
             drop(self.refused.get_or_create(&CodeLabels { code: code.to_owned() }));
+        }
+        for would in ["allow", "deny", "oblige"] {
+            drop(self.shadow_differences.get_or_create(&WouldLabels { would }));
         }
         for by in ["key", "user", "tenant", "address", "host"] {
             drop(self.throttled.get_or_create(&ByLabels { by }));
@@ -344,6 +356,11 @@ impl Metrics {
         let outcome = if allowed { "allow" } else { "deny" };
         self.decisions.get_or_create(&OutcomeLabels { outcome }).inc();
         self.evaluation.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a request that a candidate policy `would` have decided otherwise: `allow`, `deny` or `oblige`.
+    pub fn policy_shadow_differed(&self, would: &'static str) {
+        self.shadow_differences.get_or_create(&WouldLabels { would }).inc();
     }
 
     /// Counts a request that was over the rate or share of `by`: `key`, `user`, `tenant`, `address` or `host`.

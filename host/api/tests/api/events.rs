@@ -263,3 +263,54 @@ async fn what_is_followed_ends_with_the_credential_and_no_sooner() {
     let told = rest(theirs).await;
     assert!(told.contains("event: cut_off") && !told.contains("event: envelope"), "{told}");
 }
+
+/// What those may follow who may do everything but read tasks.
+const NO_TASKS: &str = "permit (principal, action, resource);
+    @reason(\"not now\") forbid (principal, action == Action::\"task.read\", resource);";
+const NO_EVENTS: &str = "permit (principal, action, resource);
+    forbid (principal, action == Action::\"event.read\", resource);";
+
+#[tokio::test]
+async fn what_is_followed_is_decided_anew_with_each_policy() {
+    let world = World::new().await;
+    let id = world.echo("", "wait").await.json()["id"].as_str().unwrap().to_owned();
+    let follow = async |path: String| world.client.get(world.url(&path)).send().await.unwrap();
+    let task_events = follow(format!("/v1/tasks/{id}/events")).await;
+    let mut events = follow("/v1/events?types=task.*,policy.*".to_owned()).await;
+    let mut single = Socket::open(&world, &format!("/v1/tasks/{id}/ws")).await;
+    let mut socket = Socket::open(&world, "/v1/ws").await;
+    socket.say(&json!({"type": "subscribe", "id": "t", "task": id})).await;
+    socket.say(&json!({"type": "subscribe", "id": "e", "events": ["task.*"]})).await;
+    socket.until(|message| message["type"] == "subscribed" && message["subscription"] == "e").await;
+    // The same rules, once more: whoever was allowed is.
+    assert_eq!(world.policies("permit (principal, action, resource);").await.status, 200);
+
+    assert_eq!(world.policies(NO_TASKS).await.status, 200);
+    let told = rest(task_events).await;
+    let last = told.split("event: ").last().unwrap();
+    assert!(last.starts_with("cut_off") && last.contains("\"denied\"") && last.contains("not now"), "{told}");
+    assert!(last.contains("\"decision\":\""), "{told}");
+    single.until(|message| message["error"]["code"] == "denied").await;
+    assert_eq!(single.next().await, Err(1008));
+    let refused = socket.until(|message| message["type"] == "error").await;
+    assert_eq!((&refused["subscription"], &refused["error"]["code"]), (&json!("t"), &json!("denied")));
+
+    // What may be followed still goes on, on the same socket too.
+    world.permits.add_permits(1);
+    read_until(&mut events, "event: task.completed").await;
+    let ended = socket.until(|message| message["event"]["type"] == "task.completed").await;
+    assert_eq!(ended["subscription"], "e");
+    // And ends with its own.
+    assert_eq!(world.policies(NO_EVENTS).await.status, 200);
+    let told = rest(events).await;
+    let last = told.split("event: ").last().unwrap();
+    assert!(last.starts_with("cut_off") && last.contains("\"denied\""), "{told}");
+    let refused = socket.until(|message| message["type"] == "error").await;
+    assert_eq!((&refused["subscription"], &refused["error"]["code"]), (&json!("e"), &json!("denied")));
+    // A version that is put back is one that comes.
+    let task_events =
+        follow(format!("/v1/tasks/{}/events", world.echo("", "wait").await.json()["id"].as_str().unwrap()));
+    let task_events = task_events.await;
+    assert_eq!(world.post("/v1/policies/rollback", json!({})).await.status, 200);
+    assert!(rest(task_events).await.contains("\"denied\""));
+}

@@ -295,3 +295,16 @@ async fn a_stream_ends_with_the_credential() {
     assert_eq!((ended.code(), reason(&ended).as_str()), (Code::Unauthenticated, "UNAUTHORIZED"));
     assert!(events.next().await.is_none());
 }
+
+#[tokio::test]
+async fn a_stream_ends_with_the_policy_that_let_it() {
+    let world = World::new().await;
+    let mut client = client(&world).await;
+    let id = client.submit(echo("wait")).await.unwrap().into_inner().id;
+    let mut events = client.stream(StreamRequest { id, starting_after: 3 }).await.unwrap().into_inner();
+    let rules = "permit (principal, action, resource);\nforbid (principal, action == Action::\"task.read\", resource);";
+    assert_eq!(world.policies(rules).await.status, 200);
+    let ended = events.next().await.unwrap().unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::PermissionDenied, "DENIED"));
+    assert!(events.next().await.is_none());
+}

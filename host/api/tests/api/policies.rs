@@ -125,6 +125,19 @@ async fn a_set_at_fault_changes_nothing_and_the_answer_says_why() {
 }
 
 #[tokio::test]
+async fn a_rule_about_what_nothing_asks_is_loaded_with_a_warning() {
+    let world = World::new().await;
+    let unasked = format!("{ALL}@id(\"models\") forbid (principal, action == Action::\"model.use\", resource);");
+    let loaded = world.policies(&unasked).await.json();
+    let warning = &loaded["warnings"][0];
+    assert_eq!((&warning["file"], &warning["line"]), (&json!("rules.cedar"), &json!(2)), "{loaded}");
+    assert!(warning["message"].as_str().unwrap().contains("nothing asks `model.use` yet"), "{loaded}");
+    let tested = world.post("/v1/policies/test", json!({})).await.json();
+    assert_eq!(tested["warnings"], loaded["warnings"]);
+    assert_eq!(world.policies(ALL).await.json().get("warnings"), None);
+}
+
+#[tokio::test]
 async fn versions_are_listed_shown_and_put_back() {
     let world = World::new().await;
     assert_eq!(world.policies(ALL).await.json()["version"], 2);

@@ -273,6 +273,14 @@ fn print_faults(faults: &[Fault], label: &str) {
     }
 }
 
+/// Beside what is printed, since programs read that.
+fn note_warnings(warnings: &[Fault]) {
+    for Fault { file, line, message, help } in warnings {
+        let line = line.map_or_else(String::new, |line| format!(":{line}"));
+        output::note(&format!("{file}{line}: {message}; {help}"));
+    }
+}
+
 async fn test(arguments: &Test, global: &Global) -> anyhow::Result<ExitCode> {
     let mut all = Cases::default();
     for file in &arguments.files {
@@ -280,10 +288,17 @@ async fn test(arguments: &Test, global: &Global) -> anyhow::Result<ExitCode> {
         let cases = Cases::parse(&text).with_context(|| format!("cannot use `{}`", file.display()))?;
         all.cases.extend(cases.cases);
     }
-    let outcomes = match &arguments.which.policies {
-        Some(folder) => all.run(&read(folder, arguments.which.entities.as_deref())??, None, now()),
-        None => ask(&arguments.which.target.client(global)?, all, Vec::new()).await?.outcomes,
+    let (outcomes, warnings) = match &arguments.which.policies {
+        Some(folder) => {
+            let set = read(folder, arguments.which.entities.as_deref())??;
+            (all.run(&set, None, now()), set.warnings().to_vec())
+        }
+        None => {
+            let tested = ask(&arguments.which.target.client(global)?, all, Vec::new()).await?;
+            (tested.outcomes, tested.warnings)
+        }
     };
+    note_warnings(&warnings);
     print_outcomes(&outcomes, global);
     let passed = outcomes.iter().all(|outcome| outcome.passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -349,7 +364,10 @@ fn in_a_line(view: &VersionView) -> String {
 fn print_active(view: &VersionView, global: &Global) {
     match global.json {
         true => output::json(view),
-        false => output::line(&in_a_line(view)),
+        false => {
+            output::line(&in_a_line(view));
+            note_warnings(&view.warnings);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
-use witan_capability::{CallContext, Privacy};
+use witan_capability::{Beginning, CallContext, Privacy};
 use witan_loader::Running;
 use witan_system::System;
 use witan_tasks::{
@@ -167,7 +167,8 @@ async fn here(
         Arc::new(move |limits| engine.open_account(limits)),
         observer,
     );
-    let edge = Edge { context: CallContext::local(), paths: Paths::Any };
+    let beginning = Beginning { intent: Some(request.intent.as_str().into()), ..Beginning::default() };
+    let edge = Edge { context: CallContext::local().begun(beginning), paths: Paths::Any };
     let task = tasks.submit(request, &edge).await?;
     let envelope = tokio::select! {
         envelope = follow(&task) => envelope,

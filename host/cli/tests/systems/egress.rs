@@ -115,7 +115,7 @@ fn system(egress: &str, more: &str) -> String {
          token-file = \"token\"\n[secrets.key]\norigins = [\"https://target.test\"]\nvault = \"secret/data/model\"\n\
          [components.site]\nsource = \"site.wasm\"\nallow-unsigned = true\n[components.site.grants]\n\
          http = [{{ scheme = \"https\", host = \"target.test\", port = 443 }}]\n\
-         secrets = [{{ secret = \"key\", config = \"key\" }}]\n[[mounts]]\npath = \"/site\"\ncomponent = \"site\"\n"
+         logging = {{}}\nsecrets = [{{ secret = \"key\", config = \"key\" }}]\n[[mounts]]\npath = \"/site\"\ncomponent = \"site\"\n"
     )
 }
 

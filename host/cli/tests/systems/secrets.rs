@@ -6,13 +6,16 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output, Stdio},
+    sync::mpsc::Receiver,
     thread,
 };
 
-use serde_json::Value;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 
 use crate::{
     WITAN,
+    telemetry::Collector,
     up::{Up, built},
 };
 
@@ -42,8 +45,8 @@ fn refused(folder: &Path, line: &str, input: &str) -> String {
     text
 }
 
-/// A server that answers with all that it is sent, in a header and in the body, and has seen the secret or not.
-fn echo() -> (SocketAddr, std::sync::mpsc::Receiver<bool>) {
+/// A server that answers with all that it is sent, in a header and in the body, and says what that was.
+fn echo() -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (seen, receive) = std::sync::mpsc::channel();
@@ -55,8 +58,8 @@ fn echo() -> (SocketAddr, std::sync::mpsc::Receiver<bool>) {
                 head.extend_from_slice(&byte);
             }
             let head = String::from_utf8_lossy(&head).into_owned();
-            let _ended = seen.send(head.contains(CANARY));
-            let line = head.lines().find(|line| line.contains("Bearer")).unwrap_or_default().to_owned();
+            let _ended = seen.send(head.clone());
+            let line = head.lines().find(|line| line.starts_with("authorization")).unwrap_or_default().to_owned();
             let answer = format!("HTTP/1.1 200 OK\r\nx-echo: {line}\r\ncontent-length: {}\r\n\r\n{head}", head.len());
             let _gone = stream.write_all(answer.as_bytes());
         }
@@ -64,9 +67,11 @@ fn echo() -> (SocketAddr, std::sync::mpsc::Receiver<bool>) {
     (address, receive)
 }
 
-fn system(origin: SocketAddr, other: SocketAddr) -> String {
+fn system(origin: SocketAddr, other: SocketAddr, collector: &str) -> String {
     format!(
-        "schema = 1\n[secrets.key]\norigins = [\"http://{origin}\"]\n[secrets.gone]\norigins = [\"http://{origin}\"]\n\
+        "schema = 1\n[host.telemetry]\notlp = \"{collector}\"\nsample = \"100%\"\nlog-file = \"host.jsonl\"\n\
+         [intents]\ntell = \"site\"\n\
+         [secrets.key]\norigins = [\"http://{origin}\"]\n[secrets.gone]\norigins = [\"http://{origin}\"]\n\
          file = \"gone\"\n{}{}{}",
         component("site", "[{ secret = \"key\", config = \"key\" }]", origin, other),
         component("unset", "[{ secret = \"gone\", config = \"key\" }]", origin, other),
@@ -80,10 +85,24 @@ fn component(name: &str, secrets: &str, origin: SocketAddr, other: SocketAddr) -
     };
     format!(
         "[components.{name}]\nsource = \"site.wasm\"\nallow-unsigned = true\n[components.{name}.grants]\n\
-         http = [{}, {}]\nsecrets = {secrets}\n[[mounts]]\npath = \"/{name}\"\ncomponent = \"{name}\"\n",
+         http = [{}, {}]\nlogging = {{}}\nsecrets = {secrets}\n[[mounts]]\npath = \"/{name}\"\ncomponent = \"{name}\"\n",
         http(origin),
         http(other)
     )
+}
+
+/// The secret, and what Base64 makes of it wherever it stands.
+fn forms() -> Vec<Vec<u8>> {
+    let encoded = (0..3).map(|before| {
+        let all = STANDARD.encode([&vec![0; before], CANARY.as_bytes()].concat());
+        // Without the digits that say something of what stands beside it.
+        all.as_bytes()[3..all.len() - 4].to_vec()
+    });
+    [CANARY.as_bytes().to_vec()].into_iter().chain(encoded).collect()
+}
+
+fn has_canary(bytes: &[u8]) -> bool {
+    forms().iter().any(|form| bytes.windows(form.len()).any(|part| part == form))
 }
 
 /// All files below `folder` that have the secret in them.
@@ -93,34 +112,57 @@ fn with_canary(folder: &Path) -> Vec<String> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(with_canary(&path));
-        } else if fs::read(&path).unwrap_or_default().windows(CANARY.len()).any(|part| part == CANARY.as_bytes()) {
+        } else if has_canary(&fs::read(&path).unwrap_or_default()) {
             found.push(path.display().to_string());
         }
     }
     found
 }
 
+/// What happened, as `/v1/events` tells it from the start to an event with `last` in it.
+fn events(up: &Up, last: &str) -> String {
+    let mut stream = up.begin("GET", "/v1/events?starting_after=0", 0).unwrap();
+    let mut told = String::new();
+    while !told.contains(last) {
+        let mut bytes = [0; 4096];
+        let read = stream.read(&mut bytes).unwrap();
+        assert!(read > 0, "{told}");
+        told += &String::from_utf8_lossy(&bytes[..read]);
+    }
+    told
+}
+
+/// One secret through everything that a host writes and says. It is at the server that it is for, and nowhere else.
 #[test]
 fn a_secret_is_used_where_it_may_be_and_found_nowhere() {
     let (origin, seen) = echo();
     let (other, seen_by_other) = echo();
+    let collector = Collector::start();
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("system.toml"), system(origin, other)).unwrap();
+    fs::write(folder.path().join("system.toml"), system(origin, other, &collector.url)).unwrap();
     fs::write(folder.path().join("site.wasm"), built("secret")).unwrap();
     assert_eq!(good(folder.path(), "secrets set key --json", CANARY)["version"], 1);
     let errors = fs::File::create(folder.path().join("errors.log")).unwrap();
-    let up = Up::serve_logged(folder, &["--log", "trace", "--log-calls", "all", "--log-format", "json"], errors);
+    let mut up = Up::serve_logged(folder, &["--log", "trace", "--log-calls", "all", "--log-format", "json"], errors);
     let mut said = vec![up.get("/site/show").body];
     assert!(said[0].starts_with("witan-secret-"), "{}", said[0]);
 
     // Where it may go, it arrives, and what comes back is covered.
     said.push(up.get(&format!("/site/send/authorization/{origin}")).body);
-    assert_eq!(seen.try_recv(), Ok(true), "{said:?}");
+    assert!(seen.try_recv().unwrap().contains(&format!("authorization: Bearer {CANARY}\r\n")), "{said:?}");
     assert!(said[1].contains(&"*".repeat(CANARY.len())), "{said:?}");
+    said.push(up.get(&format!("/site/basic/authorization/{origin}")).body);
+    let basic = STANDARD.encode(format!("user:{CANARY}"));
+    let found = [CANARY, basic.as_str(), &STANDARD.encode(CANARY), &STANDARD.encode(format!("a:{CANARY}:b"))];
+    assert!(found.iter().all(|found| has_canary(found.as_bytes())), "what is looked for below would be found");
+    assert!(seen.try_recv().unwrap().contains(&format!("authorization: Basic {basic}\r\n")), "{said:?}");
+    assert!(said[2].contains("******"), "{said:?}");
     // To another origin, in another header, without a value and without the grant, nothing is sent.
     for path in [
         format!("/site/send/authorization/{other}"),
+        format!("/site/basic/authorization/{other}"),
         format!("/site/send/x-other/{origin}"),
+        format!("/site/basic/x-other/{origin}"),
         format!("/unset/send/authorization/{origin}"),
     ] {
         let answer = up.get(&path).body;
@@ -129,24 +171,62 @@ fn a_secret_is_used_where_it_may_be_and_found_nowhere() {
     }
     said.push(up.get("/without/show").body);
     assert_eq!(said.last().unwrap(), "", "no placeholder is seen without the grant");
+    // A trap of whoever has just been told it, in a request and in a task; a task that tells all that it sees.
+    let trapped = up.get(&format!("/site/trap/authorization/{origin}"));
+    assert!(trapped.status >= 500 && seen.try_recv().unwrap().contains(CANARY), "{}", trapped.body);
+    said.push(trapped.body);
+    let task = |path: &str| {
+        let asked = json!({ "intent": "tell", "input": { "text": format!("{path}/authorization/{origin}") } });
+        let answer = up.ask("POST", "/v1/tasks?wait=60", &asked.to_string()).unwrap();
+        (answer.json()["task_id"].as_str().unwrap().to_owned(), answer)
+    };
+    let mut tasks = Vec::new();
+    for (path, status) in [("/send", "OK"), ("/basic", "OK"), ("/trap", "ERROR")] {
+        let (id, answer) = task(path);
+        assert_eq!(answer.json()["status"], status, "{}", answer.body);
+        assert!(seen.try_recv().is_ok(), "{}", answer.body);
+        assert_eq!(answer.body.contains("******"), status == "OK", "{}", answer.body);
+        said.extend([
+            answer.body,
+            up.get(&format!("/v1/tasks/{id}/events")).body,
+            up.get(&format!("/v1/tasks/{id}")).body,
+        ]);
+        tasks.push(id);
+    }
+    said.push(events(&up, "task.failed"));
     // A new value is used by the host that runs; a removed one is used no more.
     good(up.folder(), "secrets rotate key --json", &format!("{CANARY}-2\n"));
     said.push(up.get(&format!("/site/send/authorization/{origin}")).body);
-    assert_eq!(seen.try_recv(), Ok(true), "{said:?}");
+    assert!(seen.try_recv().unwrap().contains(&format!("{CANARY}-2")), "{said:?}");
     assert_eq!(good(up.folder(), "secrets rotate --operator-key --json", "")["secrets"], 1);
     said.push(up.get(&format!("/site/send/authorization/{origin}")).body);
-    assert_eq!(seen.try_recv(), Ok(true), "{said:?}");
+    assert!(seen.try_recv().unwrap().contains(CANARY), "{said:?}");
     good(up.folder(), "secrets rm key --json", "");
     said.push(up.get(&format!("/site/send/authorization/{origin}")).body);
     assert!(said.last().unwrap().contains("HttpRequestDenied"), "{said:?}");
     assert!(seen.try_recv().is_err() && seen_by_other.try_recv().is_err());
-    for path in ["/metrics", "/v1/host", "/v1/components", "/v1/tasks", "/v1/host/logs?limit=1000", "/openapi.json"] {
-        said.push(up.get(path).body);
+    for path in [
+        "/metrics",
+        "/v1/host",
+        "/v1/components",
+        "/v1/tasks",
+        "/v1/host/logs?limit=4000",
+        "/v1/audit/entries?limit=100",
+        "/readyz",
+        "/openapi.json",
+    ] {
+        let answer = up.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        said.push(answer.body);
     }
     let logged = fs::read_to_string(up.folder().join("errors.log")).unwrap();
     assert!(logged.contains("request refused") && logged.contains("[secrets.key]"), "a refusal says what to do");
-    assert!(said.iter().all(|text| !text.contains(CANARY)));
+    assert!(logged.contains("told to trap with witan-secret-") && logged.contains("******"), "{logged}");
     up.signal("TERM");
+    assert!(up.ended().success());
+    let spans = format!("{:?}", collector.spans());
+    assert!(spans.contains("task.run") && spans.contains("component.call"), "{spans}");
+    said.extend([spans, up.said()]);
     // Each request that went out or was to go is an entry, with who sent it where, and in which trace.
     let egress = good(up.folder(), "audit show --kind egress --last 1000 --json", "");
     for to in [origin, other] {
@@ -161,7 +241,15 @@ fn a_secret_is_used_where_it_may_be_and_found_nowhere() {
     for action in ["secret-use", "secret-set", "secret-rotated", "secrets-key-rotated", "secret-removed"] {
         assert!(written.contains(action), "no `{action}` in {written}");
     }
-    assert!(!written.contains(CANARY), "{written}");
+    said.push(written);
+    for (number, id) in tasks.iter().enumerate() {
+        let exported = witan(up.folder(), &format!("audit export --task {id} --out task-{number}.jsonl"), "");
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    }
+    for said in said {
+        assert!(!has_canary(said.as_bytes()), "{said}");
+    }
+    assert!(up.folder().join("host.jsonl").exists() && up.folder().join("task-2.jsonl").exists());
     assert_eq!(with_canary(up.folder()), [""; 0]);
 }
 

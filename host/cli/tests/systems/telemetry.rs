@@ -39,13 +39,13 @@ component = "site"
 "#;
 
 /// A collector of traces on this machine, which keeps what it is sent.
-struct Collector {
-    url: String,
+pub(crate) struct Collector {
+    pub(crate) url: String,
     got: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
 }
 
 impl Collector {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let collector = Self { url: format!("http://{}", listener.local_addr().unwrap()), got: Arc::default() };
         let got = collector.got.clone();
@@ -58,7 +58,7 @@ impl Collector {
         collector
     }
 
-    fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         let requests = self.got.lock().unwrap();
         let scopes = requests.iter().flat_map(|request| &request.resource_spans).flat_map(|of| &of.scope_spans);
         scopes.flat_map(|of| &of.spans).cloned().collect()

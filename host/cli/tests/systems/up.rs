@@ -2,10 +2,11 @@
 
 use std::{
     fs,
-    io::{self, BufReader, Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -24,8 +25,23 @@ pub(crate) struct Up {
     child: Child,
     address: String,
     folder: PathBuf,
+    said: Arc<Mutex<Vec<u8>>>,
     /// Removed with the test.
     own: Option<tempfile::TempDir>,
+}
+
+/// The standard output of a host, and what came of it.
+struct Heard {
+    output: ChildStdout,
+    said: Arc<Mutex<Vec<u8>>>,
+}
+
+impl io::Read for Heard {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.output.read(bytes)?;
+        self.said.lock().unwrap().extend_from_slice(&bytes[..read]);
+        Ok(read)
+    }
 }
 
 /// What the host answered.
@@ -86,12 +102,19 @@ impl Up {
             .stderr(errors)
             .spawn()
             .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let announced = serde_json::Deserializer::from_reader(output).into_iter::<Value>().next();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let mut output = Heard { output: child.stdout.take().unwrap(), said: said.clone() };
+        let announced = serde_json::Deserializer::from_reader(&mut output).into_iter::<Value>().next();
         let announced = announced.expect("the host ended before it served").unwrap();
         let url = announced["url"].as_str().unwrap_or_else(|| panic!("the host does not serve: {announced}"));
         let address = url.trim_start_matches("http://").to_owned();
-        Self { child, address, folder: folder.to_owned(), own: None }
+        thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+        Self { child, address, folder: folder.to_owned(), said, own: None }
+    }
+
+    /// What it has written to its standard output.
+    pub(crate) fn said(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
     }
 
     /// The folder of its system.
