@@ -119,6 +119,7 @@ pub struct World {
     pub api: Api,
     pub tasks: Tasks,
     pub store: Store,
+    pub database: Database,
     pub permits: Arc<Semaphore>,
     pub host: Arc<FakeHost>,
     pub token: Token,
@@ -198,7 +199,7 @@ impl World {
         std::fs::write(rules.join("rules.cedar"), own.text().replace("witan.", "")).unwrap();
         let policies = PolicySettings { folder: Some(rules), ..PolicySettings::default() };
         let policies = Policies::open(policies, database.clone()).await.unwrap();
-        let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
+        let directory = Directory::open(database.clone(), state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(
             Identities::new(witan_identity::Settings { directory, auth, egress: Default::default() }).unwrap(),
         );
@@ -235,6 +236,7 @@ impl World {
             api,
             tasks,
             store,
+            database,
             permits,
             host,
             token,
