@@ -353,8 +353,8 @@ pub(crate) async fn show(Found(task): Found) -> Json<TaskView> {
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(Found(task): Found) -> Json<TaskView> {
-    task.cancel();
+pub(crate) async fn cancel(Extension(context): Extension<CallContext>, Found(task): Found) -> Json<TaskView> {
+    task.cancel_by(&context);
     task.finished().await;
     Json(task.view())
 }

@@ -61,7 +61,7 @@ impl Run {
                 };
             }
         }
-        self.observe(State::Queued, None);
+        self.observe(State::Queued);
         let span = span::open(&self.context, &work.intent);
         tokio::spawn(self.carry_out(Source::Here(Box::new(work)), place).instrument(span));
         Ok(Submitted::New(task))
@@ -89,12 +89,15 @@ impl Run {
         self.task.finish(envelope.clone(), at_ms);
         tasks.0.kept.lock().ended(&tasks.0.settings, &self.task);
         span::record(&envelope, self.handler.as_deref().map(Handler::component));
-        self.observe(envelope.status.into(), Some(&envelope));
+        let state = envelope.status.into();
+        let by = self.task.cancelled_by().filter(|_| state == State::Cancelled);
+        self.tasks.observe(&self.task, by.as_ref().unwrap_or(&self.context), state, Some(&envelope));
+        self.tasks.publish(self.task.about(), state, self.task.attempt(), Some(&envelope));
     }
 
-    fn observe(&self, state: State, envelope: Option<&Envelope>) {
-        self.tasks.observe(&self.task, &self.context, state, envelope);
-        self.tasks.publish(self.task.about(), state, self.task.attempt(), envelope);
+    fn observe(&self, state: State) {
+        self.tasks.observe(&self.task, &self.context, state, None);
+        self.tasks.publish(self.task.about(), state, self.task.attempt(), None);
     }
 
     fn tell(&self, event: Event) {
@@ -135,7 +138,7 @@ impl Run {
             self.tasks.deliver();
         }
         self.task.begin(at_ms);
-        self.observe(State::Working, None);
+        self.observe(State::Working);
         let (work, context) = self.work(source).await?;
         let tell = |event| self.tell(shortened(event));
         let Some(account) = self.task.account() else {

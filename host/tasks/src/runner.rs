@@ -81,7 +81,8 @@ pub struct Transition<'a> {
     pub task: Uuid,
     /// What was asked for.
     pub intent: &'a str,
-    /// For whom, with its tenant, principal, privacy and trace; of a task that is paused or resumed, who did that.
+    /// For whom, with its tenant, principal, privacy and trace; of a task that is paused, resumed or cancelled, who did that
+    /// where somebody did.
     pub context: &'a CallContext,
     /// The state.
     pub state: State,
