@@ -77,7 +77,8 @@ impl Front {
         let trace = self.trace(request.headers());
         request.extensions_mut().insert(trace);
         let seen = Seen::new(&request, &id, trace);
-        let mut response = match self.route(request, peer).instrument(seen.span.clone()).await {
+        let answered = witan_ledger::in_trace(trace.id(), self.route(request, peer));
+        let mut response = match answered.instrument(seen.span.clone()).await {
             Ok(response) => response,
             Err(error) => error_response(error),
         };
