@@ -15,7 +15,7 @@ use reqwest::{
 };
 use url::Url;
 
-pub use observer::{Observer, Outcome, Purpose, Sent};
+pub use observer::{Cause, Observer, Outcome, Purpose, Sent};
 
 /// The way out. The default is the straight one, with the authorities of this machine.
 #[derive(Clone, Default)]
@@ -93,9 +93,18 @@ impl Egress {
 
     /// Tells that a request for `url` was made, and what came of it.
     pub fn sent(&self, purpose: Purpose, url: &Url, outcome: Outcome) {
+        self.tell(purpose, url, outcome, None);
+    }
+
+    /// The same of one that was made for the task `cause`.
+    pub fn sent_for(&self, cause: Cause<'_>, purpose: Purpose, url: &Url, outcome: Outcome) {
+        self.tell(purpose, url, outcome, Some(cause));
+    }
+
+    fn tell(&self, purpose: Purpose, url: &Url, outcome: Outcome, cause: Option<Cause<'_>>) {
         if let (Some(observer), Some(host)) = (&self.observer, url.host_str()) {
             let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-            observer.observe(&Sent { purpose, host: &host, outcome });
+            observer.observe(&Sent { purpose, host: &host, outcome, cause });
         }
     }
 }

@@ -244,6 +244,7 @@ fn callbacks_go_to_the_address_that_was_checked_and_believe_the_authorities_that
     let task = json!({ "intent": "record", "input": { "text": "one 0" }, "callback": callback });
     let answer = up.ask("POST", "/v1/tasks?wait=60", &task.to_string()).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
+    let id = answer.json()["task_id"].clone();
     let began = Instant::now();
     while !seen.lock().unwrap().iter().any(|line| line.contains("POST /told ")) {
         assert!(began.elapsed() < Duration::from_secs(60), "nobody was told");
@@ -251,9 +252,13 @@ fn callbacks_go_to_the_address_that_was_checked_and_believe_the_authorities_that
     }
     assert_eq!(*asked.lock().unwrap(), [] as [String; 0]);
     let written = || {
-        let shown = witan(folder.path(), "audit show --kind egress --json");
-        let shown = String::from_utf8(shown.stdout).unwrap();
-        shown.contains("\"callback\"") && shown.contains(&to.to_string())
+        // As whoever has the right to read it asks, by the task.
+        let entries = up.get(&format!("/v1/audit/entries?kind=egress&task={}", id.as_str().unwrap())).json();
+        let entries: Vec<&Value> = entries["data"].as_array().unwrap().iter().map(|entry| &entry["entry"]).collect();
+        entries.iter().any(|entry| {
+            assert_eq!((&entry["tenant"], &entry["task"]), (&json!("local"), &id), "{entry}");
+            entry["action"] == "callback" && entry["resource"] == to.to_string()
+        })
     };
     while !written() {
         assert!(began.elapsed() < Duration::from_secs(60), "it is not written down");
