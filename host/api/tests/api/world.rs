@@ -55,7 +55,11 @@ impl Handler for Echo {
             WorkInput::Documents(documents) => String::from_utf8(documents[0].data.clone()).unwrap(),
             WorkInput::Files(files) => std::fs::read_to_string(&files[0].host).unwrap(),
         };
-        let text = if text == "trace" { context.trace().traceparent() } else { text };
+        let text = match text.as_str() {
+            "trace" => context.trace().traceparent(),
+            "state" => context.trace_state().map_or_else(String::new, |state| state.as_str().to_owned()),
+            _ => text,
+        };
         events(Event::Progress { stage: "echo".to_owned(), done: 1, total: 1 });
         match text.as_str() {
             "context" => {
