@@ -18,10 +18,25 @@ pub(crate) fn start(system: &System, logs: &Logs) -> anyhow::Result<Telemetry> {
         let retention = Retention { size: settings.log_size, files: settings.log_files, age: settings.log_age };
         logs.ring.write_to(LogFile::open(path, retention)?);
     }
-    let wanted = (settings.otlp.is_some() && !Export::switched_off()) || Export::in_environment();
+    let wanted = is_exported(settings);
     let export = || anyhow::Ok(logs.traces.export_to(&export(settings, crate::egress::way(system)?))?);
     let exporting = wanted.then(export).transpose();
     Ok(Telemetry { exporting: exporting.context("traces cannot be exported")?, ring: logs.ring.clone() })
+}
+
+fn is_exported(settings: &Settings) -> bool {
+    (settings.otlp.is_some() && !Export::switched_off()) || Export::in_environment()
+}
+
+/// The collector that traces of `system` go to, and whether it takes them; none where there is none.
+pub(crate) async fn collector(system: &System) -> Option<(String, anyhow::Result<()>)> {
+    let settings = &system.host.telemetry;
+    if !is_exported(settings) {
+        return None;
+    }
+    let name = settings.otlp.clone().unwrap_or_else(|| "that the `OTEL_EXPORTER_OTLP_…` variables name".to_owned());
+    let tried = async { Ok(export(settings, crate::egress::way(system)?).try_out().await?) };
+    Some((name, tried.await))
 }
 
 impl Telemetry {
