@@ -233,6 +233,63 @@ fn a_host_writes_down_what_it_does_and_shows_it() {
     assert!(actions.contains(&"grants-changed".to_owned()) && actions.contains(&"system-reload".to_owned()));
 }
 
+#[test]
+fn a_host_that_is_killed_before_it_signs_leaves_a_ledger_that_holds_and_says_what_is_not_signed() {
+    let system = format!("{SERVED}[host.ledger]\ncheckpoint = \"1h\"\n");
+    let home = Home(tempfile::tempdir().unwrap());
+    fs::write(home.path("system.toml"), system).unwrap();
+    fs::write(home.path("site.wasm"), built("hello-p3")).unwrap();
+    let killed = || {
+        let mut up = Up::on(home.0.path(), &[]);
+        up.kill();
+        home.json(&["verify"])
+    };
+    let first = killed();
+    assert_eq!((&first["holds"], &first["size"], &first["time"]), (&true.into(), &0.into(), &Value::Null), "{first}");
+    let pending = first["pending"].as_u64().unwrap();
+    assert!(pending >= 2 && home.well(&["verify"]).contains("no checkpoint yet"), "{first}");
+    // Each start goes on where the one before ended.
+    let second = killed();
+    assert_eq!((&second["holds"], &second["size"]), (&true.into(), &0.into()), "{second}");
+    assert!(second["pending"].as_u64().unwrap() > pending, "{second}");
+
+    // Between two checkpoints.
+    fs::write(home.path("kept.txt"), home.well(&["checkpoint"])).unwrap();
+    let kept = home.json(&["verify", "--against", "kept.txt"]);
+    assert_eq!((&kept["size"], &kept["pending"]), (&second["pending"], &0.into()), "{kept}");
+    let third = killed();
+    assert_eq!((&third["holds"], &third["size"]), (&true.into(), &kept["size"]), "{third}");
+    assert!(third["pending"].as_u64().unwrap() > 0 && third["time"].is_u64(), "{third}");
+    assert!(home.json(&["verify", "--against", "kept.txt"])["holds"] == true);
+    let size = usize::try_from(kept["size"].as_u64().unwrap()).unwrap();
+    let tail = home.copy();
+    tail.rewrite(|all| all.truncate(size - 1));
+    tail.fault(&["--against", "kept.txt"], "are missing");
+    let changed = home.copy();
+    let entries = changed.entries();
+    let mut bytes = fs::read(&entries).unwrap();
+    bytes[200] ^= 1;
+    fs::write(entries, bytes).unwrap();
+    changed.fault(&[], "damaged");
+
+    // In the moment between the signature and the time.
+    let untimed = home.copy();
+    fs::remove_file(untimed.path(".witan/ledger/checkpoint")).unwrap();
+    let said = untimed.well(&["verify", "--against", "kept.txt"]);
+    assert!(said.contains("bound to no time yet"), "{said}");
+    let removed = untimed.copy();
+    fs::remove_file(removed.path(".witan/ledger/log/checkpoint")).unwrap();
+    removed.fault(&[], "its checkpoint was removed");
+    removed.fault(&["--against", "kept.txt"], "");
+    // The next start makes both.
+    let mut up = Up::on(untimed.0.path(), &[]);
+    up.signal("TERM");
+    assert!(up.ended().success());
+    let whole = untimed.json(&["verify", "--against", "kept.txt"]);
+    assert_eq!((&whole["holds"], &whole["pending"]), (&true.into(), &0.into()), "{whole}");
+    assert!(whole["time"].is_u64() && whole["size"].as_u64() > third["size"].as_u64(), "{whole}");
+}
+
 /// What no entry may have: it has no form by which it could be masked.
 const CANARY: &str = "canary-of-a-client-0123456789";
 /// What no entry may have, since it is a secret that the host keeps.
