@@ -21,22 +21,8 @@ use witan_test_tools::Tool;
 
 use crate::{
     checkout,
-    up::{Up, built},
+    up::{TELLING, Up, built},
 };
-
-const SYSTEM: &str = r#"schema = 1
-
-[intents]
-tell = "site"
-
-[components.site]
-source = "site.wasm"
-allow-unsigned = true
-
-[[mounts]]
-path = "/site"
-component = "site"
-"#;
 
 /// A collector of traces on this machine, which keeps what it is sent.
 struct Collector {
@@ -123,7 +109,7 @@ fn task() -> String {
 #[test]
 fn a_request_is_one_trace_from_its_client_to_its_component() {
     let collector = Collector::start();
-    let system = format!("{SYSTEM}\n[host.telemetry]\notlp = \"{}\"\nsample = \"0%\"\n", collector.url);
+    let system = format!("{TELLING}\n[host.telemetry]\notlp = \"{}\"\nsample = \"0%\"\n", collector.url);
     let mut up = Up::start(&system, &built("versioned"));
     let traceparent = |trace: &str, flags: &str| format!("00-{trace}-00f067aa0ba902b7-{flags}");
     let (tasks, mounts) = ("1".repeat(32), "2".repeat(32));
@@ -175,7 +161,7 @@ fn named(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_that_dashboards_and_alerts_name_is_one_that_a_host_has() {
-    let up = Up::start(SYSTEM, &built("versioned"));
+    let up = Up::start(TELLING, &built("versioned"));
     assert_eq!(up.ask("POST", "/v1/tasks?wait=60", &task()).unwrap().status, 200);
     assert_eq!(up.get("/site").status, 200);
     assert_eq!(up.ask("POST", "/v1/host/stop", "{}").unwrap().status, 401);
@@ -213,7 +199,7 @@ fn every_metric_that_dashboards_and_alerts_name_is_one_that_a_host_has() {
 
 #[test]
 fn what_is_logged_changes_while_a_host_runs_and_files_are_kept() {
-    let system = format!("{SYSTEM}\n[host.telemetry]\nlog-file = \"host.jsonl\"\n");
+    let system = format!("{TELLING}\n[host.telemetry]\nlog-file = \"host.jsonl\"\n");
     let mut up = Up::start(&system, &built("versioned"));
     let level = |more: &[&str]| {
         let witan = Command::new(crate::WITAN).args(["logs", "level"]).args(more).current_dir(up.folder()).output();
