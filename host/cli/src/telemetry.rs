@@ -1,9 +1,26 @@
 //! Sets up what `[host.telemetry]` asks for.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use witan_egress::Egress;
+use witan_ledger::{Redaction, Redactor};
 use witan_system::{System, Telemetry as Settings};
-use witan_telemetry::{Export, Exporting, LogFile, Logs, Ratio, Retention, Ring, Rule, Sampling};
+use witan_telemetry::{Export, Exporting, LogFile, LogSettings, Logs, Ratio, Retention, Ring, Rule, Sampling};
+use zeroize::Zeroizing;
+
+/// Sets logs up, masked by what secrets look like; a host adds what it knows and what its system says.
+pub(crate) fn logs(settings: &LogSettings) -> anyhow::Result<Logs> {
+    let logs = witan_telemetry::init(settings)?;
+    // Nothing is hashed, so that there is nothing to guess.
+    mask(&logs, Arc::new(Redactor::new(Redaction::default(), Zeroizing::new([0; 32]))));
+    Ok(logs)
+}
+
+/// Masks lines as `redactor` does entries.
+pub(crate) fn mask(logs: &Logs, redactor: Arc<Redactor>) {
+    logs.mask_by(Arc::new(move |text| redactor.text(text)));
+}
 
 /// What `[host.telemetry]` asked for, for as long as it lives. Each line that was logged is in its file when it is gone.
 pub(crate) struct Telemetry {

@@ -291,6 +291,12 @@ impl Ledger {
         self.0.redactor.hide(values);
     }
 
+    /// What takes out of entries what must not be written, for others who write.
+    #[must_use]
+    pub fn redactor(&self) -> Arc<Redactor> {
+        self.0.redactor.clone()
+    }
+
     /// Why nothing can be written down now, so that nothing may be done that would have to be.
     #[must_use]
     pub fn failing(&self) -> Option<String> {

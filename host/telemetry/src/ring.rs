@@ -19,7 +19,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{LogFile, spans};
+use crate::{LogFile, masking::Masking, spans};
 
 /// Lines that are kept, and their bytes in all.
 const LINES: usize = 4_000;
@@ -97,6 +97,7 @@ pub struct Ring(Arc<Shared>);
 struct Shared {
     lines: Mutex<Lines>,
     file: OnceLock<LogFile>,
+    masking: Masking,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +131,11 @@ impl Ring {
         }
     }
 
+    /// What masks lines before they are kept.
+    pub(crate) fn masking(&self) -> &Masking {
+        &self.0.masking
+    }
+
     fn push(&self, mut line: LogRecord) {
         let mut kept = self.0.lines.lock();
         kept.last += 1;
@@ -150,6 +156,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ring {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut seen = Seen::default();
         event.record(&mut seen);
+        let masking = &self.0.masking;
+        let message = masking.text(seen.message);
+        let masked = |(name, value)| match value {
+            Value::String(text) => (name, Value::String(masking.text(text))),
+            other => (name, other),
+        };
+        let fields = seen.fields.into_iter().map(masked).collect();
         let spans = context
             .event_scope(event)
             .map(|scope| scope.from_root().map(|span| span.name().to_owned()).collect())
@@ -161,8 +174,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ring {
             at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             level: event.metadata().level().to_string(),
             target: event.metadata().target().to_owned(),
-            message: seen.message,
-            fields: seen.fields,
+            message,
+            fields,
             spans,
             trace_id: names.trace,
             span_id: names.span,

@@ -180,7 +180,7 @@ fn done(global: &Global, text: &str) {
 }
 
 async fn serve(arguments: &Serve, global: &Global) -> anyhow::Result<()> {
-    witan_telemetry::init(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
+    crate::telemetry::logs(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
     let file = arguments.at.file()?;
     let listen = arguments.listen(&file);
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
