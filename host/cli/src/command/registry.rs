@@ -264,7 +264,7 @@ fn pin_to(out: Option<&Path>, root: &[u8]) -> anyhow::Result<()> {
 }
 
 async fn trust(registry: &Place, out: Option<&Path>, global: &Global) -> anyhow::Result<()> {
-    let pin = client(registry).await?.log().introduce().await?;
+    let pin = client(registry, global).await?.log().introduce().await?;
     let root = pin.trusted_root();
     let key = pin.key.id();
     pin_to(out, &root)?;
