@@ -189,11 +189,14 @@ pub(crate) async fn login(
 
 /// Where the browser reaches this host.
 fn origin(api: &Api, headers: &HeaderMap) -> String {
-    api.0.parts.identities.public_url().unwrap_or_else(|| {
-        // The front has seen that it is a name of this host.
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        format!("http://{}", host.unwrap_or("localhost"))
-    })
+    api.0.parts.identities.public_url().map_or_else(
+        || {
+            // The front has seen that it is a name of this host.
+            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            format!("http://{}", host.unwrap_or("localhost"))
+        },
+        |url| url.to_string(),
+    )
 }
 
 fn redirect(location: &str, cookie: &str) -> Result<Response, Refusal> {

@@ -32,8 +32,10 @@ pub async fn serve_tls(
 ) -> Result<(), ListenError> {
     let unknown = |source: io::Error| ListenError::Bind { address: ([127, 0, 0, 1], 0).into(), source };
     let address = listener.local_addr().map_err(unknown)?;
-    let exposure =
-        Exposure { asks: api.0.parts.identities.required(), private: tls.is_some() || api.0.parts.settings.private };
+    let exposure = Exposure {
+        asks: api.0.parts.identities.required(),
+        private: tls.is_some() || api.0.parts.settings.behind_proxy,
+    };
     check_listen(address, exposure)?;
     let _first = api.0.listen.set(address);
     let connections = TaskTracker::new();

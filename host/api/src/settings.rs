@@ -15,9 +15,7 @@ pub struct Settings {
     pub header_time: Duration,
     /// How long a client may take to send a request's body, and how long it may leave a part of the answer untaken.
     pub body_time: Duration,
-    /// Whether what clients send is kept from others on the way: by TLS, here or at a proxy in front.
-    pub private: bool,
-    /// Whether a proxy is all that reaches the host, and says in `X-Forwarded-For` from where a request comes.
+    /// Whether a proxy is all that reaches the host: it serves TLS, and says in `X-Forwarded-For` from where a request comes.
     pub behind_proxy: bool,
     /// Connections that are open at once; the next waits to be accepted.
     pub connections: usize,
@@ -35,7 +33,6 @@ impl Default for Settings {
             header_bytes: 32 << 10,
             header_time: Duration::from_secs(15),
             body_time: Duration::from_secs(60),
-            private: false,
             behind_proxy: false,
             connections: 2_000,
             drain: Duration::from_secs(30),

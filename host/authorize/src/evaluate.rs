@@ -20,7 +20,7 @@ use cedar_policy_core::{
 };
 use smol_str::SmolStr;
 
-use crate::{Context, Obligations, Principal, Request, Resource, Set, request::level, rule::Rule};
+use crate::{Context, Obligations, Principal, Request, Resource, Set, request::level, rule::Rule, set::Asked};
 
 /// What a set says of a request.
 #[derive(Clone, Debug, Default)]
@@ -66,20 +66,20 @@ impl Set {
         };
         let of_principal = prepared.ancestors.iter().filter_map(|uid| slice.by_principal.get(uid)).flatten();
         let of_resource = prepared.resource.iter().filter_map(|uid| slice.by_resource.get(uid)).flatten();
-        let rules = slice.general.iter().chain(of_principal).chain(of_resource).copied();
+        let asked = slice.general.iter().chain(of_principal).chain(of_resource);
         let evaluator = Evaluator::new(prepared.request, &prepared.entities, Extensions::all_available());
         let (mut permits, mut forbids, mut obligations) = (Vec::new(), Vec::new(), Obligations::default());
-        for index in rules {
-            let Some(rule) = self.rules.get(index as usize) else { continue };
-            let held = rule.rest.as_ref().map_or(Ok(true), |rest| holds(&evaluator, rest, rule));
+        for Asked { rule: index, rest } in asked {
+            let Some(rule) = self.rule(*index) else { continue };
+            let held = rest.as_ref().map_or(Ok(true), |rest| holds(&evaluator, rest, rule));
             match held {
                 Ok(false) => {}
                 Ok(true) if rule.permits => {
                     obligations = obligations.and(rule.obligations);
-                    permits.push(index);
+                    permits.push(*index);
                 }
-                Ok(true) => forbids.push(index),
-                Err(why) => return Verdict::fails(Some(index), why),
+                Ok(true) => forbids.push(*index),
+                Err(why) => return Verdict::fails(Some(*index), why),
             }
         }
         let allow = forbids.is_empty() && !permits.is_empty();

@@ -13,6 +13,7 @@ mod decision;
 mod entities;
 mod evaluate;
 mod fault;
+mod fold;
 mod ground;
 mod policies;
 mod request;

@@ -1,5 +1,7 @@
 //! One policy, ready to be asked.
 
+use std::sync::Arc;
+
 use cedar_policy::{Effect, Policy, PrincipalConstraint, ResourceConstraint};
 use cedar_policy_core::ast::{EntityUID, Expr, SlotEnv};
 use serde::{Deserialize, Serialize};
@@ -33,7 +35,7 @@ impl Obligations {
 /// A policy and where it stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    pub(crate) id: std::sync::Arc<str>,
+    pub(crate) id: Arc<str>,
     pub(crate) file: String,
     pub(crate) line: u32,
     pub(crate) text: String,
@@ -43,7 +45,7 @@ pub(crate) struct Rule {
     /// All of its scope but the action, and its conditions.
     pub(crate) condition: Expr,
     /// What of it the slice that the rule is in does not prove already; none where that is nothing.
-    pub(crate) rest: Option<Expr>,
+    pub(crate) rest: Option<Arc<Expr>>,
     pub(crate) slots: SlotEnv,
     pub(crate) policy: Policy,
 }
@@ -94,7 +96,7 @@ impl Rule {
             reason: policy.annotation("reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
             obligations,
             condition,
-            rest: rest(policy),
+            rest: rest(policy).map(Arc::new),
             slots: core.env().clone(),
             policy: policy.clone(),
         }

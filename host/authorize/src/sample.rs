@@ -39,7 +39,7 @@ pub fn sources(policies: usize, entities: usize) -> Sources {
             ),
         };
     }
-    text.push_str(crate::BuiltIn::Roles.text().replace("witan.", "sample.").as_str());
+    text.push_str(&crate::BuiltIn::Roles.to_copy());
     Sources { policies: BTreeMap::from([("sample.cedar".to_owned(), text)]), entities: Some(entities_of(entities)) }
 }
 

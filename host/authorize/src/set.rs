@@ -6,12 +6,13 @@ use std::{
 };
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode, Validator};
-use cedar_policy_core::ast::{Entity, EntityUID, ExprKind, Literal};
+use cedar_policy_core::ast::{Entity, EntityUID, Expr, ExprKind, Literal};
 
 use crate::{
     Action, Fault, Faults, PrincipalKind, Sources,
     entities::{self, Known},
     fault::Collector,
+    fold::{Folded, fold},
     ground::Ground,
     rule::Rule,
 };
@@ -38,6 +39,12 @@ impl BuiltIn {
     #[must_use]
     pub fn text(self) -> &'static str {
         self.file().1
+    }
+
+    /// Its text for a file of one's own, where no rule may have the name of one of the host's.
+    #[must_use]
+    pub fn to_copy(self) -> String {
+        self.text().replace("@id(\"witan.", "@id(\"default.")
     }
 
     fn file(self) -> (&'static str, &'static str) {
@@ -69,9 +76,18 @@ pub struct Set {
 /// The rules that may concern one action of one kind of principal, by what else their scopes name.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
-    pub(crate) general: Vec<u32>,
-    pub(crate) by_principal: HashMap<EntityUID, Vec<u32>>,
-    pub(crate) by_resource: HashMap<EntityUID, Vec<u32>>,
+    pub(crate) general: Vec<Asked>,
+    pub(crate) by_principal: HashMap<EntityUID, Vec<Asked>>,
+    pub(crate) by_resource: HashMap<EntityUID, Vec<Asked>>,
+}
+
+/// A rule that a slice may have to ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// Its place among the rules.
+    pub(crate) rule: u32,
+    /// What of it neither the slice nor the action proves; none where that is nothing.
+    pub(crate) rest: Option<Arc<Expr>>,
 }
 
 impl std::fmt::Debug for Set {
@@ -112,7 +128,7 @@ impl Set {
         let warnings = validate(ground, sources, &rules, &mut faults);
         let known =
             sources.entities.as_deref().map(|text| entities::read(ground, text, &mut faults)).unwrap_or_default();
-        let slices = slices(&rules);
+        let slices = slices(ground, &rules);
         let bases = bases(ground, &rules, &known);
         faults.finish(Self { ground, rules, known, slices, bases, warnings, digest: sources.digest() })
     }
@@ -197,28 +213,44 @@ fn validate(ground: &Ground, sources: &Sources, rules: &[Rule], faults: &mut Col
     warnings.finish(()).err().map(|faults| faults.0).unwrap_or_default()
 }
 
-fn slices(rules: &[Rule]) -> Vec<Slice> {
+fn slices(ground: &Ground, rules: &[Rule]) -> Vec<Slice> {
     let mut slices = Vec::with_capacity(Action::ALL.len() * PrincipalKind::ALL.len());
     for action in Action::ALL {
+        let asked: Vec<Option<Asked>> =
+            rules.iter().enumerate().map(|(index, rule)| asked(ground, index, rule, *action)).collect();
         for kind in PrincipalKind::ALL {
             let mut slice = Slice::default();
             // What forbids to touch another tenant's has nothing to say of what is nobody's.
             let owned = action.resources().iter().any(|kind| kind.has_tenant());
-            let concerned = rules.iter().enumerate().filter(|(_, rule)| {
-                rule.reaches(*action) && rule.concerns(*kind) && (owned || rule.file != ISOLATION.0)
-            });
-            for (index, rule) in concerned {
-                let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let concerned = rules.iter().zip(&asked).filter_map(|(rule, asked)| Some((rule, asked.clone()?)));
+            let concerned = concerned.filter(|(rule, _)| rule.concerns(*kind) && (owned || rule.file != ISOLATION.0));
+            for (rule, asked) in concerned {
                 match (rule.of_principal(), rule.of_resource()) {
-                    (Some(uid), _) => slice.by_principal.entry(uid).or_default().push(index),
-                    (None, Some(uid)) => slice.by_resource.entry(uid).or_default().push(index),
-                    (None, None) => slice.general.push(index),
+                    (Some(uid), _) => slice.by_principal.entry(uid).or_default().push(asked),
+                    (None, Some(uid)) => slice.by_resource.entry(uid).or_default().push(asked),
+                    (None, None) => slice.general.push(asked),
                 }
             }
             slices.push(slice);
         }
     }
     slices
+}
+
+/// What to ask of a rule about `action`; none where it has nothing to say of that.
+fn asked(ground: &Ground, index: usize, rule: &Rule, action: Action) -> Option<Asked> {
+    if !rule.reaches(action) {
+        return None;
+    }
+    let rest = match (&rule.rest, ground.action(action)) {
+        (Some(rest), Some(uid)) => match fold(rest, uid, action.risk().name()) {
+            Folded::Known(false) => return None,
+            Folded::Known(true) => None,
+            Folded::Open(rest) => Some(rest),
+        },
+        (rest, _) => rest.clone(),
+    };
+    Some(Asked { rule: u32::try_from(index).unwrap_or(u32::MAX), rest })
 }
 
 /// For each action, what rules about it may look into beside what a request brings: the action with its groups, and the

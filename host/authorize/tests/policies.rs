@@ -7,8 +7,8 @@ use std::{fs, path::Path, sync::Arc};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use witan_authorize::{
-    Action, Candidate, Change, Context, Decision, Observer, Policies, PolicyError, Principal, Request, Resource,
-    Settings, Sources,
+    Action, BuiltIn, Candidate, Change, Context, Decision, Observer, Policies, PolicyError, Principal, Request,
+    Resource, Settings, Sources,
 };
 use witan_database::{Database, Location};
 
@@ -58,6 +58,17 @@ fn ask(policies: &Policies) -> Decision {
         context: Context::default(),
     };
     policies.authorizer().authorize(&request)
+}
+
+#[tokio::test]
+async fn the_host_s_own_policies_can_be_copied_into_a_file() {
+    for own in [BuiltIn::Local, BuiltIn::Roles] {
+        let place = Place::sqlite().await;
+        place.write(&own.to_copy());
+        assert!(allows(&place.open().await));
+        place.write(own.text());
+        assert!(Policies::open(place.settings(), place.database.clone()).await.is_err(), "their names are the host's");
+    }
 }
 
 #[tokio::test]

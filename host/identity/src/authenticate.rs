@@ -133,7 +133,7 @@ impl Identities {
 
     /// Where clients reach this host, if `[host.auth]` says.
     #[must_use]
-    pub fn public_url(&self) -> Option<String> {
+    pub fn public_url(&self) -> Option<Arc<str>> {
         self.configured.read().as_ref().and_then(|configured| configured.auth.public_url.clone())
     }
 

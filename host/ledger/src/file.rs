@@ -7,11 +7,6 @@ use std::{
     path::Path,
 };
 
-/// Puts `bytes` in the place of a file, durably: whoever reads it sees the old or the new one, also after a crash.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    witan_durable::replace(path, bytes, witan_durable::OWN)
-}
-
 /// What is in a file; none if there is no file.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {

@@ -189,7 +189,8 @@ impl HostKey {
         }
         let list = key.public.lines().join("\n") + "\n";
         if file::read(&folder.join(LIST)).map_err(HostKeyError::Disk)?.as_deref() != Some(list.as_bytes()) {
-            file::replace(&folder.join(LIST), list.as_bytes()).map_err(HostKeyError::Disk)?;
+            witan_durable::replace(&folder.join(LIST), list.as_bytes(), witan_durable::OWN)
+                .map_err(HostKeyError::Disk)?;
         }
         Ok(key)
     }
@@ -221,7 +222,7 @@ impl HostKey {
         keys.push(link);
         let json =
             Zeroizing::new(serde_json::to_vec(&Secret { secret, keys }).map_err(|error| chain(error.to_string()))?);
-        file::replace(&folder.join(SECRET), &json).map_err(HostKeyError::Disk)?;
+        witan_durable::replace(&folder.join(SECRET), &json, witan_durable::OWN).map_err(HostKeyError::Disk)?;
         Self::open(folder)
     }
 }

@@ -288,7 +288,7 @@ impl Journal {
                     file.seek(SeekFrom::Start(current.end)).map_err(&failed)?;
                     file.read_to_end(&mut torn).map_err(&failed)?;
                     let aside = self.folder.join(format!("{:020}-{}.torn", current.next, current.end));
-                    file::replace(&aside, &torn).map_err(&failed)?;
+                    witan_durable::replace(&aside, &torn, witan_durable::OWN).map_err(&failed)?;
                     current.file.set_len(current.end).and_then(|()| current.file.sync_all()).map_err(&failed)?;
                     tracing::warn!(
                         bytes = torn.len(),
@@ -314,7 +314,8 @@ impl Journal {
     fn begin(&mut self, first: u64) -> Result<(), JournalError> {
         let failed = self.failed();
         let segment = segment(&self.folder, first);
-        file::replace(&segment.path, &[MAGIC.as_slice(), &first.to_be_bytes()].concat()).map_err(&failed)?;
+        witan_durable::replace(&segment.path, &[MAGIC.as_slice(), &first.to_be_bytes()].concat(), witan_durable::OWN)
+            .map_err(&failed)?;
         let file = file::appended(&segment.path).map_err(&failed)?;
         self.current = Some(Current { segment, file, next: first, end: BEGIN });
         Ok(())

@@ -267,7 +267,8 @@ impl Keeper {
             let answer = settings.transport.post(witness::request(old, &proof, &newest))?;
             match witness::said(&answer, &settings.witness, &newest)? {
                 Said::Signed(signed) => {
-                    return file::replace(&path, signed.note().as_bytes()).map_err(|error| error.to_string());
+                    return witan_durable::replace(&path, signed.note().as_bytes(), witan_durable::OWN)
+                        .map_err(|error| error.to_string());
                 }
                 Said::HasSeen(size) => old = size,
             }
@@ -364,7 +365,8 @@ pub(crate) fn take_up(log: &Log, folder: &Path) -> Result<(), String> {
 pub(crate) fn timed(folder: &Path, key: &HostKey, checkpoint: &Checkpoint) -> Result<(), String> {
     let signing = key.signing().map_err(|error| in_words(&error))?;
     let timed = signing.cosign(key.public.origin(), now_ms() / 1000, checkpoint).map_err(|error| in_words(&error))?;
-    file::replace(&folder.join("checkpoint"), timed.note().as_bytes()).map_err(|error| error.to_string())
+    witan_durable::replace(&folder.join("checkpoint"), timed.note().as_bytes(), witan_durable::OWN)
+        .map_err(|error| error.to_string())
 }
 
 /// Where the newest note lies that `witness` signed.

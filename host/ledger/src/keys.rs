@@ -235,7 +235,7 @@ impl Keys {
             lines.push(b'\n');
         }
         let old = fs::OpenOptions::new().write(true).open(&self.path)?;
-        file::replace(&self.path, &lines)?;
+        witan_durable::replace(&self.path, &lines, witan_durable::OWN)?;
         // Nobody finds the old file any more; what the disk keeps of it is overwritten, as far as the disk does that.
         let length = old.metadata()?.len();
         io::copy(&mut io::Read::take(io::repeat(0), length), &mut &old)?;

@@ -425,7 +425,7 @@ fn pepper(folder: &Path) -> io::Result<Zeroizing<[u8; 32]>> {
     }
     let mut pepper = Zeroizing::new([0; 32]);
     aws_lc_rs::rand::fill(&mut *pepper).map_err(|_| io::Error::other("the system has no randomness to give"))?;
-    file::replace(&path, &*pepper)?;
+    witan_durable::replace(&path, &*pepper, witan_durable::OWN)?;
     Ok(pepper)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -139,7 +140,7 @@ pub struct Auth {
     /// Whether every request needs a credential.
     pub required: bool,
     /// Where clients reach this host.
-    pub public_url: Option<String>,
+    pub public_url: Option<Arc<str>>,
     /// How long an access token is good.
     pub access_time: Duration,
     /// How long a session lasts that nobody refreshes.
@@ -284,7 +285,11 @@ impl Checker<'_> {
         let issuers = self.issuers(&key.child("issuers"), &file.issuers);
         let auth = Auth {
             required: file.required.unwrap_or(default.required),
-            public_url: file.public_url.as_ref().and_then(|url| self.origin_url(&key.child("public-url"), url)),
+            public_url: file
+                .public_url
+                .as_ref()
+                .and_then(|url| self.origin_url(&key.child("public-url"), url))
+                .map(Into::into),
             access_time: self.positive(&key.child("access-time"), &file.access_time, default.access_time),
             idle_time: self.positive(&key.child("idle-time"), &file.idle_time, default.idle_time),
             session_time: self.positive(&key.child("session-time"), &file.session_time, default.session_time),

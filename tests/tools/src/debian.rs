@@ -116,7 +116,8 @@ impl Apt {
             let mut files = fs::read_dir(&downloads).map_err(|error| error.to_string())?.flatten();
             let file = files.next().ok_or_else(|| format!("`apt-get download {package}` left nothing"))?;
             bounded::run(Command::new("dpkg-deb").arg("-x").arg(file.path()).arg(&unpacked), LONG)?;
-            if *package == tool.program() {
+            // The others are libraries of the first.
+            if packages.first() == Some(package) {
                 let show = ["-W", "--showformat=${Version}"];
                 let version = bounded::run(Command::new("dpkg-deb").args(show).arg(file.path()), LONG)?;
                 let version = format!("{version} of Debian {release}\n");

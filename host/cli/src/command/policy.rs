@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 enum Command {
     /// Print the schema that policies are held to.
     Schema,
-    /// Print the policies that hold where none are configured.
+    /// Print the policies that hold where none are configured, to begin a file of your own with.
     Default {
         /// Those for a host whose clients do not authenticate.
         #[arg(long)]
@@ -222,7 +222,7 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
         Command::Schema => output::line(SCHEMA.trim_end()),
         Command::Default { local } => {
             let own = if *local { BuiltIn::Local } else { BuiltIn::Roles };
-            output::line(own.text().trim_end());
+            output::line(own.to_copy().trim_end());
         }
         Command::Check(arguments) => return check(arguments, global),
         Command::Test(arguments) => return test(arguments, global).await,

@@ -302,7 +302,6 @@ impl Up {
         policies::observe(&policies, &metrics, &tasks, &host.ledger);
         let token = Token::generate().context("the system has no randomness to give")?;
         let mut settings = witan_api::Settings { drain: arguments.drain, ..witan_api::Settings::default() };
-        settings.private = arguments.behind_tls;
         settings.behind_proxy = arguments.behind_tls;
         settings.body_bytes = arguments.max_body.unwrap_or(settings.body_bytes);
         let api = Api::new(Parts {

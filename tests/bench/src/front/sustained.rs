@@ -17,6 +17,7 @@ use crate::{
 /// Requests a second.
 const RATE: u32 = 200;
 const SECONDS: u32 = 60;
+
 pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
     let limits = "[host.requests.tenant]\nper-second = 1000\n";
     let host = Host::guarded(setting, collector().await?, limits)?;
@@ -58,11 +59,12 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         figure: Figure::AtLeast { value: good as f64 / asked as f64, bar: 0.999, aim: None },
     };
     rows.insert(0, success);
+    let ledger = host.server.share("ledger-")? * 100.0;
     rows.push(Row {
         measure: "— the ledger's threads, of the processor time of the host".to_owned(),
-        value: format!("{:.1} %", host.server.share("ledger-")? * 100.0),
+        value: format!("{ledger:.1} %"),
         floor: String::new(),
-        figure: Figure::AtMost { value: host.server.share("ledger-")? * 100.0, bar: 5.0, aim: None, unit: " %" },
+        figure: Figure::AtMost { value: ledger, bar: 5.0, aim: None, unit: " %" },
     });
     rows.push(memory("— resident memory of the host after it", host.server.resident()?, None));
     Ok(rows)
