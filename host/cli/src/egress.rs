@@ -69,9 +69,9 @@ impl CaArgument {
     /// The way of a command that names whom it asks: as `[host.egress]` of its system says, and where it has none, as the
     /// environment does.
     pub(crate) fn way(&self, global: &Global) -> anyhow::Result<Egress> {
-        let way = match source::find(global) {
-            Ok(file) => way(&System::load(&file)?)?,
-            Err(_) => Egress::of_environment()?,
+        let way = match source::given(global) {
+            Some(file) => way(&System::load(&file)?)?,
+            None => Egress::of_environment()?,
         };
         let Some(file) = &self.ca else { return Ok(way) };
         let read = || format!("cannot read the authorities in `{}`, which `--ca` or `WITAN_CA` names", file.display());
