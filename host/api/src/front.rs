@@ -19,7 +19,7 @@ use tower::Service as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use witan_authorize::{Action, Resource};
-use witan_capability::{CallContext, Trace};
+use witan_capability::{CallContext, Trace, TraceState};
 use witan_identity::Certificate;
 use witan_tasks::{Code, TaskError};
 
@@ -37,6 +37,7 @@ use crate::{
 
 const REQUEST_ID: &str = "x-request-id";
 const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 /// What stands before the routes and mounts of an API.
 pub(crate) struct Front {
@@ -74,10 +75,15 @@ impl Front {
     pub(crate) async fn answer(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response {
         let id = self.request_id(request.headers());
         let grpc = witan_grpc::is_grpc(request.headers());
-        let trace = self.trace(request.headers());
+        let (trace, state) = self.trace(request.headers());
         request.extensions_mut().insert(trace);
+        let told_state = state.as_ref().and_then(|state| HeaderValue::from_str(state.as_str()).ok());
+        if let Some(state) = state {
+            request.extensions_mut().insert(state);
+        }
         let seen = Seen::new(&request, &id, trace);
-        let mut response = match self.route(request, peer).instrument(seen.span.clone()).await {
+        let answered = witan_ledger::in_trace(trace.id(), self.route(request, peer));
+        let mut response = match answered.instrument(seen.span.clone()).await {
             Ok(response) => response,
             Err(error) => error_response(error),
         };
@@ -91,17 +97,22 @@ impl Front {
         if let Ok(traceparent) = HeaderValue::try_from(trace.traceparent()) {
             response.headers_mut().insert(TRACEPARENT, traceparent);
         }
+        if let Some(state) = told_state {
+            response.headers_mut().insert(TRACESTATE, state);
+        }
         response
     }
 
-    /// Where the request stands in its trace: below the span that the client names, or at the begin of a trace of its own.
-    fn trace(&self, headers: &HeaderMap) -> Trace {
+    /// Where the request stands in its trace: below the span that the client names, with what stands beside it, or at the begin
+    /// of a trace of its own.
+    fn trace(&self, headers: &HeaderMap) -> (Trace, Option<TraceState>) {
         let mut given = headers.get_all(TRACEPARENT).iter();
         let one = match (given.next(), given.next()) {
             (Some(one), None) => one.to_str().ok().and_then(Trace::parse),
             _ => None,
         };
-        one.unwrap_or_else(|| self.api.0.parts.logs.traces.begin()).child()
+        let Some(one) = one else { return (self.api.0.parts.logs.traces.begin().child(), None) };
+        (one.child(), state(headers))
     }
 
     async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, TaskError> {
@@ -132,7 +143,10 @@ impl Front {
         }
         let asks = Asks::of(&head.extensions, peer.address);
         if let Some((context, trace)) = head.extensions.get::<CallContext>().zip(head.extensions.get::<Trace>()) {
-            let traced = context.traced(*trace);
+            let mut traced = context.traced(*trace);
+            if let Some(state) = head.extensions.get::<TraceState>() {
+                traced = traced.with_trace_state(state.clone());
+            }
             head.extensions.insert(traced);
         }
         let parts = &self.api.0.parts;
@@ -197,6 +211,15 @@ impl Front {
         HeaderValue::try_from(format!("req-{}-{number:x}", self.run.simple()))
             .unwrap_or_else(|_| HeaderValue::from_static("req"))
     }
+}
+
+/// What stands beside the trace of a request; none where that is no list.
+fn state(headers: &HeaderMap) -> Option<TraceState> {
+    let mut values = Vec::new();
+    for value in headers.get_all(TRACESTATE) {
+        values.push(value.to_str().ok()?);
+    }
+    TraceState::parse(values)
 }
 
 /// `body` for a route. For one of gRPC, why it broke off is a status.

@@ -15,11 +15,13 @@ use futures::{FutureExt as _, stream};
 use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header, request};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
+use tracing::Instrument as _;
 use utoipa::IntoParams;
 use uuid::Uuid;
 use witan_authorize::{Action, Resource};
 use witan_capability::CallContext;
-use witan_tasks::{Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
+use witan_tasks::{CancelOnDrop, Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
+use witan_throttle::Lease;
 
 use crate::{
     Api, BodyError, List,
@@ -124,11 +126,14 @@ pub(crate) async fn submit(
         Some(once) => tasks.known(&edge, once).await?,
         None => None,
     };
-    let (task, replayed, lease) = match known {
+    // One that hung up was never told where the task is, unless it can ask again with its key.
+    let alone = once.is_none() && !wait.is_zero();
+    // Another request with the key is a conflict until this one is answered.
+    let (task, replayed, guard, _answering) = match known {
         // What is known already begins nothing.
         Some(task) => {
             api.admit_again(&head.extensions, task.intent())?;
-            (task, true, None)
+            (task, true, None, once)
         }
         None => {
             let asked = TaskRequest::from_json(&body)?;
@@ -137,21 +142,22 @@ pub(crate) async fn submit(
                 Ok(lease) => lease,
                 Err(refusal) => return Ok(*refusal),
             };
-            let (task, replayed) = match &once {
-                Some(once) => tasks.submit_once(asked, &edge, once).await?,
-                None => (tasks.submit(asked, &edge).await?, false),
-            };
-            (task, replayed, Some(lease))
+            let tasks = tasks.clone();
+            to_its_end(async move {
+                let (task, replayed) = match &once {
+                    Some(once) => tasks.submit_once(asked, &edge, once).await?,
+                    None => (tasks.submit(asked, &edge).await?, false),
+                };
+                if !replayed {
+                    count(&task, lease);
+                }
+                let guard = alone.then(|| task.cancel_on_drop());
+                Ok((task, replayed, guard, once))
+            })
+            .await?
         }
     };
-    if let Some(lease) = lease.filter(|lease| !replayed && lease.counts()) {
-        let task = task.clone();
-        tokio::spawn(async move {
-            task.finished().await;
-            drop(lease);
-        });
-    }
-    let ended = if wait.is_zero() { None } else { wait_for(&api, &task, wait, once.is_none()).await };
+    let ended = if wait.is_zero() { None } else { wait_for(&api, &task, wait, guard).await };
     let mut response = match ended {
         Some(envelope) => envelope_response(envelope),
         None => accepted(&task),
@@ -183,10 +189,27 @@ fn locate(response: &mut Response, task: &Task) {
     }
 }
 
-/// The envelope of `task`, if it ends in time. Dropping the future cancels the task where it is the client's alone: one that
-/// hung up was never told where the task is, unless it can ask again with its key.
-async fn wait_for(api: &Api, task: &Task, wait: Duration, alone: bool) -> Option<Envelope> {
-    let guard = alone.then(|| task.cancel_on_drop());
+/// Does `work` to its end, also where the client goes away meanwhile: a task that is accepted is counted.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
+) -> Result<T, TaskError> {
+    let done = tokio::spawn(work.in_current_span()).await;
+    done.map_err(|_| TaskError::new(Code::Internal, "the host failed while it accepted the task"))?
+}
+
+/// Counts `task` until it ends.
+fn count(task: &Task, lease: Lease) {
+    if lease.counts() {
+        let task = task.clone();
+        tokio::spawn(async move {
+            task.finished().await;
+            drop(lease);
+        });
+    }
+}
+
+/// The envelope of `task`, if it ends in time. Dropping the future cancels the task where there is a guard.
+async fn wait_for(api: &Api, task: &Task, wait: Duration, guard: Option<CancelOnDrop>) -> Option<Envelope> {
     let ended = tokio::select! {
         ended = task.finished() => Some(Envelope::clone(&ended)),
         () = tokio::time::sleep(wait) => None,
@@ -331,8 +354,8 @@ pub(crate) async fn show(Found(task): Found) -> Json<TaskView> {
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(Found(task): Found) -> Json<TaskView> {
-    task.cancel();
+pub(crate) async fn cancel(Extension(context): Extension<CallContext>, Found(task): Found) -> Json<TaskView> {
+    task.cancel_by(&context);
     task.finished().await;
     Json(task.view())
 }
@@ -403,10 +426,21 @@ pub(crate) async fn resume(
 pub(crate) async fn retry(
     State_(api): State_<Api>,
     Found(task): Found,
+    Extension(asks): Extension<Asks>,
     Given(extensions): Given,
 ) -> Result<Response, Refusal> {
     let edge = api.admit_again(&extensions, task.intent())?;
-    let again = api.0.parts.tasks.retry(&task, &edge).await?;
+    let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
+        Ok(lease) => lease,
+        Err(refusal) => return Ok(*refusal),
+    };
+    let tasks = api.0.parts.tasks.clone();
+    let again = to_its_end(async move {
+        let again = tasks.retry(&task, &edge).await?;
+        count(&again, lease);
+        Ok(again)
+    })
+    .await?;
     let mut response = accepted(&again);
     locate(&mut response, &again);
     Ok(response)

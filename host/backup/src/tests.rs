@@ -1,6 +1,16 @@
+//! What is written is read whole, and what is damaged or foreign is refused without a trace.
+
 use proptest::prelude::*;
 
 use super::*;
+
+/// That nothing was left in `folder` that was only to be there meanwhile.
+#[track_caller]
+fn nothing_is_hidden(folder: &Path) {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let hidden: Vec<String> = names.filter(|name| name.starts_with('.')).collect();
+    assert_eq!(hidden, Vec::<String>::new());
+}
 
 fn target<'a>(file: &'a Path, key: Option<&'a Key>) -> Target<'a> {
     Target { file, scratch: file.parent().unwrap(), key }
@@ -39,14 +49,7 @@ fn what_was_written_is_restored_for_its_user_alone() {
     assert!(matches!(restore(open_file(&file), "state/", &into), Err(BackupError::NotEmpty(_))));
     assert!(matches!(write(target(&file, None), &[], "", 0), Err(BackupError::Exists(_))));
     // Nothing is left beside them.
-    assert!(
-        fs::read_dir(folder.path()).unwrap().all(|entry| !entry
-            .unwrap()
-            .file_name()
-            .to_str()
-            .unwrap()
-            .starts_with('.'))
-    );
+    nothing_is_hidden(folder.path());
 }
 
 #[test]
@@ -70,14 +73,7 @@ fn a_damaged_backup_restores_nothing() {
     for length in [0, 100, 512, 5_000, bytes.len() - 2_048] {
         assert!(restore(&bytes[..length], "state/", &into).is_err(), "{length}");
     }
-    assert!(
-        fs::read_dir(folder.path()).unwrap().all(|entry| !entry
-            .unwrap()
-            .file_name()
-            .to_str()
-            .unwrap()
-            .starts_with('.'))
-    );
+    nothing_is_hidden(folder.path());
 }
 
 /// An archive of these entries, as a stranger would make it.

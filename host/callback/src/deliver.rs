@@ -177,7 +177,7 @@ impl Deliverer {
             return self.store.delivered(id).await;
         };
         let sent = match stored.callback.opened(delivery.task, &self.sealer).await {
-            Ok(callback) => self.sender.send(&callback, &id.to_string(), &stored.body).await,
+            Ok(callback) => self.sender.send(&callback, &delivery, &stored.body).await,
             Err(error) => Err(SendError::Sealed(error)),
         };
         let Err(error) = sent else { return self.store.delivered(id).await };

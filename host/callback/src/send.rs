@@ -11,7 +11,8 @@ use reqwest::{
     Client, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
 };
-use witan_egress::{Egress, Outcome, Purpose};
+use witan_egress::{Cause, Egress, Outcome, Purpose};
+use witan_task_store::Delivery;
 
 use crate::{Callback, CallbackError, signature::signature};
 
@@ -116,24 +117,25 @@ impl Sender {
         &self.settings
     }
 
-    /// Tells `callback` what `body` says, once; `id` is the same at each try.
+    /// Tells `callback` what `body` says, which is to be delivered by `delivery`, once; its id is the same at each try.
     ///
     /// # Errors
     /// When it was not told, or did not take it.
-    pub async fn send(&self, callback: &Callback, id: &str, body: &str) -> Result<(), SendError> {
+    pub async fn send(&self, callback: &Callback, delivery: &Delivery, body: &str) -> Result<(), SendError> {
         // The settings may have changed since it was accepted.
         let (url, named) = callback.target(&self.settings)?;
         let client = if named { &self.named } else { &self.public };
-        let to = url.clone();
+        let (to, id) = (url.clone(), delivery.id.to_string());
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let request = client.post(url).header("content-type", "application/json");
-        let mut request = request.header("webhook-id", id).header("webhook-timestamp", timestamp);
+        let mut request = request.header("webhook-id", &id).header("webhook-timestamp", timestamp);
         if let Some(secret) = &callback.secret {
             let key = secret.key().ok_or(CallbackError::Secret)?;
-            request = request.header("webhook-signature", signature(&key, id, timestamp, body));
+            request = request.header("webhook-signature", signature(&key, &id, timestamp, body));
         }
         let answer = request.body(body.to_owned()).send().await;
-        self.settings.egress.sent(Purpose::Callback, &to, Outcome::of(&answer));
+        let cause = Cause { tenant: &delivery.tenant, task: delivery.task };
+        self.settings.egress.sent_for(cause, Purpose::Callback, &to, Outcome::of(&answer));
         let answer = answer.map_err(|error| SendError::Unreachable(error.without_url()))?;
         if answer.status().is_success() { Ok(()) } else { Err(SendError::Status(answer.status())) }
     }

@@ -1,3 +1,5 @@
+//! Who is told, who is not, and what happens until it has arrived.
+
 use std::{net::IpAddr, time::Duration};
 
 use proptest::prelude::*;
@@ -9,7 +11,7 @@ use uuid::Uuid;
 use witan_database::{Database, Location};
 use witan_events::{Bus, What};
 use witan_secrets::{KeySource, Sealer};
-use witan_task_store::Store;
+use witan_task_store::{Delivery, Store};
 
 use crate::{
     Callback, CallbackError, Deliverer, Secret, SendError, Sender, Settings, deliveries, signature::signature,
@@ -77,7 +79,16 @@ async fn a_name_that_leads_to_this_machine_is_refused_when_it_is_connected_to() 
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
     let sender = Sender::new(settings(&[])).unwrap();
     assert_eq!(callback(&url).check(sender.settings()), Ok(()));
-    let refused = sender.send(&callback(&url), "a", "{}").await.unwrap_err();
+    let delivery = Delivery {
+        id: Uuid::now_v7(),
+        tenant: "acme".to_owned(),
+        task: Uuid::now_v7(),
+        body: String::new(),
+        attempts: 0,
+        created_ms: 0,
+        due_ms: 0,
+    };
+    let refused = sender.send(&callback(&url), &delivery, "{}").await.unwrap_err();
     assert!(matches!(&refused, SendError::Unreachable(error) if format!("{error:?}").contains("no public address")));
     let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(nobody.is_err(), "it was connected to");
@@ -137,8 +148,7 @@ impl World {
         let callback = callback.clone().sealed(task, &self.sealer()).await.unwrap();
         let made = deliveries(Some(&callback), "acme", task, "task.completed", 7, &data);
         // As if it were made now: what is a day old is given up.
-        let made: Vec<_> =
-            made.into_iter().map(|one| witan_task_store::Delivery { created_ms: u64::MAX >> 2, ..one }).collect();
+        let made: Vec<_> = made.into_iter().map(|one| Delivery { created_ms: u64::MAX >> 2, ..one }).collect();
         let id = made[0].id;
         self.store.deliver(made).await.unwrap();
         id

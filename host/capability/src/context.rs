@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use witan_system::TrustLevel;
 
-use crate::{Authority, Beginning, Trace};
+use crate::{Authority, Beginning, Trace, TraceState};
 
 /// Where the data of a call may go. Ordered from wide to narrow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,6 +56,9 @@ struct Fields {
     deadline_ms: Option<u64>,
     depth: u16,
     trace: Trace,
+    /// Not written: what others wrote for themselves decides nothing, and ends with the host.
+    #[serde(skip)]
+    trace_state: Option<TraceState>,
     files: Vec<TaskFile>,
     /// A host that does not know it refuses the context, as each that it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +89,7 @@ impl CallContext {
             deadline_ms: None,
             depth: 0,
             trace: Trace::begin(false),
+            trace_state: None,
             files: Vec::new(),
             beginning: None,
         }))
@@ -139,6 +143,12 @@ impl CallContext {
     #[must_use]
     pub fn traced(&self, trace: Trace) -> Self {
         self.with(|fields| fields.trace = trace)
+    }
+
+    /// The same context with what tracing systems passed on beside its trace. Only the edge calls this.
+    #[must_use]
+    pub fn with_trace_state(&self, state: TraceState) -> Self {
+        self.with(|fields| fields.trace_state = Some(state))
     }
 
     /// The same context, whose trace is not asked to be kept. The other way there is none.
@@ -253,6 +263,12 @@ impl CallContext {
     #[must_use]
     pub fn trace(&self) -> Trace {
         self.0.trace
+    }
+
+    /// What tracing systems passed on beside the trace.
+    #[must_use]
+    pub fn trace_state(&self) -> Option<&TraceState> {
+        self.0.trace_state.as_ref()
     }
 
     /// The files that the task may read.

@@ -17,6 +17,7 @@ mod host;
 mod state;
 mod stream;
 mod trace;
+mod trace_state;
 
 pub use account::{Account, Limit, LimitExceeded, Meter, egress_bytes};
 pub use authority::{Authority, PrincipalKind};
@@ -28,4 +29,5 @@ pub use host::{Capability, Component};
 pub use state::CallState;
 pub use stream::{Closed, Incoming, Outgoing, SendError, channel};
 pub use trace::{SpanId, Trace};
+pub use trace_state::TraceState;
 pub use witan_system::Limits;

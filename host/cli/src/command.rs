@@ -127,7 +127,7 @@ pub(crate) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
     };
     if !serves {
         let quiet = LogSettings { filter: global.log.clone(), quiet: true, ..LogSettings::default() };
-        witan_telemetry::init(&quiet)?;
+        crate::telemetry::logs(&quiet)?;
     }
     match command {
         Command::Task(arguments) => task::run(*arguments, global).await,

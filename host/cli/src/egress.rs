@@ -3,14 +3,18 @@
 
 use std::{
     io::Read as _,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use witan_egress::{Egress, Observer, Sent};
 use witan_http::{Proxy, Resolving, Settings};
 use witan_secrets::{RunKey, Secrets};
 use witan_system::{Resolve, System};
+
+use crate::{Global, source};
 
 /// Who is told of the host's own requests. A process has one ledger, and too many ways that lead out of it to hand it to
 /// each of them.
@@ -46,6 +50,33 @@ pub(crate) fn way(system: &System) -> anyhow::Result<Egress> {
     };
     let way = Egress::new(proxy, authorities.as_deref()).context("[host.egress] is no way out")?;
     Ok(way.observed(Arc::new(Whoever)))
+}
+
+/// By whose word a command believes a registry or an authority.
+#[derive(Args, Clone)]
+pub(crate) struct CaArgument {
+    /// Believe servers that the certificates in this PEM file vouch for, besides those that this machine knows.
+    #[arg(long, value_name = "FILE", env = "WITAN_CA")]
+    ca: Option<PathBuf>,
+}
+
+impl CaArgument {
+    /// As the environment has it, for commands that have no flag for it.
+    pub(crate) fn usual() -> Self {
+        Self { ca: std::env::var_os("WITAN_CA").filter(|file| !file.is_empty()).map(PathBuf::from) }
+    }
+
+    /// The way of a command that names whom it asks: as `[host.egress]` of its system says, and where it has none, as the
+    /// environment does.
+    pub(crate) fn way(&self, global: &Global) -> anyhow::Result<Egress> {
+        let way = match source::given(global) {
+            Some(file) => way(&System::load(&file)?)?,
+            None => Egress::of_environment()?,
+        };
+        let Some(file) = &self.ca else { return Ok(way) };
+        let read = || format!("cannot read the authorities in `{}`, which `--ca` or `WITAN_CA` names", file.display());
+        way.trusting(&std::fs::read(file).with_context(read)?).with_context(read)
+    }
 }
 
 /// Whoever is told by the time that a request is made.

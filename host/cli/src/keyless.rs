@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Global,
+    egress::CaArgument,
     registry::{place, secret_file},
     source, supply,
 };
@@ -58,7 +59,12 @@ impl KeylessArguments {
     /// Finds token, authority and root; the authority is not asked yet.
     pub(crate) async fn open(&self, global: &Global) -> anyhow::Result<Keyless> {
         let root = self.root(global)?;
-        let settings = Settings { idle: PATIENCE / 2, total: PATIENCE, ..Settings::default() };
+        let settings = Settings {
+            idle: PATIENCE / 2,
+            total: PATIENCE,
+            egress: CaArgument::usual().way(global)?,
+            ..Settings::default()
+        };
         let authority = match (&self.fulcio, root.authority()) {
             (Some(host), _) => host.clone(),
             (None, Some(address)) => host(address)

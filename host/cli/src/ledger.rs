@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 /// How often requests of the host that are alike are written down at most.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
-/// The most kinds of them that are known at once: who submits tasks names the hosts of callbacks.
+/// The most kinds of them that are known at once: issuers and registries name hosts too.
 const MOST_TOLD: usize = 1_024;
 
 /// How long a witness may take to answer.
@@ -138,7 +138,7 @@ impl Observer for Identities {
 }
 
 /// Writes down which requests the host itself makes: the first to a host with its outcome, and then, at most every so often, how
-/// many there were since. Callbacks could fill a disk otherwise, and a collector is sent something every other second.
+/// many there were since: a collector is sent something every other second. What is sent for a task is written down each time.
 pub(crate) struct Outgoing {
     ledger: Ledger,
     told: Mutex<HashMap<(Purpose, String, Outcome), Told>>,
@@ -176,8 +176,16 @@ impl Outgoing {
 
 impl EgressObserver for Outgoing {
     fn observe(&self, sent: &Sent<'_>) {
-        let Some(requests) = self.due(sent, Instant::now()) else { return };
+        let requests = match sent.cause {
+            // Each names its task, which has entries of its own beside them.
+            Some(_) => Some(1),
+            None => self.due(sent, Instant::now()),
+        };
+        let Some(requests) = requests else { return };
         let mut entry = Entry::new(Kind::Egress, sent.purpose.name(), sent.host).with("requests", requests);
+        if let Some(cause) = sent.cause {
+            (entry.tenant, entry.task) = (cause.tenant.to_owned(), Some(cause.task));
+        }
         entry = entry.with("outcome", sent.outcome);
         if let Err(error) = self.ledger.append(entry) {
             tracing::error!(host = sent.host, %error, "a request of the host is not in the ledger");
@@ -299,7 +307,10 @@ mod tests {
         let outgoing = Outgoing::new(Ledger::open(folder.path(), Settings::default()).unwrap());
         let start = Instant::now();
         let due = |host: &str, outcome: Outcome, after: u64| {
-            outgoing.due(&Sent { purpose: Purpose::Callback, host, outcome }, start + Duration::from_secs(after))
+            outgoing.due(
+                &Sent { purpose: Purpose::Registry, host, outcome, cause: None },
+                start + Duration::from_secs(after),
+            )
         };
         assert_eq!(due("a.test", Outcome::Answered(200), 0), Some(1));
         assert_eq!(due("a.test", Outcome::Answered(200), 1), None);

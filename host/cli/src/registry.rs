@@ -19,7 +19,7 @@ use witan_registry_client::{Client, Credentials, DiscoverError, Settings, Store}
 use witan_registry_sign::{KeyError, KeyFolder, KeysError, SigningKey};
 use witan_registry_types::{Host, Mapping, Name, Package, PackageName, ReferenceError, Registry, Version};
 
-use crate::output;
+use crate::{Global, egress::CaArgument, output};
 
 /// What is done in less time needs no bar.
 const UNSEEN: Duration = Duration::from_secs(1);
@@ -46,6 +46,8 @@ pub(crate) struct RegistryArgument {
     /// The registry: a host, with the path before its namespaces if that is not the one the host names itself.
     #[arg(long, value_name = "HOST[/PREFIX]", env = "WITAN_REGISTRY", value_parser = place)]
     registry: Registry,
+    #[command(flatten)]
+    ca: CaArgument,
 }
 
 /// A registry as people write it: they copy what stands in the browser.
@@ -56,14 +58,19 @@ pub(crate) fn place(text: &str) -> Result<Registry, ReferenceError> {
 
 impl RegistryArgument {
     /// A client of the registry, with the token that is kept for it.
-    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
-        client(&self.registry).await
+    pub(crate) async fn client(&self, global: &Global) -> anyhow::Result<Client> {
+        client_by(&self.registry, self.ca.way(global)?).await
+    }
+
+    /// The same of another registry.
+    pub(crate) async fn client_of(&self, place: &Registry, global: &Global) -> anyhow::Result<Client> {
+        client_by(place, self.ca.way(global)?).await
     }
 }
 
-/// A client of the registry at `place`, straight: no system says how.
-pub(crate) async fn client(place: &Registry) -> anyhow::Result<Client> {
-    client_by(place, Egress::default()).await
+/// A client of the registry at `place`, for commands that have no flags for it.
+pub(crate) async fn client(place: &Registry, global: &Global) -> anyhow::Result<Client> {
+    client_by(place, CaArgument::usual().way(global)?).await
 }
 
 /// A client of the registry at `place`, which is asked by `egress`. Where it names no path, the registry's own file says which; where it has none

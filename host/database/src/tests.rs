@@ -1,3 +1,5 @@
+//! Statements, migrations, backups and owners, on SQLite and on PostgreSQL.
+
 use std::{
     path::Path,
     time::{Duration, Instant},

@@ -6,7 +6,7 @@
 
 mod observer;
 
-use std::{fmt, sync::Arc};
+use std::{env, fmt, sync::Arc};
 
 use reqwest::{
     Certificate, ClientBuilder,
@@ -15,7 +15,7 @@ use reqwest::{
 };
 use url::Url;
 
-pub use observer::{Observer, Outcome, Purpose, Sent};
+pub use observer::{Cause, Observer, Outcome, Purpose, Sent};
 
 /// The way out. The default is the straight one, with the authorities of this machine.
 #[derive(Clone, Default)]
@@ -41,6 +41,9 @@ pub enum EgressError {
     /// What the proxy is told cannot stand in a header.
     #[error("the credentials of the proxy cannot be sent")]
     Authorization(#[from] InvalidHeaderValue),
+    /// What the environment names is no proxy. It may hold a password, and is not shown.
+    #[error("`HTTPS_PROXY` or `ALL_PROXY` names no proxy; write it as `http://proxy.example:3128`")]
+    Proxy,
     /// The additional authorities are no certificates.
     #[error("the additional authorities cannot be read: {0}")]
     Authorities(String),
@@ -55,16 +58,38 @@ impl Egress {
     pub fn new(proxy: Option<Proxy>, authorities: Option<&[u8]>) -> Result<Self, EgressError> {
         let authorities = match authorities {
             None => Vec::new(),
-            Some(pem) => {
-                let read = Certificate::from_pem_bundle(pem);
-                let read = read.map_err(|error| EgressError::Authorities(error.to_string()))?;
-                if read.is_empty() {
-                    return Err(EgressError::Authorities("there is no certificate".to_owned()));
-                }
-                read
-            }
+            Some(pem) => certificates(pem)?,
         };
         Ok(Self { proxy: proxy.map(through).transpose()?, authorities, observer: None })
+    }
+
+    /// The way of a command that no system says anything to: as `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` have it, in capitals
+    /// or not. What goes over TLS goes through the proxy, and what does not stays on this machine.
+    ///
+    /// # Errors
+    /// When the proxy is none.
+    pub fn of_environment() -> Result<Self, EgressError> {
+        Self::of_variables(|name| env::var(name).ok())
+    }
+
+    fn of_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, EgressError> {
+        let set = |name: &&str| variable(name).filter(|value| !value.is_empty());
+        let proxy = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].iter().find_map(set);
+        let bypass = ["NO_PROXY", "no_proxy"].iter().find_map(set);
+        let proxy = proxy.map(|url| {
+            let proxy = reqwest::Proxy::https(url).map_err(|_| EgressError::Proxy)?;
+            Ok::<_, EgressError>(proxy.no_proxy(bypass.as_deref().and_then(reqwest::NoProxy::from_string)))
+        });
+        Ok(Self { proxy: proxy.transpose()?, ..Self::default() })
+    }
+
+    /// The same way, to servers that the certificates in `authorities` (PEM) vouch for besides.
+    ///
+    /// # Errors
+    /// When these are none.
+    pub fn trusting(mut self, authorities: &[u8]) -> Result<Self, EgressError> {
+        self.authorities.extend(certificates(authorities)?);
+        Ok(self)
     }
 
     /// The same way, on which `observer` is told of each request.
@@ -93,11 +118,28 @@ impl Egress {
 
     /// Tells that a request for `url` was made, and what came of it.
     pub fn sent(&self, purpose: Purpose, url: &Url, outcome: Outcome) {
+        self.tell(purpose, url, outcome, None);
+    }
+
+    /// The same of one that was made for the task `cause`.
+    pub fn sent_for(&self, cause: Cause<'_>, purpose: Purpose, url: &Url, outcome: Outcome) {
+        self.tell(purpose, url, outcome, Some(cause));
+    }
+
+    fn tell(&self, purpose: Purpose, url: &Url, outcome: Outcome, cause: Option<Cause<'_>>) {
         if let (Some(observer), Some(host)) = (&self.observer, url.host_str()) {
             let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-            observer.observe(&Sent { purpose, host: &host, outcome });
+            observer.observe(&Sent { purpose, host: &host, outcome, cause });
         }
     }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, EgressError> {
+    let read = Certificate::from_pem_bundle(pem).map_err(|error| EgressError::Authorities(error.to_string()))?;
+    if read.is_empty() {
+        return Err(EgressError::Authorities("there is no certificate".to_owned()));
+    }
+    Ok(read)
 }
 
 /// The proxy as the client of HTTP has it.
@@ -174,10 +216,42 @@ mod tests {
         assert!(!format!("{egress:?}").contains("eDp5"));
     }
 
+    #[tokio::test]
+    async fn the_environment_names_a_proxy_for_what_goes_over_tls() {
+        let ((proxy, asked), (direct, _)) = (server("the proxy"), server("itself"));
+        let with_password = proxy.as_str().replace("http://", "http://user:password@");
+        let of = |variables: &'static [&'static str], bypass: &'static str| {
+            let url = with_password.clone();
+            Egress::of_variables(move |name| match name {
+                "no_proxy" => Some(bypass.to_owned()),
+                name => variables.contains(&name).then(|| url.clone()),
+            })
+            .unwrap()
+        };
+        for variables in [&["https_proxy"][..], &["ALL_PROXY"]] {
+            let egress = of(variables, "other.test");
+            assert!(!format!("{egress:?}").contains("password"));
+            // The proxy does not lead on.
+            assert!(egress.client().build().unwrap().get("https://somewhere.test/").send().await.is_err());
+            let head = asked.recv().unwrap();
+            assert!(head.starts_with("CONNECT somewhere.test:443 "), "{head}");
+            assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic dxnlcjpwyxnzd29yza=="), "{head}");
+            assert_eq!(get(egress.client(), direct.as_str()).await, "itself");
+        }
+        for egress in [of(&["HTTPS_PROXY"], "test"), of(&[], "")] {
+            assert!(egress.client().build().unwrap().get("https://somewhere.test/").send().await.is_err());
+        }
+        assert!(asked.try_recv().is_err(), "it was not to be asked");
+        let wrong = Egress::of_variables(|name| (name == "HTTPS_PROXY").then(|| "http://a:secret@[".to_owned()));
+        let wrong = wrong.unwrap_err();
+        assert!(matches!(wrong, EgressError::Proxy) && !wrong.to_string().contains("secret"));
+    }
+
     #[test]
     fn what_is_no_certificate_is_no_authority() {
         for text in [&b""[..], b"no certificate", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
             assert!(matches!(Egress::new(None, Some(text)), Err(EgressError::Authorities(_))));
+            assert!(matches!(Egress::default().trusting(text), Err(EgressError::Authorities(_))));
         }
         let bypass = Box::new(|_: &str| false);
         let url = "http://proxy.test".parse().unwrap();

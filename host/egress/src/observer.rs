@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 /// Is told of each request that the host itself made. Whoever is told must not wait.
 pub trait Observer: Send + Sync {
     /// A request was made.
@@ -17,6 +19,17 @@ pub struct Sent<'a> {
     pub host: &'a str,
     /// What came of it.
     pub outcome: Outcome,
+    /// For which task, where it was for one.
+    pub cause: Option<Cause<'a>>,
+}
+
+/// The task that a request of the host was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cause<'a> {
+    /// Whose it is.
+    pub tenant: &'a str,
+    /// The task.
+    pub task: Uuid,
 }
 
 /// What a request of the host is for.

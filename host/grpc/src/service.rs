@@ -149,7 +149,7 @@ impl v1::tasks_server::Tasks for Service {
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::Task> {
         let task = self.find(request.extensions(), &request.get_ref().id).await?;
         self.door.cancel(request.extensions(), &task).map_err(|error| status(&error))?;
-        task.cancel();
+        task.cancel_by(&self.door.caller(request.extensions()));
         task.finished().await;
         Ok(Response::new(message::task(task.view())))
     }

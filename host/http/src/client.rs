@@ -59,7 +59,7 @@ pub struct Settings {
     pub first_byte_timeout: Duration,
     /// How long each part of the response's body may take, where the guest does not say.
     pub between_bytes_timeout: Duration,
-    /// Whether requests carry `traceparent`, so that whoever is asked can join their trace to that of the call.
+    /// Whether requests carry `traceparent`, and `tracestate` where there is one, so that whoever is asked can join their trace to that of the call.
     pub propagate: bool,
 }
 
@@ -145,7 +145,13 @@ impl Connector {
             && let Ok(traceparent) = HeaderValue::try_from(trace.traceparent())
         {
             // The host's own goes before the guest's: a guest does not say whose trace a request belongs to.
-            request.headers_mut().insert("traceparent", traceparent);
+            let headers = request.headers_mut();
+            headers.insert("traceparent", traceparent);
+            headers.remove("tracestate");
+            let state = call.context.trace_state().and_then(|state| HeaderValue::from_str(state.as_str()).ok());
+            if let Some(state) = state {
+                headers.insert("tracestate", state);
+            }
         }
         let scan = self.swap(call, function, target, &mut request).await?;
         let times = Times::new(call, &self.settings, options.unwrap_or_default());

@@ -19,6 +19,7 @@ use crate::{
     journal::Journal,
     keeper::{self, Desk, Keeper},
     keys::{KeyId, Keys},
+    trace::traced,
     writer::{Queue, Writer, in_words},
 };
 
@@ -240,7 +241,7 @@ impl Ledger {
     /// # Errors
     /// When it is not taken. What it would have told of must then not be done, unless it is a refusal itself.
     pub fn append(&self, entry: Entry) -> Result<(), Refused> {
-        self.0.queue.push(entry, None)
+        self.0.queue.push(traced(entry), None)
     }
 
     /// Takes `entry`, and resolves to its number when it is durable.
@@ -249,7 +250,7 @@ impl Ledger {
     /// When it is not taken, or the disk failed. It may be in the ledger all the same.
     pub fn append_durable(&self, entry: Entry) -> impl Future<Output = Result<u64, Refused>> + Send + use<> {
         let (done, told) = oneshot::channel();
-        let taken = self.0.queue.push(entry, Some(done));
+        let taken = self.0.queue.push(traced(entry), Some(done));
         async move {
             taken?;
             told.await.map_err(|_| Refused::Closed)?
@@ -262,7 +263,7 @@ impl Ledger {
     /// As there.
     pub fn append_blocking(&self, entry: Entry) -> Result<u64, Refused> {
         let (done, told) = oneshot::channel();
-        self.0.queue.push(entry, Some(done))?;
+        self.0.queue.push(traced(entry), Some(done))?;
         told.blocking_recv().map_err(|_| Refused::Closed)?
     }
 
@@ -299,6 +300,12 @@ impl Ledger {
     /// Masks these values wherever they would be written, in place of those before.
     pub fn hide(&self, values: impl IntoIterator<Item = Zeroizing<String>>) {
         self.0.redactor.hide(values);
+    }
+
+    /// What takes out of entries what must not be written, for others who write.
+    #[must_use]
+    pub fn redactor(&self) -> Arc<Redactor> {
+        self.0.redactor.clone()
     }
 
     /// Why nothing can be written down now, so that nothing may be done that would have to be.

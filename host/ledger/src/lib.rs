@@ -21,6 +21,7 @@ mod read;
 mod record;
 mod redact;
 mod settings;
+mod trace;
 mod verify;
 mod witness;
 mod writer;
@@ -33,6 +34,7 @@ pub use ledger::{EraseError, Erased, Health, Ledger, OpenError, Refused, WeakLed
 pub use read::{Filter, Page, Placed, ReadError, Reader, TimedCheckpoint, Tree};
 pub use redact::{Class, Personal, Redaction, Redactor, Treatment};
 pub use settings::{FOLDER, Settings};
+pub use trace::in_trace;
 pub use verify::{Fault, Report, VerifyError, kept_in, public_key, verify};
 pub use witan_merkle_log::{Hash, PublicKey, Witness};
 pub use witness::{Answer, Transport, WitnessSettings};

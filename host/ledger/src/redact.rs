@@ -225,6 +225,16 @@ impl Redactor {
         *self.hidden.write() = values;
     }
 
+    /// A text of no entry, such as a line of a log, as it may be written: without secrets, and without personal data unless
+    /// the details of entries keep it.
+    #[must_use]
+    pub fn text(&self, text: String) -> String {
+        match self.redaction.fields.get(&Class::Details) {
+            Some(Treatment::Keep) => self.secrets(text).into_owned(),
+            _ => self.personal(self.secrets(text)).into_owned(),
+        }
+    }
+
     /// The entry as it may be written.
     #[must_use]
     pub fn entry(&self, entry: Entry) -> Entry {

@@ -131,7 +131,7 @@ pub struct Report {
     pub kept: usize,
     /// Entries under its checkpoint.
     pub size: u64,
-    /// When that was made, in seconds since 1970.
+    /// When that was made, in seconds since 1970; none where it is bound to no time yet, or there is none.
     pub time: Option<u64>,
     /// Entries that say what they said.
     pub entries: u64,
@@ -139,7 +139,8 @@ pub struct Report {
     pub erased: u64,
     /// Entries that the settings no longer keep.
     pub dropped: u64,
-    /// Entries that are under no checkpoint yet.
+    /// Entries that are under no checkpoint yet: each is whole and in its place, and nothing is signed that would miss the last
+    /// of them.
     pub pending: u64,
 }
 
@@ -158,7 +159,13 @@ pub fn verify(folder: &Path, pinned: Option<&PublicKey>, kept: &[String]) -> Res
     let size = match audit(&folder.join("log"), host.origin(), keys, &notes) {
         Ok(audited) => audited.checkpoint.size(),
         // Nothing was put into it yet.
-        Err(AuditError::Disk(error)) if error.kind() == io::ErrorKind::NotFound && kept.is_empty() => 0,
+        Err(AuditError::Disk(error)) if error.kind() == io::ErrorKind::NotFound && kept.is_empty() => {
+            // The first checkpoint, of no entries, is there before anything else is.
+            if fs::read_dir(folder.join("log").join("tile")).is_ok_and(|mut tiles| tiles.next().is_some()) {
+                check.fault(Fault::Log { what: "its checkpoint was removed".to_owned() });
+            }
+            0
+        }
         Err(error) => {
             check.fault(Fault::Log { what: in_words(&error) });
             reader.tree().map_or(0, |tree| tree.size())
@@ -216,8 +223,10 @@ impl Check<'_> {
             match fs::read_to_string(folder.join("checkpoint")) {
                 Ok(note) => break note,
                 Err(_) if !self.reader.tree().is_ok_and(|tree| tree.size() > 0) => return None,
-                // The first one comes a moment after the log's own.
+                // The first one comes a moment after the log's own, which is signed as well.
                 Err(_) if began.elapsed() < PATIENCE => thread::sleep(AGAIN),
+                // Whoever was to make it ended in that moment; who starts next does.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
                 Err(error) => {
                     self.fault(Fault::Checkpoint { what: error.to_string() });
                     return None;

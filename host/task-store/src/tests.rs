@@ -1,3 +1,5 @@
+//! Tasks in a database: what is acknowledged is there, and what is not is not.
+
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::Barrier;

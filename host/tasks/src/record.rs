@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 use uuid::Uuid;
 use witan_callback::Callback;
-use witan_capability::{Account, CallError};
+use witan_capability::{Account, CallContext, CallError};
 use witan_task_store::{Row, State};
 
 use crate::{Envelope, Event, Priority};
@@ -173,6 +173,7 @@ struct Inner {
     /// When progress was told to all who listen, last.
     told_ms: u64,
     envelope: Option<Arc<Envelope>>,
+    cancelled_by: Option<CallContext>,
 }
 
 /// What is stored of a task that has ended.
@@ -272,6 +273,7 @@ impl Task {
                 last: 0,
                 told_ms: 0,
                 envelope: None,
+                cancelled_by: None,
             }),
             changed: watch::Sender::new(()),
         }))
@@ -333,6 +335,21 @@ impl Task {
         if let Some(account) = &self.0.account {
             account.end(CallError::Cancelled);
         }
+    }
+
+    /// The same, as `by` asked.
+    pub fn cancel_by(&self, by: &CallContext) {
+        if let Some(account) = &self.0.account
+            && account.ended().is_none()
+        {
+            self.0.inner.lock().cancelled_by.get_or_insert_with(|| by.clone());
+            account.end(CallError::Cancelled);
+        }
+    }
+
+    /// Who asked that it be cancelled, if that is known.
+    pub(crate) fn cancelled_by(&self) -> Option<CallContext> {
+        self.0.inner.lock().cancelled_by.clone()
     }
 
     /// A guard that cancels the task when it is dropped.

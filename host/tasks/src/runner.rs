@@ -1,4 +1,4 @@
-//! Takes tasks, runs them within bounds, and keeps the last.
+//! Takes tasks within bounds, and keeps the last.
 //!
 //! Where there is a store, nobody is told of a change before it is durable: a task is accepted, starts and has ended once the
 //! database says so. So a host that is killed knows when it starts again what it has promised ([`Tasks::recover`]).
@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    panic::AssertUnwindSafe,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,25 +13,22 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt as _;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 use uuid::Uuid;
 use witan_callback::Deliverer;
-use witan_capability::{Account, CallContext, CallError, Limit, Limits, Meter};
+use witan_capability::{Account, CallContext, Limits};
 use witan_events::Bus;
-use witan_queue::{Turn, Turns};
-use witan_task_store::{Accepted, Delivery, Ended, New, Row, State, Store};
+use witan_queue::Turns;
+use witan_task_store::{New, Row, State, Store};
 
 use crate::{
-    Code, EngineChoice, Envelope, Event, Handler, Input, Outcome, Paths, Route, SCHEMA_VERSION, Status, Task,
-    TaskError, TaskRequest, Usage, Work, WorkInput,
+    Code, Envelope, Handler, Input, Paths, Task, TaskError, TaskRequest, Work, WorkInput,
     kept::Kept,
     once::InFlight,
     record::{About, Place as KeptIn, now_ms},
-    span,
+    run::Run,
 };
 
 /// Bounds on the tasks of a host.
@@ -69,9 +65,6 @@ impl Default for Settings {
     }
 }
 
-/// How often the handler of a task is started at most where the host ends each time: it may be the task that ends it.
-const ATTEMPTS: u32 = 3;
-
 /// For each intent, what serves it.
 pub type Handlers = BTreeMap<String, Arc<dyn Handler>>;
 
@@ -88,7 +81,8 @@ pub struct Transition<'a> {
     pub task: Uuid,
     /// What was asked for.
     pub intent: &'a str,
-    /// For whom, with its tenant, principal, privacy and trace; of a task that is paused or resumed, who did that.
+    /// For whom, with its tenant, principal, privacy and trace; of a task that is paused, resumed or cancelled, who did that
+    /// where somebody did.
     pub context: &'a CallContext,
     /// The state.
     pub state: State,
@@ -112,35 +106,35 @@ pub struct Edge {
 pub struct Tasks(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
-    settings: Settings,
-    open_account: OpenAccount,
+    pub(crate) settings: Settings,
+    pub(crate) open_account: OpenAccount,
     observer: Observer,
-    serving: RwLock<Serving>,
+    pub(crate) serving: RwLock<Serving>,
     pub(crate) kept: Mutex<Kept>,
-    turns: Turns,
+    pub(crate) turns: Turns,
     pub(crate) store: Option<Store>,
     draining: AtomicBool,
     pub(crate) in_flight: InFlight,
     pub(crate) bus: Bus,
     pub(crate) deliverer: OnceLock<Deliverer>,
     /// Cancelled when what runs is left to the next host.
-    abandoned: CancellationToken,
+    pub(crate) abandoned: CancellationToken,
     /// Tasks whose turn has come and whose end is not stored yet.
     busy: AtomicUsize,
     changed: watch::Sender<()>,
 }
 
 /// What a reload replaces.
-struct Serving {
+pub(crate) struct Serving {
     handlers: Handlers,
-    limits: Limits,
-    run_again: BTreeSet<String>,
+    pub(crate) limits: Limits,
+    pub(crate) run_again: BTreeSet<String>,
 }
 
 /// A place among the unfinished, given back when it is dropped.
-struct Place {
-    tasks: Tasks,
-    bytes: usize,
+pub(crate) struct Place {
+    pub(crate) tasks: Tasks,
+    pub(crate) bytes: usize,
 }
 
 impl Drop for Place {
@@ -151,10 +145,10 @@ impl Drop for Place {
 }
 
 /// A task that is at work, as long as this lives.
-struct Busy(Tasks);
+pub(crate) struct Busy(Tasks);
 
 impl Busy {
-    fn new(tasks: &Tasks) -> Self {
+    pub(crate) fn new(tasks: &Tasks) -> Self {
         tasks.0.busy.fetch_add(1, Ordering::SeqCst);
         Self(tasks.clone())
     }
@@ -368,7 +362,7 @@ impl Tasks {
     }
 
     /// What serves `intent`, and within which limits.
-    fn handler(&self, intent: &str) -> Result<(Arc<dyn Handler>, Limits), TaskError> {
+    pub(crate) fn handler(&self, intent: &str) -> Result<(Arc<dyn Handler>, Limits), TaskError> {
         let serving = self.0.serving.read();
         let handlers = &serving.handlers;
         handlers.get(intent).map(|handler| (handler.clone(), serving.limits.clone())).ok_or_else(|| {
@@ -432,7 +426,10 @@ pub(crate) fn unstored(error: &witan_task_store::StoreError) -> TaskError {
     TaskError::new(Code::Unavailable, "the host cannot store or read tasks now; its log says why")
 }
 
-async fn resolve(input: Input, paths: Paths) -> Result<(WorkInput, Vec<witan_capability::TaskFile>), TaskError> {
+pub(crate) async fn resolve(
+    input: Input,
+    paths: Paths,
+) -> Result<(WorkInput, Vec<witan_capability::TaskFile>), TaskError> {
     match input {
         Input::Text(text) => Ok((WorkInput::Text(text), Vec::new())),
         Input::Documents(documents) => Ok((WorkInput::Documents(documents), Vec::new())),
@@ -446,7 +443,7 @@ async fn resolve(input: Input, paths: Paths) -> Result<(WorkInput, Vec<witan_cap
     }
 }
 
-fn limits(limits: &Limits, deadline_ms: Option<u64>) -> Limits {
+pub(crate) fn limits(limits: &Limits, deadline_ms: Option<u64>) -> Limits {
     let mut limits = limits.clone();
     if let Some(deadline) = deadline_ms {
         limits.deadline = limits.deadline.min(Duration::from_millis(deadline));
@@ -460,355 +457,7 @@ fn narrowed(context: &CallContext, privacy: witan_capability::Privacy, budget: O
 }
 
 /// The context of a call tree that may last as long as `limits` say, from now on.
-fn within(context: &CallContext, limits: &Limits) -> CallContext {
+pub(crate) fn within(context: &CallContext, limits: &Limits) -> CallContext {
     let deadline = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX);
     context.narrow_deadline(now_ms().saturating_add(deadline))
-}
-
-/// A task on its way.
-struct Run {
-    tasks: Tasks,
-    task: Task,
-    /// None where its intent is served no longer.
-    handler: Option<Arc<dyn Handler>>,
-    context: CallContext,
-    /// The request's own deadline, where it is the tighter one.
-    deadline_ms: Option<u64>,
-}
-
-/// Where the work of a task is.
-enum Source {
-    Here(Box<Work>),
-    /// In the store, from before the host began.
-    Stored,
-}
-
-/// Where a task has come to.
-enum Came {
-    To(Result<Outcome, TaskError>),
-    /// The host ends, and the next goes on with it.
-    Nowhere,
-}
-
-impl Run {
-    /// Stores the task and lets it run.
-    async fn accept(self, new: Option<New>, work: Work, place: Place) -> Result<Submitted, TaskError> {
-        let (tasks, task) = (self.tasks.clone(), self.task.clone());
-        // Whoever learns its id from the store finds it here.
-        tasks.0.kept.lock().insert(task.clone());
-        let accepted = match (&tasks.0.store, new) {
-            (Some(store), Some(new)) => store.accept(new).await.map_err(|error| unstored(&error)),
-            _ => Ok(Accepted::New),
-        };
-        match accepted {
-            Ok(Accepted::New) => {}
-            other => {
-                tasks.0.kept.lock().remove(task.id());
-                return match other? {
-                    Accepted::Known(known) => Ok(Submitted::Known(known)),
-                    Accepted::New => Ok(Submitted::New(task)),
-                };
-            }
-        }
-        self.observe(State::Queued, None);
-        let span = span::open(&self.context, &work.intent);
-        tokio::spawn(self.carry_out(Source::Here(Box::new(work)), place).instrument(span));
-        Ok(Submitted::New(task))
-    }
-
-    async fn carry_out(self, source: Source, place: Place) {
-        let mut busy = None;
-        if let Came::To(result) = self.result(source, &mut busy).await {
-            let envelope = self.envelope(result);
-            self.end(envelope).await;
-        }
-        drop(busy);
-        drop(place);
-    }
-
-    /// Stores how it has ended, and then says so.
-    async fn end(&self, envelope: Envelope) {
-        let (tasks, at_ms) = (&self.tasks, now_ms());
-        if let Some(store) = &tasks.0.store {
-            let deliveries = self.tasks.deliveries(&self.task, envelope.status.into(), at_ms, Some(&envelope));
-            store_end(store, &self.task, &envelope, at_ms, deliveries).await;
-            self.tasks.deliver();
-        }
-        let envelope = Arc::new(envelope);
-        self.task.finish(envelope.clone(), at_ms);
-        tasks.0.kept.lock().ended(&tasks.0.settings, &self.task);
-        span::record(&envelope, self.handler.as_deref().map(Handler::component));
-        self.observe(envelope.status.into(), Some(&envelope));
-    }
-
-    fn observe(&self, state: State, envelope: Option<&Envelope>) {
-        self.tasks.observe(&self.task, &self.context, state, envelope);
-        self.tasks.publish(self.task.about(), state, self.task.attempt(), envelope);
-    }
-
-    fn tell(&self, event: Event) {
-        self.tasks.publish_progress(&self.task, &event);
-        self.task.tell(event);
-    }
-
-    async fn result(&self, source: Source, busy: &mut Option<Busy>) -> Came {
-        let Some(account) = self.task.account() else { return Came::Nowhere };
-        let work = AssertUnwindSafe(self.in_turn(source, busy)).catch_unwind();
-        let result = tokio::select! {
-            biased;
-            result = work => result.unwrap_or_else(|_panic| {
-                Err(TaskError::new(Code::Internal, "the host failed while it ran the task; its log says more"))
-            }),
-            // Dropping the work takes its stores with it.
-            () = account.when_ended() => {
-                Err(account.ended().cloned().unwrap_or(CallError::Cancelled).into())
-            }
-            () = self.tasks.0.abandoned.cancelled() => return Came::Nowhere,
-        };
-        Came::To(result)
-    }
-
-    async fn in_turn(&self, source: Source, busy: &mut Option<Busy>) -> Result<Outcome, TaskError> {
-        let (_turn, attempt) = self.turn().await;
-        *busy = Some(Busy::new(&self.tasks));
-        let Some(handler) = &self.handler else {
-            let message = format!("the intent `{}` is served no longer", self.task.about().intent);
-            return Err(TaskError::new(Code::UnknownIntent, message).at("intent"));
-        };
-        let at_ms = now_ms();
-        if let Some(store) = &self.tasks.0.store {
-            // What it does must not be done again by a host that does not know that it was begun.
-            let deliveries = self.tasks.deliveries(&self.task, State::Working, at_ms, None);
-            let begun = store.begin(self.task.id(), attempt, at_ms, deliveries).await;
-            begun.map_err(|error| unstored(&error))?;
-            self.tasks.deliver();
-        }
-        self.task.begin(at_ms);
-        self.observe(State::Working, None);
-        let (work, context) = self.work(source).await?;
-        let tell = |event| self.tell(shortened(event));
-        let Some(account) = self.task.account() else {
-            return Err(TaskError::new(Code::Internal, "a task that has ended was run"));
-        };
-        Ok(handler.handle(&context, account, work, &tell).await?)
-    }
-
-    /// Waits for its turn, which does not come while it is paused, and says how often it came.
-    async fn turn(&self) -> (Turn, u32) {
-        let about = self.task.about();
-        loop {
-            self.task.until_paused(false).await;
-            tokio::select! {
-                turn = self.tasks.0.turns.take(&about.tenant, about.priority.weight()) => {
-                    if let Some(attempt) = turn.as_ref().and(self.task.start())
-                        && let Some(turn) = turn
-                    {
-                        return (turn, attempt);
-                    }
-                }
-                () = self.task.until_paused(true) => {}
-            }
-        }
-    }
-
-    /// What is to be done, and for whom.
-    async fn work(&self, source: Source) -> Result<(Work, CallContext), TaskError> {
-        let store = match source {
-            Source::Here(work) => return Ok((*work, self.context.clone())),
-            Source::Stored => self.tasks.0.store.as_ref(),
-        };
-        let gone = || TaskError::new(Code::Internal, "what the task works on was not stored");
-        let input = store.ok_or_else(gone)?.input(self.task.id()).await.map_err(|error| unstored(&error))?;
-        let request: TaskRequest = serde_json::from_slice(&input.ok_or_else(gone)?).map_err(|error| {
-            TaskError::new(Code::Internal, format!("what the task works on cannot be read: {error}"))
-        })?;
-        let parameters = request.parameters()?;
-        let input = match request.input {
-            Input::Text(text) => WorkInput::Text(text),
-            Input::Documents(documents) => WorkInput::Documents(documents),
-            Input::Paths(_) => WorkInput::Files(self.context.files().to_vec()),
-        };
-        Ok((Work { intent: request.intent, input, parameters }, self.context.clone()))
-    }
-
-    fn envelope(&self, result: Result<Outcome, TaskError>) -> Envelope {
-        let intent = &self.task.about().intent;
-        let reason = match &self.handler {
-            Some(handler) => format!("`[intents]` has the component `{}` serve `{intent}`", handler.component()),
-            None => format!("`[intents]` has nothing serve `{intent}`"),
-        };
-        let (status, result, error) = match result {
-            Ok(outcome) => (Status::Ok, Some(outcome), None),
-            Err(error) => {
-                let error = self.blame_deadline(error);
-                (Status::of(&error), None, Some(error))
-            }
-        };
-        Envelope {
-            schema_version: SCHEMA_VERSION,
-            task_id: self.task.id(),
-            intent: intent.clone(),
-            status,
-            engine: EngineChoice { route: Route::Local, chosen_by: "system.toml".to_owned(), reason },
-            result,
-            usage: self.task.account().map(|account| usage(account)).unwrap_or_default(),
-            error,
-        }
-    }
-
-    /// Where the request's own deadline was the tighter one, no setting would help.
-    fn blame_deadline(&self, error: TaskError) -> TaskError {
-        let own = self.deadline_ms.filter(|_| error.limit.as_deref() == Some(Limit::Deadline.name()));
-        match own {
-            Some(deadline) => TaskError {
-                message: format!("the task did not end within its `deadline_ms` of {deadline}"),
-                setting: None,
-                ..error
-            }
-            .at("deadline_ms"),
-            None => error,
-        }
-    }
-}
-
-/// How often it is tried to store an end, and how long to wait after the first time; each time is twice as long.
-const TRIES: u32 = 6;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// Stores how `task` has ended. Where that fails again and again, the client is told all the same; the next host will call
-/// the task interrupted.
-async fn store_end(store: &Store, task: &Task, envelope: &Envelope, at_ms: u64, deliveries: Vec<Delivery>) {
-    let result = match serde_json::to_vec(&task.ending(envelope, at_ms)) {
-        Ok(result) => result,
-        Err(error) => return tracing::error!(task = %task.id(), %error, "the end of a task cannot be written down"),
-    };
-    let ended = Ended { id: task.id(), state: envelope.status.into(), at_ms, result, deliveries };
-    let mut wait = FIRST_WAIT;
-    for _ in 1..TRIES {
-        match store.end(ended.clone()).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(task = %task.id(), error = &error as &dyn std::error::Error, "the end of a task is not stored yet");
-                tokio::time::sleep(wait).await;
-                wait *= 2;
-            }
-        }
-    }
-    if let Err(error) = store.end(ended).await {
-        tracing::error!(task = %task.id(), error = &error as &dyn std::error::Error, "the end of a task was not stored");
-    }
-}
-
-impl Tasks {
-    /// Goes on with the tasks that are stored: those that wait run in their turn, those that ran when the host ended are run
-    /// again or have failed, as their intents say. `paths` are judged anew: what may be named may have changed. Says how many
-    /// there were.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn recover(&self, paths: &Paths) -> Result<usize, witan_task_store::StoreError> {
-        let Some(store) = &self.0.store else { return Ok(0) };
-        let rows = store.unfinished().await?;
-        let number = rows.len();
-        let mut interrupted = Vec::new();
-        for row in rows {
-            let again = self.0.serving.read().run_again.contains(&row.intent) && row.attempt < ATTEMPTS;
-            let run = self.recovered(&row, paths.clone()).await;
-            match run {
-                Ok(run) if row.state != State::Working || again => {
-                    let place = Place { tasks: self.clone(), bytes: 0 };
-                    run.tasks.0.kept.lock().insert(run.task.clone());
-                    self.observe(&run.task, &run.context, run.task.state(), None);
-                    let span = span::open(&run.context, &row.intent);
-                    tokio::spawn(run.carry_out(Source::Stored, place).instrument(span));
-                }
-                Ok(run) => interrupted.push((run, interruption(&row))),
-                Err((run, error)) => interrupted.push((run, error)),
-            }
-        }
-        // All at once: the writer commits together what comes together.
-        let ends = interrupted.into_iter().map(|(run, error)| async move {
-            let place = Place { tasks: run.tasks.clone(), bytes: 0 };
-            run.tasks.0.kept.lock().insert(run.task.clone());
-            let envelope = run.envelope(Err(error));
-            run.end(envelope).await;
-            drop(place);
-        });
-        futures::future::join_all(ends).await;
-        Ok(number)
-    }
-
-    /// The task of `row`, on its way again, or why it cannot be.
-    async fn recovered(&self, row: &Row, paths: Paths) -> Result<Run, (Run, TaskError)> {
-        self.0.kept.lock().force();
-        let (handler, allowed) = match self.handler(&row.intent) {
-            Ok((handler, allowed)) => (Some(handler), allowed),
-            Err(_) => (None, self.0.serving.read().limits.clone()),
-        };
-        let stored = CallContext::from_json(&row.context);
-        let context = stored.as_ref().map_or_else(
-            |_| CallContext::new(row.principal.as_str(), row.tenant.as_str()).for_task(row.id, Vec::new()),
-            CallContext::clone,
-        );
-        // What the request asked for itself counts from its acceptance; the time in which there was no host does not.
-        let left = context.deadline_ms().map(|own| own.saturating_sub(now_ms()));
-        let limits = limits(&allowed, left);
-        let account = (self.0.open_account)(limits.clone());
-        let deadline_ms = context.deadline_ms().map(|own| own.saturating_sub(row.created_ms));
-        let run = |context: CallContext| Run {
-            tasks: self.clone(),
-            task: Task::recovered(row, account, now_ms()),
-            handler,
-            context: within(&context, &limits),
-            deadline_ms,
-        };
-        if let Err(error) = stored {
-            let message = format!("the call context of the task cannot be read: {error}");
-            return Err((run(context), TaskError::new(Code::Internal, message)));
-        }
-        if context.files().is_empty() {
-            return Ok(run(context));
-        }
-        let names = context.files().iter().map(|file| file.name.clone()).collect();
-        match resolve(Input::Paths(names), paths).await {
-            Ok((_, files)) => Ok(run(context.for_task(row.id, files))),
-            Err(error) => Err((run(context), error)),
-        }
-    }
-}
-
-fn interruption(row: &Row) -> TaskError {
-    let message = if row.attempt < ATTEMPTS {
-        format!(
-            "the host ended while the task ran, and tasks of the intent `{}` are not run again; submit it again if what \
-             it does may be done twice",
-            row.intent
-        )
-    } else {
-        format!("the host ended each of the {} times that the task ran", row.attempt)
-    };
-    TaskError::new(Code::Interrupted, message).setting("host.tasks.run-again")
-}
-
-fn usage(account: &Account) -> Usage {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Usage {
-        latency_ms: ms(account.started().elapsed()),
-        cpu_ms: ms(Duration::from_nanos(account.used(Meter::Cpu))),
-        memory_peak: account.memory_peak(),
-        ..Usage::default()
-    }
-}
-
-/// The longest name of a stage and the longest notice that are kept, in bytes.
-const STAGE_BYTES: usize = 256;
-const NOTICE_BYTES: usize = 4 << 10;
-
-fn shortened(mut event: Event) -> Event {
-    match &mut event {
-        Event::Progress { stage, .. } => stage.truncate(stage.floor_char_boundary(STAGE_BYTES)),
-        Event::Notice { text } => text.truncate(text.floor_char_boundary(NOTICE_BYTES)),
-        Event::Text { .. } => {}
-    }
-    event
 }

@@ -11,6 +11,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
+    error::OTelSdkError,
     trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks},
 };
 use tokio::{
@@ -74,6 +75,14 @@ impl Export {
         let is = |name, wanted: &str| env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case(wanted));
         is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none")
     }
+
+    /// Sends the collector a request without spans, and says whether it took that.
+    ///
+    /// # Errors
+    /// When the settings are no way to a collector, it cannot be reached, or it refuses.
+    pub async fn try_out(&self) -> Result<(), ExportError> {
+        Ok(exporter(self)?.export(Vec::new()).await?)
+    }
 }
 
 /// Why traces cannot be exported.
@@ -90,6 +99,9 @@ pub enum ExportError {
     /// The client of HTTP could not be made.
     #[error("cannot make the client that sends traces")]
     Client(#[from] reqwest::Error),
+    /// The collector was asked, and did not take it.
+    #[error("the collector does not take traces")]
+    Refused(#[from] OTelSdkError),
     /// Traces are exported already.
     #[error("traces are exported already")]
     Twice,
@@ -113,11 +125,7 @@ impl Run {
     }
 }
 
-pub(crate) fn start(
-    export: &Export,
-    spans: mpsc::Receiver<Finished>,
-    counters: Arc<Counters>,
-) -> Result<Run, ExportError> {
+fn exporter(export: &Export) -> Result<SpanExporter, ExportError> {
     for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
         match env::var(name) {
             Ok(protocol) if !protocol.is_empty() && protocol != "http/protobuf" => {
@@ -135,6 +143,15 @@ pub(crate) fn start(
     }
     let mut exporter = builder.build()?;
     exporter.set_resource(&resource(export));
+    Ok(exporter)
+}
+
+pub(crate) fn start(
+    export: &Export,
+    spans: mpsc::Receiver<Finished>,
+    counters: Arc<Counters>,
+) -> Result<Run, ExportError> {
+    let exporter = exporter(export)?;
     let (stop, stopped) = oneshot::channel();
     let sender = Sender { exporter, counters, scope: scope(), told: None };
     Ok(Run { stop, task: tokio::spawn(sender.run(spans, stopped)), timeout: timeout() })

@@ -9,6 +9,7 @@ mod file;
 mod json;
 mod levels;
 mod logs;
+mod masking;
 mod metrics;
 mod plain;
 mod process;

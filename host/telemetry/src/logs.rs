@@ -13,6 +13,7 @@ use crate::{
     Levels, Ring, Traces,
     json::Named,
     levels::{Filter, FilterError},
+    masking::{Mask, Masked, Masking},
     spans::Spans as SpanLayer,
 };
 
@@ -96,6 +97,13 @@ pub struct Logs {
     pub traces: Traces,
 }
 
+impl Logs {
+    /// Masks each line by `mask` from now on: on standard error, in the ring and in the file.
+    pub fn mask_by(&self, mask: Mask) {
+        self.ring.masking().by(mask);
+    }
+}
+
 /// Sends what this process logs to standard error, and keeps the last of it in the ring that is returned.
 ///
 /// # Errors
@@ -108,7 +116,7 @@ pub fn init(settings: &LogSettings) -> Result<Logs, LogError> {
     let logs = Logs { ring: Ring::default(), levels, traces };
     tracing_subscriber::registry()
         .with(SpanLayer::new(logs.traces.clone()))
-        .with(stderr(settings))
+        .with(stderr(settings, logs.ring.masking().clone()))
         .with(logs.ring.clone())
         .with(Filter::new(logs.levels.clone()))
         .try_init()?;
@@ -127,12 +135,19 @@ fn filter(settings: &LogSettings) -> String {
 
 type Base = Layered<SpanLayer, tracing_subscriber::Registry>;
 
-fn stderr(settings: &LogSettings) -> Box<dyn Layer<Base> + Send + Sync> {
+fn stderr(settings: &LogSettings, masking: Masking) -> Box<dyn Layer<Base> + Send + Sync> {
     let spans = if settings.spans == Spans::None { FmtSpan::NONE } else { FmtSpan::CLOSE };
     let layer = fmt::layer().with_writer(std::io::stderr).with_span_events(spans);
     match settings.format {
-        Format::Pretty => layer.with_ansi(colored(settings.color)).boxed(),
-        Format::Json => layer.json().flatten_event(true).map_event_format(Named).boxed(),
+        Format::Pretty => {
+            let color = colored(settings.color);
+            let masked = |format: fmt::format::Format| Masked { format: format.with_ansi(color), masking, json: false };
+            layer.with_ansi(color).map_event_format(masked).boxed()
+        }
+        Format::Json => {
+            let layer = layer.json().flatten_event(true);
+            layer.map_event_format(|format| Masked { format: Named(format), masking, json: true }).boxed()
+        }
     }
 }
 

@@ -19,13 +19,15 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{LogFile, spans};
+use crate::{LogFile, masking::Masking, spans};
 
 /// Lines that are kept, and their bytes in all.
 const LINES: usize = 4_000;
 const BYTES: usize = 2 << 20;
 /// The longest message or field that is kept, in bytes.
 const FIELD_BYTES: usize = 4 << 10;
+/// The longest that is looked at for what must not be kept.
+const READ_BYTES: usize = 16 << 10;
 /// What a line takes beyond its texts, about.
 const OVERHEAD: usize = 128;
 
@@ -97,6 +99,7 @@ pub struct Ring(Arc<Shared>);
 struct Shared {
     lines: Mutex<Lines>,
     file: OnceLock<LogFile>,
+    masking: Masking,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +133,11 @@ impl Ring {
         }
     }
 
+    /// What masks lines before they are kept.
+    pub(crate) fn masking(&self) -> &Masking {
+        &self.0.masking
+    }
+
     fn push(&self, mut line: LogRecord) {
         let mut kept = self.0.lines.lock();
         kept.last += 1;
@@ -148,7 +156,7 @@ impl Ring {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ring {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut seen = Seen::default();
+        let mut seen = Seen { masking: &self.0.masking, message: String::new(), fields: Map::new() };
         event.record(&mut seen);
         let spans = context
             .event_scope(event)
@@ -172,15 +180,18 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ring {
     }
 }
 
-/// What an event says.
-#[derive(Default)]
-struct Seen {
+/// What an event says, masked.
+struct Seen<'a> {
+    masking: &'a Masking,
     message: String,
     fields: Map<String, Value>,
 }
 
-impl Seen {
+impl Seen<'_> {
     fn text(&mut self, field: &Field, mut text: String) {
+        text.truncate(text.floor_char_boundary(READ_BYTES));
+        // Before it is cut to what is kept: half a secret is not known by its value.
+        text = self.masking.text(text);
         text.truncate(text.floor_char_boundary(FIELD_BYTES));
         if field.name() == "message" {
             self.message = text;
@@ -194,7 +205,7 @@ impl Seen {
     }
 }
 
-impl Visit for Seen {
+impl Visit for Seen<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.text(field, format!("{value:?}"));
     }
@@ -263,6 +274,19 @@ mod tests {
         let lines = ring.read(None, usize::MAX);
         assert!(lines.iter().map(LogRecord::bytes).sum::<usize>() <= BYTES);
         assert!(lines.iter().all(|line| line.message.len() <= FIELD_BYTES));
+    }
+
+    #[test]
+    fn what_is_masked_is_masked_before_it_is_cut() {
+        let ring = Ring::default();
+        ring.masking().by(Arc::new(|text: String| text.replace("canary", "[masked]")));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(ring.clone()), || {
+            let long = format!("{}canary", "x".repeat(FIELD_BYTES - 3));
+            tracing::info!(long, number = 1, "a {long}");
+        });
+        let line = &ring.read(None, 1)[0];
+        let text = line.fields["long"].as_str().unwrap();
+        assert!(text.ends_with("x[ma") && line.message.ends_with("x[") && line.fields["number"] == 1, "{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod author;
 mod certificate;
+mod listening;
 mod log;
 mod provider;
 mod served;

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
     time::SystemTime,
 };
 
@@ -29,7 +28,8 @@ use base64::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::oneshot;
+
+use crate::listening::{Listening, Port};
 
 /// What the provider's client is called there, and its secret.
 pub const CLIENT: [&str; 2] = ["witan", "the client's secret: 100%"];
@@ -57,8 +57,7 @@ pub struct Provider {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _listening: Listening,
 }
 
 struct Shared {
@@ -147,9 +146,8 @@ impl Provider {
     /// Serves a provider on a port of this machine, where `person` logs in: claims, of which `sub` is one.
     #[must_use]
     pub fn serve(person: Value) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = Port::open();
+        let address = port.address();
         let state =
             Inner { keys: Keys::new(1), slip: Slip::None, person, asked: Vec::new(), codes: HashMap::default() };
         let shared = Arc::new(Shared { issuer: format!("http://{address}"), state: Mutex::new(state) });
@@ -160,18 +158,7 @@ impl Provider {
             .route("/token", post(token))
             .layer(middleware::from_fn_with_state(shared.clone(), ask))
             .with_state(shared.clone());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    served = axum::serve(listener, router) => served.unwrap(),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address, shared, stop: Some(stop), thread: Some(thread) }
+        Self { address, shared, _listening: port.serve(router) }
     }
 
     /// What it calls itself.
@@ -214,15 +201,6 @@ impl Provider {
     #[must_use]
     pub fn token_with(&self, header: &Value, claims: Value) -> String {
         self.shared.lock().keys.sign(header, &self.shared.claims(claims))
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
-        }
     }
 }
 

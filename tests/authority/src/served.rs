@@ -3,7 +3,6 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
     time::SystemTime,
 };
 
@@ -20,11 +19,13 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use witan_registry_sign::{Identity, LogEntry, PublicKey, Subject, promise_payload};
 use witan_registry_types::Digest;
 
-use crate::Authority;
+use crate::{
+    Authority,
+    listening::{Listening, Port},
+};
 
 /// What a served authority does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,8 +60,7 @@ pub struct Served {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _listening: Listening,
 }
 
 struct Shared {
@@ -86,27 +86,14 @@ impl Authority {
         let shared = Arc::new(shared);
         // As a log answers that has had a tree before.
         authority.log.continue_from(1000);
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = Port::open();
+        let address = port.address();
         let router = Router::new()
             .route("/api/v2/signingCert", post(certify))
             .route("/api/v1/log/entries", post(log))
             .route("/token", get(job_token))
             .with_state(shared.clone());
-        let (stop, stopped) = oneshot::channel::<()>();
-        // A runtime of its own, so that tests which are not async can be served too.
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    served = axum::serve(listener, router) => served.unwrap(),
-                    _ = stopped => {}
-                }
-            });
-        });
-        Served { authority, address, shared, stop: Some(stop), thread: Some(thread) }
+        Served { authority, address, shared, _listening: port.serve(router) }
     }
 }
 
@@ -119,15 +106,6 @@ impl Served {
     /// The paths that were asked since the last time, in order.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared.asked))
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
-        }
     }
 }
 

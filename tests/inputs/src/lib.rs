@@ -14,7 +14,7 @@ use std::{
 use wasmtime::component::{Component, Type, Val, types::ComponentItem};
 use witan_authorize::{Cases, Set, Sources};
 use witan_callback::Settings as CallbackSettings;
-use witan_capability::Kernel;
+use witan_capability::{Kernel, Trace, TraceState};
 use witan_engine::{Engine, Settings};
 use witan_events::{Command, Pattern, What};
 use witan_loader::Loader;
@@ -45,9 +45,21 @@ pub fn manifest(bytes: &[u8]) {
     }
 }
 
-/// Reads `bytes` as what a client sends: the request of a task, with its callback, and a command over a WebSocket. What is taken
-/// reads the same once it was stored.
+/// Reads each line of `text` as a `traceparent`, and all of it as the values of `tracestate`.
+fn traces(text: &str) {
+    for trace in text.lines().filter_map(Trace::parse) {
+        assert_eq!(Trace::parse(&trace.traceparent()), Some(trace));
+    }
+    if let Some(state) = TraceState::parse(text.lines()) {
+        assert!(state.as_str().len() <= 512);
+        assert_eq!(TraceState::parse([state.as_str()]), Some(state));
+    }
+}
+
+/// Reads `bytes` as what a client sends: the request of a task, with its callback, a command over a WebSocket, and the headers
+/// of a trace. What is taken reads the same once it was stored.
 pub fn client(bytes: &[u8]) {
+    traces(&String::from_utf8_lossy(bytes));
     if let Ok(request) = TaskRequest::from_json(bytes) {
         let stored = serde_json::to_vec(&request).expect("it was read from JSON");
         let again: TaskRequest = serde_json::from_slice(&stored).expect("it was written");

@@ -129,6 +129,32 @@ async fn a_request_stays_in_the_trace_it_came_with_and_so_does_its_task() {
 }
 
 #[tokio::test]
+async fn what_stands_beside_a_trace_goes_with_it_and_what_is_none_is_dropped_alone() {
+    let world = World::new().await;
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let many = (0..33).map(|number| format!("k{number}=1")).collect::<Vec<_>>().join(",");
+    for (parent, states, kept) in [
+        (given, &["rojo=1", "congo=2 ,,x=3"][..], Some("rojo=1,congo=2,x=3")),
+        (given, &["rojo"], None),
+        (given, &["rojo=1", "rojo=2"], None),
+        (given, &[many.as_str()], None),
+        (given, &[], None),
+        // It is nobody's without a trace.
+        ("00-0-0-00", &["rojo=1"], None),
+    ] {
+        let request = world.client.post(world.url("/v1/tasks?wait=60")).json(&crate::world::task("state"));
+        let request = states
+            .iter()
+            .fold(request.header("traceparent", parent), |request, state| request.header("tracestate", *state));
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(answer.header("tracestate"), kept, "{states:?}");
+        assert_eq!(answer.json()["result"]["text"], kept.unwrap_or_default(), "{states:?}");
+        let trace = answer.header("traceparent").unwrap();
+        assert_eq!(trace.contains("4bf92f3577b34da6a3ce929d0e0e4736"), parent == given, "{trace}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_bearer_of_the_token_changes_what_is_logged() {
     let world = World::new().await;
     let set = |secret: Option<&str>, body: serde_json::Value| {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use witan_api::{Requests, Settings};
+use witan_events::What;
 use witan_throttle::{GateSettings, Rates};
 
 use crate::world::{Answer, World, task};
@@ -64,6 +66,79 @@ async fn tasks_at_once_are_counted_until_they_end_and_not_until_they_are_accepte
     let task = world.task(first.json()["id"].as_str().unwrap().parse().unwrap()).await;
     task.finished().await;
     while world.echo("?wait=60", "a").await.status == 429 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Sends the request of a task, and hangs up while the task is being stored.
+async fn hang_up(world: &World, requests: &Requests, query: &str) {
+    let writing = world.database.write().await.unwrap();
+    let body = task("wait").to_string();
+    let head = format!(
+        "POST /v1/tasks{query} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        world.address,
+        body.len()
+    );
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    stream.write_all((head + &body).as_bytes()).await.unwrap();
+    while world.tasks.unfinished() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    // The host has noticed when the request's place is free again.
+    while requests.gate.load().0 > 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(writing);
+}
+
+#[tokio::test]
+async fn a_task_is_counted_whose_client_hung_up_while_it_was_stored() {
+    let user = Rates { tasks: Some(1), ..Rates::default() };
+    let requests = rates(witan_throttle::Settings { user, ..Default::default() });
+    let world = World::limited(requests.clone()).await;
+    let mut events = world.tasks.bus().subscribe(None);
+    hang_up(&world, &requests, "").await;
+    let created = events.next().await.unwrap();
+    assert!(matches!(created.what, What::TaskCreated(_)), "{created:?}");
+    let second = world.echo("", "a").await;
+    assert_eq!((second.status, second.code().as_str()), (429, "rate_limited"));
+    let id = world.newest().await.unwrap();
+    assert_eq!(world.post(&format!("/v1/tasks/{id}/cancel"), json!({})).await.status, 200);
+
+    // One that waited for the end was never told where the task is, so nobody would ask for it: it ends.
+    while world.tasks.unfinished() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let counted = || async { world.echo("?wait=60", "a").await.status == 429 };
+    while counted().await {
+        tokio::task::yield_now().await;
+    }
+    hang_up(&world, &requests, "?wait=60").await;
+    let ended = loop {
+        let event = events.next().await.unwrap();
+        if matches!(event.what, What::TaskCancelled(_))
+            && !matches!(&event.what, What::TaskCancelled(one) if one.task == id)
+        {
+            break event;
+        }
+    };
+    assert_eq!(ended.tenant.as_deref(), Some("local"));
+}
+
+#[tokio::test]
+async fn a_task_that_is_tried_again_is_counted() {
+    let user = Rates { tasks: Some(1), ..Rates::default() };
+    let world = World::limited(rates(witan_throttle::Settings { user, ..Default::default() })).await;
+    let failed = world.echo("?wait=60", "failed").await.json()["task_id"].as_str().unwrap().to_owned();
+    while world.echo("", "wait").await.status == 429 {
+        tokio::task::yield_now().await;
+    }
+    let again = format!("/v1/tasks/{failed}/retry");
+    let refused = world.post(&again, json!({})).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limited"));
+    world.permits.add_permits(1);
+    while world.post(&again, json!({})).await.status != 202 {
         tokio::task::yield_now().await;
     }
 }

@@ -55,7 +55,11 @@ impl Handler for Echo {
             WorkInput::Documents(documents) => String::from_utf8(documents[0].data.clone()).unwrap(),
             WorkInput::Files(files) => std::fs::read_to_string(&files[0].host).unwrap(),
         };
-        let text = if text == "trace" { context.trace().traceparent() } else { text };
+        let text = match text.as_str() {
+            "trace" => context.trace().traceparent(),
+            "state" => context.trace_state().map_or_else(String::new, |state| state.as_str().to_owned()),
+            _ => text,
+        };
         events(Event::Progress { stage: "echo".to_owned(), done: 1, total: 1 });
         match text.as_str() {
             "context" => {
@@ -119,6 +123,7 @@ pub struct World {
     pub api: Api,
     pub tasks: Tasks,
     pub store: Store,
+    pub database: Database,
     pub permits: Arc<Semaphore>,
     pub host: Arc<FakeHost>,
     pub token: Token,
@@ -198,7 +203,7 @@ impl World {
         std::fs::write(rules.join("rules.cedar"), own.text().replace("witan.", "")).unwrap();
         let policies = PolicySettings { folder: Some(rules), ..PolicySettings::default() };
         let policies = Policies::open(policies, database.clone()).await.unwrap();
-        let directory = Directory::open(database, state.path(), Arc::new(Logged)).await.unwrap();
+        let directory = Directory::open(database.clone(), state.path(), Arc::new(Logged)).await.unwrap();
         let identities = Arc::new(
             Identities::new(witan_identity::Settings { directory, auth, egress: Default::default() }).unwrap(),
         );
@@ -235,6 +240,7 @@ impl World {
             api,
             tasks,
             store,
+            database,
             permits,
             host,
             token,

@@ -11,6 +11,7 @@ use std::{
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use witan_authorize::{Set, Sources};
 use witan_secrets::Secrets;
 use witan_system::{SecretSource, System};
 
@@ -124,9 +125,11 @@ async fn examine(system: &System, offline: bool) -> Vec<Finding> {
     findings.extend(secrets(system));
     findings.extend(ledger(state));
     findings.extend(trust(system));
+    findings.extend(policies(system));
     findings.extend(egress(system));
     if !offline {
         findings.extend(registries(system).await);
+        findings.extend(collector(system).await);
     }
     findings
 }
@@ -376,6 +379,41 @@ fn trust(system: &System) -> Vec<Finding> {
         None => warning("trust", "no registry was heard from yet", "witan trust refresh"),
     });
     findings
+}
+
+/// That the policies in files could be loaded: a host that runs keeps those before, and one that starts does not start.
+fn policies(system: &System) -> Vec<Finding> {
+    let settings = crate::host::policy_settings(system);
+    let Some(folder) = &settings.folder else {
+        return vec![ok("policies", "the host's own policies decide, since `host.policy.folder` names none")];
+    };
+    let sets = [Some(("folder", folder)), settings.shadow.as_ref().map(|folder| ("shadow", folder))];
+    let set = |(key, folder): (&str, &PathBuf)| {
+        let entities = settings.entities.as_deref();
+        let read = Sources::read(folder, entities).map_err(anyhow::Error::new);
+        match read.and_then(|sources| Ok(Set::new(&sources)?)) {
+            Ok(_) => ok("policies", format!("those in `{}` can be loaded", folder.display())),
+            Err(error) => {
+                let entities = entities.map_or_else(String::new, |file| format!(" --entities {}", file.display()));
+                let remedy = format!("witan policy check {}{entities}", folder.display());
+                problem("policies", format!("`host.policy.{key}` cannot be loaded: {error:#}"), remedy)
+            }
+        }
+    };
+    sets.into_iter().flatten().map(set).collect()
+}
+
+async fn collector(system: &System) -> Option<Finding> {
+    let (name, tried) = crate::telemetry::collector(system).await?;
+    Some(match tried {
+        Ok(()) => ok("telemetry", format!("the collector `{name}` takes traces")),
+        Err(error) => warning(
+            "telemetry",
+            format!("traces do not arrive at the collector `{name}`: {error:#}"),
+            "see that it runs and takes OTLP over HTTP (port 4318), or correct [host.telemetry]; requests wait for it never, \
+             and traces are lost",
+        ),
+    })
 }
 
 fn egress(system: &System) -> Option<Finding> {

@@ -6,10 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::sign::{LogArgument, Summary, What};
-use crate::{
-    Global, output,
-    registry::{RegistryArgument, client},
-};
+use crate::{Global, output, registry::RegistryArgument};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -55,7 +52,7 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let registry = arguments.registry.client().await?;
+    let registry = arguments.registry.client(global).await?;
     // A version that is taken is found out before a log keeps for good that it was signed.
     if registry.is_published(&prepared.package, &prepared.digest).await? {
         // What broke off is completed. What is whole is left: verifiers look at so many signatures, and at no more.
@@ -65,7 +62,9 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     let summary = prepared.summary();
     let artifact = match &arguments.log {
         LogArgument { unlogged: true, .. } => prepared.unlogged()?,
-        LogArgument { transparency_log: Some(place), .. } => prepared.witnessed(&client(place).await?.log()).await?,
+        LogArgument { transparency_log: Some(place), .. } => {
+            prepared.witnessed(&arguments.registry.client_of(place, global).await?.log()).await?
+        }
         LogArgument { transparency_log: None, .. } => prepared.witnessed(&registry.log()).await?,
     };
     let published = registry.publish(&prepared.package, &artifact).await?;

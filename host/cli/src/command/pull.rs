@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let client = arguments.registry.client().await?;
+    let client = arguments.registry.client(global).await?;
     let package = arguments.package.resolve(&client).await?;
     let digest = client.resolve(&package).await?;
     if let Some(reason) = yanked(&client, &package.name).await?.get(&package.version) {

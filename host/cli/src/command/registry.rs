@@ -180,7 +180,7 @@ fn done(global: &Global, text: &str) {
 }
 
 async fn serve(arguments: &Serve, global: &Global) -> anyhow::Result<()> {
-    witan_telemetry::init(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
+    crate::telemetry::logs(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
     let file = arguments.at.file()?;
     let listen = arguments.listen(&file);
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on `{listen}`"))?;
@@ -264,7 +264,7 @@ fn pin_to(out: Option<&Path>, root: &[u8]) -> anyhow::Result<()> {
 }
 
 async fn trust(registry: &Place, out: Option<&Path>, global: &Global) -> anyhow::Result<()> {
-    let pin = client(registry).await?.log().introduce().await?;
+    let pin = client(registry, global).await?.log().introduce().await?;
     let root = pin.trusted_root();
     let key = pin.key.id();
     pin_to(out, &root)?;

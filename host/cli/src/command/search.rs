@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let found = arguments.registry.client().await?.search(&arguments.words).await?;
+    let found = arguments.registry.client(global).await?.search(&arguments.words).await?;
     let name = |found: &witan_registry_client::Found| {
         found.package.as_ref().map_or_else(|| found.repository.to_string(), ToString::to_string)
     };

@@ -65,7 +65,7 @@ fn reuse(text: &str) -> Result<Reuse, String> {
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    witan_telemetry::init(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
+    crate::telemetry::logs(&LogSettings { filter: global.log.clone(), ..LogSettings::default() })?;
     let listener = witan_api::bind(arguments.listen, witan_api::Exposure::default()).await?;
     let ready = Ready::reusing(&arguments.file, &arguments.flags, arguments.reuse).await?;
     let loaded = ready.loaded()?;

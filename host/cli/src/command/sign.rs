@@ -159,7 +159,7 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     }
     let prepared = arguments.what.prepare(global).await?;
     let artifact = match log {
-        Some(place) => prepared.witnessed(&client(place).await?.log()).await?,
+        Some(place) => prepared.witnessed(&client(place, global).await?.log()).await?,
         None => prepared.unlogged()?,
     };
     write(&arguments.out, &artifact)?;

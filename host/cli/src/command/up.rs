@@ -97,6 +97,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let _owner = owner::host(&system.host.state).await?;
     let mut telemetry = crate::telemetry::start(&system, &logs)?;
     let host = Arc::new(Host::new(&system, Mode::Enforce)?.held_to_lock(global.locked));
+    crate::telemetry::mask(&logs, host.ledger.redactor());
     let database = crate::database::open(&system).await?;
     let claim = crate::database::claim(&system, &database).await?;
     let directory =
@@ -173,7 +174,7 @@ fn tls(system: &System) -> anyhow::Result<Option<Arc<Tls>>> {
 }
 
 fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Logs> {
-    Ok(witan_telemetry::init(&LogSettings {
+    crate::telemetry::logs(&LogSettings {
         filter: global.log.clone(),
         format: match arguments.log_format {
             LogFormat::Pretty => Format::Pretty,
@@ -185,7 +186,7 @@ fn logs(arguments: &Arguments, global: &Global) -> anyhow::Result<Logs> {
             LogSpans::All => Spans::All,
         },
         ..LogSettings::default()
-    })?)
+    })
 }
 
 fn announce(url: &str, up: &Up, global: &Global) {

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let (client, package) = (arguments.registry.client().await?, &arguments.package);
+    let (client, package) = (arguments.registry.client(global).await?, &arguments.package);
     match &arguments.reason {
         Some(reason) => client.yank(package, reason).await?,
         None => client.unyank(package).await?,

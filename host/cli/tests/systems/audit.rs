@@ -233,6 +233,63 @@ fn a_host_writes_down_what_it_does_and_shows_it() {
     assert!(actions.contains(&"grants-changed".to_owned()) && actions.contains(&"system-reload".to_owned()));
 }
 
+#[test]
+fn a_host_that_is_killed_before_it_signs_leaves_a_ledger_that_holds_and_says_what_is_not_signed() {
+    let system = format!("{SERVED}[host.ledger]\ncheckpoint = \"1h\"\n");
+    let home = Home(tempfile::tempdir().unwrap());
+    fs::write(home.path("system.toml"), system).unwrap();
+    fs::write(home.path("site.wasm"), built("hello-p3")).unwrap();
+    let killed = || {
+        let mut up = Up::on(home.0.path(), &[]);
+        up.kill();
+        home.json(&["verify"])
+    };
+    let first = killed();
+    assert_eq!((&first["holds"], &first["size"], &first["time"]), (&true.into(), &0.into(), &Value::Null), "{first}");
+    let pending = first["pending"].as_u64().unwrap();
+    assert!(pending >= 2 && home.well(&["verify"]).contains("no checkpoint yet"), "{first}");
+    // Each start goes on where the one before ended.
+    let second = killed();
+    assert_eq!((&second["holds"], &second["size"]), (&true.into(), &0.into()), "{second}");
+    assert!(second["pending"].as_u64().unwrap() > pending, "{second}");
+
+    // Between two checkpoints.
+    fs::write(home.path("kept.txt"), home.well(&["checkpoint"])).unwrap();
+    let kept = home.json(&["verify", "--against", "kept.txt"]);
+    assert_eq!((&kept["size"], &kept["pending"]), (&second["pending"], &0.into()), "{kept}");
+    let third = killed();
+    assert_eq!((&third["holds"], &third["size"]), (&true.into(), &kept["size"]), "{third}");
+    assert!(third["pending"].as_u64().unwrap() > 0 && third["time"].is_u64(), "{third}");
+    assert!(home.json(&["verify", "--against", "kept.txt"])["holds"] == true);
+    let size = usize::try_from(kept["size"].as_u64().unwrap()).unwrap();
+    let tail = home.copy();
+    tail.rewrite(|all| all.truncate(size - 1));
+    tail.fault(&["--against", "kept.txt"], "are missing");
+    let changed = home.copy();
+    let entries = changed.entries();
+    let mut bytes = fs::read(&entries).unwrap();
+    bytes[200] ^= 1;
+    fs::write(entries, bytes).unwrap();
+    changed.fault(&[], "damaged");
+
+    // In the moment between the signature and the time.
+    let untimed = home.copy();
+    fs::remove_file(untimed.path(".witan/ledger/checkpoint")).unwrap();
+    let said = untimed.well(&["verify", "--against", "kept.txt"]);
+    assert!(said.contains("bound to no time yet"), "{said}");
+    let removed = untimed.copy();
+    fs::remove_file(removed.path(".witan/ledger/log/checkpoint")).unwrap();
+    removed.fault(&[], "its checkpoint was removed");
+    removed.fault(&["--against", "kept.txt"], "");
+    // The next start makes both.
+    let mut up = Up::on(untimed.0.path(), &[]);
+    up.signal("TERM");
+    assert!(up.ended().success());
+    let whole = untimed.json(&["verify", "--against", "kept.txt"]);
+    assert_eq!((&whole["holds"], &whole["pending"]), (&true.into(), &0.into()), "{whole}");
+    assert!(whole["time"].is_u64() && whole["size"].as_u64() > third["size"].as_u64(), "{whole}");
+}
+
 /// What no entry may have: it has no form by which it could be masked.
 const CANARY: &str = "canary-of-a-client-0123456789";
 /// What no entry may have, since it is a secret that the host keeps.
@@ -356,6 +413,77 @@ fn what_an_operator_does_is_an_entry_beside_a_host_and_without_one() {
     let all = Value::from(written(folder.path(), "")).to_string();
     assert!(!all.contains(secret) && !all.contains(made.json()["secret"].as_str().unwrap()));
     assert!(witan(folder.path(), "audit verify").status.success());
+}
+
+/// Rules by which each may do everything in their own tenant.
+const RULES: &str = "permit (principal, action, resource);\n";
+
+#[test]
+fn an_entry_names_who_did_it_and_the_request_in_which_it_was_done() {
+    let folder = killed::folder();
+    let system = fs::read_to_string(folder.path().join("system.toml")).unwrap();
+    let auth = "[host.auth]\n[host.policy]\nfolder = \"policies\"\n";
+    fs::write(folder.path().join("system.toml"), system + auth).unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    fs::write(folder.path().join("policies/rules.cedar"), RULES).unwrap();
+    let key = |line: &str| -> (String, String) {
+        let made = witan(folder.path(), &format!("auth key create {line} --json"));
+        let made: Value = serde_json::from_slice(&made.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&made.stderr)));
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (format!("key/{}", text("id")), format!("authorization: Bearer {}\r\n", text("secret")))
+    };
+    assert!(witan(folder.path(), "auth tenant create acme").status.success());
+    let (owner, owners) = key("owner --tenant acme --scope tasks:write --scope tasks:read");
+    let (other, others) = key("other --tenant acme --scope * --trust elevated");
+    let (_, operators) = key("operator --scope * --trust privileged");
+    let up = Up::on(folder.path(), &[]);
+    // Each request is a trace of its own.
+    let ask = |method: &str, path: &str, who: &str, trace: &str, body: &str| {
+        let headers = format!("{who}traceparent: 00-{trace:0>32}-00f067aa0ba902b7-01\r\n");
+        let answer = up::ask(up.address(), method, path, &headers, body).unwrap();
+        assert!(answer.status < 300, "{method} {path}: {}", answer.body);
+        answer
+    };
+    let task = r#"{"intent": "record", "input": {"text": "long 50000"}}"#;
+    let id = ask("POST", "/v1/tasks", &owners, "a1", task).json()["id"].as_str().unwrap().to_owned();
+    ask("POST", &format!("/v1/tasks/{id}/cancel"), &others, "a2", "");
+    let made = ask("POST", "/v1/keys", &others, "a3", r#"{"name": "one", "scopes": ["tasks:read"]}"#);
+    let made = made.json()["id"].as_str().unwrap().to_owned();
+    ask("DELETE", &format!("/v1/keys/{made}"), &others, "a4", "");
+    ask("POST", "/v1/policies/reload", &operators, "a5", "{}");
+    let host = fs::read_to_string(folder.path().join(".witan/host.json")).unwrap();
+    let host: Value = serde_json::from_str(&host).unwrap();
+    let token = format!("authorization: Bearer {}\r\n", host["token"].as_str().unwrap());
+    ask("POST", "/v1/logs/level", &token, "a6", r#"{"filter": "debug"}"#);
+
+    let entry = |action: &str, trace: &str| -> Value {
+        let began = std::time::Instant::now();
+        loop {
+            let page = ask("GET", "/v1/audit/entries?order=desc&limit=200", &operators, "ff", "").json();
+            let found = page["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|entry| &entry["entry"])
+                .find(|entry| entry["action"] == action && entry["trace_id"] == format!("{trace:0>32}"));
+            if let Some(found) = found {
+                return found.clone();
+            }
+            assert!(began.elapsed().as_secs() < 60, "no `{action}` in the trace {trace}: {page}");
+        }
+    };
+    let by = |action: &str, trace: &str, who: &str| {
+        let entry = entry(action, trace);
+        assert_eq!((&entry["tenant"], &entry["principal"]), (&"acme".into(), &who.into()), "{entry}");
+        entry
+    };
+    assert_eq!(by("task-queued", "a1", &owner)["task"], id.as_str());
+    assert_eq!(by("task-cancelled", "a2", &other)["task"], id.as_str());
+    assert_eq!(by("key-created", "a3", &other)["resource"], made.as_str());
+    assert_eq!(by("key-revoked", "a4", &other)["resource"], made.as_str());
+    entry("policies-reload", "a5");
+    entry("log-level", "a6");
 }
 
 /// A folder in the place of the file of keys stands for a disk that fails.

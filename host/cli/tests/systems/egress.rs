@@ -229,6 +229,44 @@ fn what_no_authority_vouches_for_is_not_believed_and_what_needs_no_proxy_takes_n
 }
 
 #[test]
+fn a_command_that_names_a_registry_goes_as_its_system_says_and_without_one_as_the_environment_does() {
+    let authority = Authority::new();
+    let (to, seen) = server(&authority, &["registry.test"]);
+    let (proxy, asked) = proxy(to);
+    let environment = format!("http://user:password@{proxy}");
+    let none = folder("", &authority);
+    fs::remove_file(none.path().join("system.toml")).unwrap();
+    let some = folder(&format!("schema = 1\n[host.egress]\n{}\n", through(proxy, "ca = \"ca.pem\"")), &authority);
+    let pull = |folder: &std::path::Path, more: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(WITAN);
+        command.args(["pull", "acme:sums@1.0.0", "--registry", "registry.test"]).args(more).current_dir(folder);
+        command.env("XDG_CONFIG_HOME", folder).env("WITAN_STORE", folder.join("store"));
+        for name in
+            ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "WITAN_CA", "WITAN_SYSTEM"]
+        {
+            command.env_remove(name);
+        }
+        let output = command.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
+        // The server is none that has packages.
+        assert!(!output.status.success());
+        (std::mem::take(&mut *asked.lock().unwrap()), std::mem::take(&mut *seen.lock().unwrap()).join("\n"))
+    };
+    let connect = "CONNECT registry.test:443 HTTP/1.1";
+    let proxied = [("HTTPS_PROXY", environment.as_str())];
+    let (asked, seen) = pull(none.path(), &["--ca", "ca.pem"], &proxied);
+    assert!(!asked.is_empty() && asked.iter().all(|line| line == connect), "{asked:?}");
+    assert!(seen.contains("registry.test GET "), "{seen}");
+    let (asked, seen) = pull(none.path(), &[], &proxied);
+    assert!(!asked.is_empty() && seen.is_empty(), "an authority that nobody named is not believed: {seen}");
+    let (asked, _) = pull(none.path(), &["--ca", "ca.pem"], &[proxied[0], ("NO_PROXY", "registry.test")]);
+    assert!(asked.is_empty(), "{asked:?}");
+    // What a system says goes before the environment.
+    let (asked, seen) = pull(some.path(), &[], &[("HTTPS_PROXY", "http://127.0.0.1:9")]);
+    assert!(!asked.is_empty() && asked.iter().all(|line| line == connect), "{asked:?}");
+    assert!(seen.contains("registry.test GET "), "{seen}");
+}
+
+#[test]
 fn callbacks_go_to_the_address_that_was_checked_and_believe_the_authorities_that_are_named() {
     let authority = Authority::new();
     let (to, seen) = server(&authority, &["127.0.0.1"]);
@@ -244,6 +282,7 @@ fn callbacks_go_to_the_address_that_was_checked_and_believe_the_authorities_that
     let task = json!({ "intent": "record", "input": { "text": "one 0" }, "callback": callback });
     let answer = up.ask("POST", "/v1/tasks?wait=60", &task.to_string()).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
+    let id = answer.json()["task_id"].clone();
     let began = Instant::now();
     while !seen.lock().unwrap().iter().any(|line| line.contains("POST /told ")) {
         assert!(began.elapsed() < Duration::from_secs(60), "nobody was told");
@@ -251,9 +290,13 @@ fn callbacks_go_to_the_address_that_was_checked_and_believe_the_authorities_that
     }
     assert_eq!(*asked.lock().unwrap(), [] as [String; 0]);
     let written = || {
-        let shown = witan(folder.path(), "audit show --kind egress --json");
-        let shown = String::from_utf8(shown.stdout).unwrap();
-        shown.contains("\"callback\"") && shown.contains(&to.to_string())
+        // As whoever has the right to read it asks, by the task.
+        let entries = up.get(&format!("/v1/audit/entries?kind=egress&task={}", id.as_str().unwrap())).json();
+        let entries: Vec<&Value> = entries["data"].as_array().unwrap().iter().map(|entry| &entry["entry"]).collect();
+        entries.iter().any(|entry| {
+            assert_eq!((&entry["tenant"], &entry["task"]), (&json!("local"), &id), "{entry}");
+            entry["action"] == "callback" && entry["resource"] == to.to_string()
+        })
     };
     while !written() {
         assert!(began.elapsed() < Duration::from_secs(60), "it is not written down");

@@ -43,6 +43,64 @@ fn default_system() -> tempfile::TempDir {
     folder
 }
 
+fn finding(found: &Value, check: &str) -> Value {
+    let found = found.as_array().unwrap().iter().find(|finding| finding["check"] == check);
+    found.unwrap_or_else(|| panic!("nothing was said of {check}")).clone()
+}
+
+#[test]
+fn the_doctor_tries_the_collector_and_the_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let doctor = |collector: &str, more: &str| {
+        let telemetry = format!("[host.telemetry]\notlp = \"{collector}\"\n");
+        let policy = "[host.policy]\nfolder = \"policies\"\nshadow = \"next\"\n";
+        fs::write(at.join("system.toml"), format!("schema = 1\n{telemetry}{policy}")).unwrap();
+        let output = witan(at, &format!("doctor --json{more}"));
+        (output.status.code(), json(&output))
+    };
+    for (name, text) in [("policies", "permit (principal, action, resource);"), ("next", "forbid (principal, action")] {
+        fs::create_dir(at.join(name)).unwrap();
+        fs::write(at.join(name).join("rules.cedar"), text).unwrap();
+    }
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", collector.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        for status in ["200 OK", "403 Forbidden"] {
+            let (mut stream, _) = collector.accept().unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") {
+                std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+                head.extend_from_slice(&byte);
+            }
+            assert!(text(&head).starts_with("POST /v1/traces "), "{}", text(&head));
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+        }
+    });
+    // A candidate that cannot be loaded is told beside policies that can.
+    let (code, found) = doctor(&address, "");
+    assert_eq!(code, Some(1), "{found}");
+    assert_eq!(finding(&found, "telemetry")["state"], "ok", "{found}");
+    let policies: Vec<&Value> =
+        found.as_array().unwrap().iter().filter(|finding| finding["check"] == "policies").collect();
+    assert_eq!((&policies[0]["state"], &policies[1]["state"]), (&json!("ok"), &json!("problem")), "{policies:?}");
+    assert!(policies[1]["message"].as_str().unwrap().contains("host.policy.shadow"), "{policies:?}");
+    assert!(policies[1]["remedy"].as_str().unwrap().starts_with("witan policy check "), "{policies:?}");
+
+    fs::write(at.join("next/rules.cedar"), "permit (principal, action, resource);").unwrap();
+    for _ in ["it refuses", "nobody is there"] {
+        let (code, found) = doctor(&address, "");
+        let told = finding(&found, "telemetry");
+        assert_eq!((code, &told["state"]), (Some(3), &json!("warning")), "{found}");
+        assert!(told["message"].as_str().unwrap().contains(&address) && told["remedy"].is_string(), "{told}");
+    }
+    serving.join().unwrap();
+    let (code, found) = doctor(&address, " --offline");
+    assert_eq!(code, Some(0), "{found}");
+    assert!(!found.to_string().contains("telemetry"), "{found}");
+}
+
 #[test]
 fn one_process_has_the_data_folder() {
     let folder = default_system();

@@ -81,26 +81,104 @@ fn a_host_that_is_asked_to_end_ends_what_runs_and_leaves_what_waits_to_the_next(
     assert_eq!(up.get("/v1/tasks?limit=100").json()["data"].as_array().unwrap().len(), files.len());
 }
 
+/// The tables of tasks as the first version of them was made, with the columns that they had.
+const FIRST: &str = include_str!("tasks-1.sql");
+
+/// Puts the rows of the tasks in `folder` into the tables of the first version.
+#[tokio::main]
+async fn as_of_the_first_version(folder: &Path) {
+    let database = Database::open(Location::Sqlite(folder.join(".witan/witan.db"))).await.unwrap();
+    let mut rows = database.write().await.unwrap();
+    let made: Vec<(String, String)> = sqlx::query_as(
+        "SELECT type, name FROM sqlite_master WHERE tbl_name LIKE 'task%' AND sql IS NOT NULL ORDER BY type",
+    )
+    .fetch_all(&mut *rows)
+    .await
+    .unwrap();
+    let mut run = async |statement: String| {
+        let done = sqlx::query(sqlx::AssertSqlSafe(statement.clone())).execute(&mut *rows).await;
+        done.unwrap_or_else(|error| panic!("{error}: {statement}"));
+    };
+    for (kind, name) in &made {
+        match kind.as_str() {
+            "index" => run(format!("DROP INDEX {name}")).await,
+            _ => run(format!("ALTER TABLE {name} RENAME TO now_{name}")).await,
+        }
+    }
+    let statements = FIRST.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+    for statement in statements.split(';').filter(|statement| !statement.trim().is_empty()) {
+        run(statement.to_owned()).await;
+    }
+    let task = "id, tenant, principal, intent, state, priority, attempt, created_ms, started_ms, finished_ms, context, metadata";
+    for (table, columns) in [
+        ("task", task),
+        ("task_body", "task, kind, bytes"),
+        ("task_metadata", "tenant, name, value, task"),
+        ("task_key", "key, tenant, fingerprint, task, expires_ms"),
+        ("task_delivery", "id, tenant, task, body, attempts, created_ms, due_ms"),
+    ] {
+        run(format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM now_{table}")).await;
+    }
+    for (_, name) in made.iter().filter(|(kind, _)| kind == "table") {
+        run(format!("DROP TABLE now_{name}")).await;
+    }
+    run("UPDATE part SET version = 1 WHERE name = 'tasks'".to_owned()).await;
+    rows.commit().await.unwrap();
+}
+
+/// Which version the tables of tasks have.
+#[tokio::main]
+async fn version(folder: &Path) -> i64 {
+    let database = Database::open(Location::Sqlite(folder.join(".witan/witan.db"))).await.unwrap();
+    let version = sqlx::query_scalar("SELECT version FROM part WHERE name = 'tasks'");
+    version.fetch_one(database.pool()).await.unwrap()
+}
+
 #[test]
-fn an_upgrade_loses_no_task_that_does_not_end_in_time() {
+fn an_upgrade_takes_the_tables_of_an_earlier_version_forwards_and_loses_no_task() {
     let folder = killed::folder();
     let mut up = Up::on(folder.path(), &["--drain", "100ms"]);
-    let [once, again] = ["record", "again"].map(|intent| {
-        let id = submit(&up, intent, intent, 3_000);
+    let done = submit(&up, "record", "done", 0);
+    until(&up, &done, "completed");
+    let run = [("record", "once"), ("again", "again"), ("again", "more")].map(|(intent, name)| {
+        let id = submit(&up, intent, name, 3_000);
         until(&up, &id, "working");
         id
     });
+    let keyed = |up: &Up| {
+        let task = json!({ "intent": "record", "input": { "text": "waits 0" } }).to_string();
+        let answer = crate::up::ask(up.address(), "POST", "/v1/tasks", "idempotency-key: one\r\n", &task).unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    };
+    let (waits, held) = (keyed(&up), submit(&up, "record", "held", 0));
+    assert_eq!(up.ask("POST", &format!("/v1/tasks/{held}/pause"), "{}").unwrap().status, 200);
     up.signal("TERM");
     assert!(up.ended().success());
+    let now = version(folder.path());
+    as_of_the_first_version(folder.path());
+    assert!(now > version(folder.path()));
+
     // The new program stands where the old one did.
     let new = folder.path().join("witan");
     fs::copy(WITAN, &new).unwrap();
     let up = Up::of(&new, folder.path());
-    let failed = until(&up, &once, "failed");
+    assert_eq!(version(folder.path()), now);
+    assert_eq!(until(&up, &done, "completed")["envelope"]["result"]["text"], "done 1");
+    let failed = until(&up, &run[0], "failed");
     assert_eq!((&failed["envelope"]["error"]["code"], &failed["attempt"]), (&json!("interrupted"), &json!(1)));
-    let completed = until(&up, &again, "completed");
-    assert_eq!((&completed["envelope"]["result"]["text"], &completed["attempt"]), (&json!("again 2"), &json!(2)));
-    assert_eq!(ran(folder.path()), ["again.1", "again.2", "record.1"]);
+    for (id, name) in run[1..].iter().zip(["again", "more"]) {
+        let completed = until(&up, id, "completed");
+        assert_eq!(completed["envelope"]["result"]["text"], format!("{name} 2"));
+        assert_eq!(completed["attempt"], 2);
+    }
+    assert_eq!(until(&up, &waits, "completed")["attempt"], 1);
+    assert_eq!(keyed(&up), waits, "the key of a request is known still");
+    assert_eq!(until(&up, &held, "paused")["attempt"], 0);
+    assert_eq!(up.ask("POST", &format!("/v1/tasks/{held}/resume"), "{}").unwrap().status, 200);
+    assert_eq!(until(&up, &held, "completed")["attempt"], 1);
+    assert_eq!(ran(folder.path()), ["again.1", "again.2", "done.1", "held.1", "more.1", "more.2", "once.1", "waits.1"]);
+    assert_eq!(up.get("/v1/tasks?limit=100").json()["data"].as_array().unwrap().len(), 6);
 }
 
 /// A folder whose host keeps its rows at `url`.

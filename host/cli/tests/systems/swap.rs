@@ -17,22 +17,8 @@ use witan_rounds::rounds;
 
 use crate::{
     WITAN,
-    up::{self, Up, built},
+    up::{self, TELLING, Up, built},
 };
-
-const SYSTEM: &str = r#"schema = 1
-
-[intents]
-tell = "site"
-
-[components.site]
-source = "site.wasm"
-allow-unsigned = true
-
-[[mounts]]
-path = "/site"
-component = "site"
-"#;
 
 /// What the program `versioned` has within its bytes; the last two say which version it is, and how its health check
 /// goes.
@@ -135,7 +121,7 @@ fn swap(up: &Up, version: char) {
 
 #[test]
 fn under_load_no_call_is_lost_while_versions_replace_each_other() {
-    let up = Up::start(SYSTEM, &version(b'1', b'f'));
+    let up = Up::start(TELLING, &version(b'1', b'f'));
     let told = Load::during(&up, || {
         for _ in rounds("versions replace each other", 2) {
             ['2', '1'].into_iter().for_each(|version| swap(&up, version));
@@ -146,7 +132,7 @@ fn under_load_no_call_is_lost_while_versions_replace_each_other() {
 
 #[test]
 fn under_load_a_version_that_cannot_serve_is_not_taken() {
-    let up = Up::start(SYSTEM, &version(b'1', b'f'));
+    let up = Up::start(TELLING, &version(b'1', b'f'));
     let bad: [(&str, Vec<u8>, &str); 4] = [
         ("no component", b"no component".to_vec(), "site"),
         ("a component that serves nothing", wat::parse_str("(component)").unwrap(), "intents.tell"),
@@ -172,7 +158,7 @@ fn under_load_a_version_that_cannot_serve_is_not_taken() {
 
 #[test]
 fn a_call_ends_on_the_version_that_it_began_on() {
-    let up = Up::start(SYSTEM, &version(b'1', b'f'));
+    let up = Up::start(TELLING, &version(b'1', b'f'));
     let (logged, former) = (up.logged(), up.digest());
     // The component has the first byte of a request that the client has not finished.
     let mut request = up.begin("POST", "/site", 2).unwrap();
@@ -193,7 +179,7 @@ fn a_call_ends_on_the_version_that_it_began_on() {
 
 #[test]
 fn what_is_put_into_quarantine_ends_its_calls_and_takes_no_more_until_it_is_let_go() {
-    let up = Up::start(SYSTEM, &version(b'1', b'f'));
+    let up = Up::start(TELLING, &version(b'1', b'f'));
     let quarantine = |arguments: &[&str]| {
         let command = Command::new(WITAN).arg("quarantine").args(arguments).current_dir(up.folder()).output().unwrap();
         assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
@@ -220,10 +206,10 @@ fn what_is_put_into_quarantine_ends_its_calls_and_takes_no_more_until_it_is_let_
 
 #[test]
 fn a_system_that_changes_is_watched_as_it_has_become() {
-    let up = Up::start(SYSTEM, &version(b'1', b'f'));
+    let up = Up::start(TELLING, &version(b'1', b'f'));
     let former = up.digest();
     up.put("other.wasm", &version(b'2', b'f'));
-    up.put("system.toml", SYSTEM.replace("site.wasm", "other.wasm").as_bytes());
+    up.put("system.toml", TELLING.replace("site.wasm", "other.wasm").as_bytes());
     up.until("/v1/components", |components| !components.contains(&former));
     assert_eq!(ask_mount(&up), Ok('2'));
 
@@ -233,7 +219,7 @@ fn a_system_that_changes_is_watched_as_it_has_become() {
     assert_eq!(ask_mount(&up), Ok('3'));
 
     // Limits of the system count for tasks from now on.
-    let limited = SYSTEM.replace("schema = 1\n", "schema = 1\nlimits.call-bytes = \"16KiB\"\n");
+    let limited = TELLING.replace("schema = 1\n", "schema = 1\nlimits.call-bytes = \"16KiB\"\n");
     let logged = up.logged();
     up.put("system.toml", limited.replace("site.wasm", "other.wasm").as_bytes());
     up.until_logged(logged, "the system was loaded again");

@@ -21,22 +21,8 @@ use witan_test_tools::Tool;
 
 use crate::{
     checkout,
-    up::{Up, built},
+    up::{TELLING, Up, built},
 };
-
-const SYSTEM: &str = r#"schema = 1
-
-[intents]
-tell = "site"
-
-[components.site]
-source = "site.wasm"
-allow-unsigned = true
-
-[[mounts]]
-path = "/site"
-component = "site"
-"#;
 
 /// A collector of traces on this machine, which keeps what it is sent.
 pub(crate) struct Collector {
@@ -123,7 +109,7 @@ fn task() -> String {
 #[test]
 fn a_request_is_one_trace_from_its_client_to_its_component() {
     let collector = Collector::start();
-    let system = format!("{SYSTEM}\n[host.telemetry]\notlp = \"{}\"\nsample = \"0%\"\n", collector.url);
+    let system = format!("{TELLING}\n[host.telemetry]\notlp = \"{}\"\nsample = \"0%\"\n", collector.url);
     let mut up = Up::start(&system, &built("versioned"));
     let traceparent = |trace: &str, flags: &str| format!("00-{trace}-00f067aa0ba902b7-{flags}");
     let (tasks, mounts) = ("1".repeat(32), "2".repeat(32));
@@ -175,7 +161,7 @@ fn named(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_that_dashboards_and_alerts_name_is_one_that_a_host_has() {
-    let up = Up::start(SYSTEM, &built("versioned"));
+    let up = Up::start(TELLING, &built("versioned"));
     assert_eq!(up.ask("POST", "/v1/tasks?wait=60", &task()).unwrap().status, 200);
     assert_eq!(up.get("/site").status, 200);
     assert_eq!(up.ask("POST", "/v1/host/stop", "{}").unwrap().status, 401);
@@ -213,7 +199,7 @@ fn every_metric_that_dashboards_and_alerts_name_is_one_that_a_host_has() {
 
 #[test]
 fn what_is_logged_changes_while_a_host_runs_and_files_are_kept() {
-    let system = format!("{SYSTEM}\n[host.telemetry]\nlog-file = \"host.jsonl\"\n");
+    let system = format!("{TELLING}\n[host.telemetry]\nlog-file = \"host.jsonl\"\n");
     let mut up = Up::start(&system, &built("versioned"));
     let level = |more: &[&str]| {
         let witan = Command::new(crate::WITAN).args(["logs", "level"]).args(more).current_dir(up.folder()).output();
@@ -231,4 +217,44 @@ fn what_is_logged_changes_while_a_host_runs_and_files_are_kept() {
     let changed: Vec<_> = changed.filter(|line| line["message"] == "what is logged was changed").collect();
     assert_eq!(changed.len(), 1, "{lines}");
     assert_eq!(changed[0]["fields"]["filter"], "info,witan_api=debug");
+}
+
+#[test]
+fn what_the_ledger_does_not_have_no_log_line_has() {
+    for format in ["pretty", "json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = "[host.ledger]\npatterns = [\"emp_[0-9]{4}\"]\n";
+        let system = format!("{TELLING}\n{ledger}[host.telemetry]\nlog-file = \"host.jsonl\"\n");
+        fs::write(folder.path().join("system.toml"), system).unwrap();
+        fs::write(folder.path().join("site.wasm"), built("versioned")).unwrap();
+        let mut set = Command::new(crate::WITAN);
+        let set = set.args(["secrets", "set", "known"]).current_dir(folder.path()).stdin(std::process::Stdio::piped());
+        let mut set = set.spawn().unwrap();
+        set.stdin.take().unwrap().write_all(b"kept_by_the_host").unwrap();
+        assert!(set.wait().unwrap().success());
+        let errors = folder.path().join("errors");
+        let mut up = Up::serve_logged(folder, &["--log-format", format], fs::File::create(&errors).unwrap());
+        // What is written of a change is the filter, in which somebody stands who should not.
+        let filter = "info,kept_by_the_host=debug,emp_1234=debug,a_token=trace";
+        let level =
+            Command::new(crate::WITAN).args(["logs", "level", filter]).current_dir(up.folder()).output().unwrap();
+        assert!(level.status.success(), "{}", String::from_utf8_lossy(&level.stderr));
+        let ring = up.get("/v1/host/logs").body;
+        up.signal("TERM");
+        assert!(up.ended().success());
+        let file = fs::read_to_string(up.folder().join("host.jsonl")).unwrap();
+        let errors = fs::read_to_string(&errors).unwrap();
+        for (place, text) in [("the ring", &ring), ("the file", &file), ("standard error", &errors)] {
+            assert!(text.contains("what is logged was changed"), "{format}, {place}: {text}");
+            for canary in ["kept_by_the_host", "emp_1234", "a_token=trace"] {
+                assert!(!text.contains(canary), "{format}, {place}: {text}");
+            }
+            for mark in ["[redacted:secret]=debug", "[redacted:pattern]=debug", "a_token=[redacted:credential]"] {
+                assert!(text.contains(mark), "{format}, {place}: no {mark} in {text}");
+            }
+        }
+        for line in file.lines().chain(errors.lines().filter(|_| format == "json")) {
+            serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+    }
 }

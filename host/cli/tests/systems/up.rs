@@ -20,6 +20,21 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the host is asked whether it has come so far: it needs the processor more than we do.
 const POLL: Duration = Duration::from_millis(10);
 
+/// A system whose component `site` serves an intent and a mount.
+pub(crate) const TELLING: &str = r#"schema = 1
+
+[intents]
+tell = "site"
+
+[components.site]
+source = "site.wasm"
+allow-unsigned = true
+
+[[mounts]]
+path = "/site"
+component = "site"
+"#;
+
 /// A host that serves a system in a folder of its own, and loads it again when it changes. It ends with the test.
 pub(crate) struct Up {
     child: Child,

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use witan_capability::{CallContext, CallError, Limit, Limits, Meter, Privacy, Trace};
+use witan_capability::{CallContext, CallError, Limit, Limits, Meter, Privacy, Trace, TraceState};
 
 use crate::host::{Answer, FETCHERS, Fetch, Fetched, Hoard, Host, Script, Server, Setup, grant, grant_name, plain};
 
@@ -365,9 +365,10 @@ async fn whoever_is_asked_is_told_the_trace_by_the_host_and_by_nobody_else() {
         let server = Server::ok("").await;
         let host = Setup::grants(vec![grant(server.address)]).start(guest).unwrap();
         let trace = Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
-        let context = CallContext::local().traced(trace);
+        let state = TraceState::parse(["rojo=1,congo=2"]).unwrap();
+        let context = CallContext::local().traced(trace).with_trace_state(state);
         let forged = "00-11111111111111111111111111111111-2222222222222222-01";
-        let fetch = Fetch::get(server.authority(), "/").header("traceparent", forged);
+        let fetch = Fetch::get(server.authority(), "/").header("traceparent", forged).header("tracestate", "forged=1");
         host.fetch_in(&context, &Host::account(Limits::default()), fetch).await.unwrap().unwrap();
         let request = server.requests().remove(0);
         let told: Vec<&str> = request.lines().filter_map(|line| line.strip_prefix("traceparent: ")).collect();
@@ -375,12 +376,18 @@ async fn whoever_is_asked_is_told_the_trace_by_the_host_and_by_nobody_else() {
         let told = Trace::parse(told).unwrap();
         assert_eq!((told.id(), told.sampled()), (trace.id(), true), "{guest}");
         assert_ne!(told.span(), trace.span(), "the request is a span of its own");
+        let states: Vec<&str> = request.lines().filter_map(|line| line.strip_prefix("tracestate: ")).collect();
+        assert_eq!(states, ["rojo=1,congo=2"], "{guest}");
+        let stateless = CallContext::local().traced(trace);
+        let fetch = Fetch::get(server.authority(), "/").header("tracestate", "forged=1");
+        host.fetch_in(&stateless, &Host::account(Limits::default()), fetch).await.unwrap().unwrap();
+        assert!(!server.requests().remove(1).contains("tracestate"), "{guest}");
 
         let mut silent = Setup::grants(vec![grant(server.address)]);
         silent.settings.propagate = false;
         let host = silent.start(guest).unwrap();
         let fetch = Fetch::get(server.authority(), "/");
         host.fetch_in(&context, &Host::account(Limits::default()), fetch).await.unwrap().unwrap();
-        assert!(!server.requests()[1].contains("traceparent"), "{guest}");
+        assert!(!server.requests()[2].contains("traceparent"), "{guest}");
     }
 }

@@ -65,13 +65,36 @@ fn address(port: u16) -> String {
 
 const ADDRESS: &str = "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32";
 
+const OLD_TCP: &str = "import wasi:sockets/tcp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;";
+const OLD_UDP: &str = "import wasi:sockets/udp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;";
+const NEW_SOCKETS: &str = "import wasi:sockets/types@0.3.0;";
+
+/// Makes a socket, which nobody refuses: its handle is at 4.
+const CREATED: &str = "(call $create (i32.const 0) (i32.const 0))
+                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))";
+
 /// Every way out that a component can import. `run` of each gives 0 if it got through.
 fn ways(port: u16) -> Vec<Way> {
     let to = address(port);
+    let any = "(i32.const 0) ".repeat(12);
+    let bound_udp = format!(
+        r#"(import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
+                (import "wasi:sockets/udp-create-socket@0.2.12" "create-udp-socket" (func $create (param i32 i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.start-bind"
+                    (func $bind (param i32 i32 {ADDRESS} i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.finish-bind" (func $bound (param i32 i32)))
+                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.stream" (func $stream (param i32 i32 {ADDRESS} i32)))"#
+    );
+    let bound = format!(
+        "(call $bind (i32.load (i32.const 4)) (call $network) {any} (i32.const 16))
+                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))
+                    (call $bound (i32.load (i32.const 4)) (i32.const 16))
+                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))"
+    );
     vec![
         Way {
             name: "tcp, 0.2",
-            imports: "import wasi:sockets/tcp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;",
+            imports: OLD_TCP,
             module: format!(
                 r#"(import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
                 (import "wasi:sockets/tcp-create-socket@0.2.12" "create-tcp-socket" (func $create (param i32 i32)))
@@ -83,8 +106,7 @@ fn ways(port: u16) -> Vec<Way> {
                 (import "wasi:io/poll@0.2.12" "[method]pollable.block" (func $block (param i32)))
                 {MEMORY}
                 (func (export "run") (result i32)
-                    (call $create (i32.const 0) (i32.const 0))
-                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                    {CREATED}
                     (call $connect (i32.load (i32.const 4)) (call $network) {to} (i32.const 16))
                     (if (i32.load8_u (i32.const 16)) (then (return (i32.add (i32.load8_u (i32.const 17)) (i32.const 1)))))
                     (call $block (call $subscribe (i32.load (i32.const 4))))
@@ -98,14 +120,13 @@ fn ways(port: u16) -> Vec<Way> {
         },
         Way {
             name: "tcp, 0.3",
-            imports: "import wasi:sockets/types@0.3.0;",
+            imports: NEW_SOCKETS,
             module: format!(
                 r#"(import "wasi:sockets/types@0.3.0" "[static]tcp-socket.create" (func $create (param i32 i32)))
                 (import "wasi:sockets/types@0.3.0" "[method]tcp-socket.connect" (func $connect (param i32 {ADDRESS} i32)))
                 {MEMORY}
                 (func (export "run") (result i32)
-                    (call $create (i32.const 0) (i32.const 0))
-                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                    {CREATED}
                     (call $connect (i32.load (i32.const 4)) {to} (i32.const 64))
                     (i32.load8_u (i32.const 64)))"#
             ),
@@ -116,25 +137,15 @@ fn ways(port: u16) -> Vec<Way> {
         },
         Way {
             name: "udp, 0.2",
-            imports: "import wasi:sockets/udp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;",
+            imports: OLD_UDP,
             module: format!(
-                r#"(import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
-                (import "wasi:sockets/udp-create-socket@0.2.12" "create-udp-socket" (func $create (param i32 i32)))
-                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.start-bind"
-                    (func $bind (param i32 i32 {ADDRESS} i32)))
-                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.finish-bind" (func $bound (param i32 i32)))
-                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.stream" (func $stream (param i32 i32 {ADDRESS} i32)))
+                r#"{bound_udp}
                 {MEMORY}
                 (func (export "run") (result i32)
-                    (call $create (i32.const 0) (i32.const 0))
-                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
-                    (call $bind (i32.load (i32.const 4)) (call $network) {any} (i32.const 16))
-                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))
-                    (call $bound (i32.load (i32.const 4)) (i32.const 16))
-                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))
+                    {CREATED}
+                    {bound}
                     (call $stream (i32.load (i32.const 4)) (i32.const 1) {to} (i32.const 32))
-                    (i32.load8_u (i32.const 32)))"#,
-                any = "(i32.const 0) ".repeat(12)
+                    (i32.load8_u (i32.const 32)))"#
             ),
             function: "wasi:sockets/udp@0.2.12#[method]udp-socket.stream",
             action: Action::SocketConnect,
@@ -143,14 +154,13 @@ fn ways(port: u16) -> Vec<Way> {
         },
         Way {
             name: "udp, 0.3",
-            imports: "import wasi:sockets/types@0.3.0;",
+            imports: NEW_SOCKETS,
             module: format!(
                 r#"(import "wasi:sockets/types@0.3.0" "[static]udp-socket.create" (func $create (param i32 i32)))
                 (import "wasi:sockets/types@0.3.0" "[method]udp-socket.connect" (func $connect (param i32 {ADDRESS} i32)))
                 {MEMORY}
                 (func (export "run") (result i32)
-                    (call $create (i32.const 0) (i32.const 0))
-                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                    {CREATED}
                     (call $connect (i32.load (i32.const 4)) {to} (i32.const 64))
                     (i32.load8_u (i32.const 64)))"#
             ),
@@ -161,26 +171,17 @@ fn ways(port: u16) -> Vec<Way> {
         },
         Way {
             name: "udp with an address for each datagram, 0.2",
-            imports: "import wasi:sockets/udp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;",
+            imports: OLD_UDP,
             module: format!(
-                r#"(import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
-                (import "wasi:sockets/udp-create-socket@0.2.12" "create-udp-socket" (func $create (param i32 i32)))
-                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.start-bind"
-                    (func $bind (param i32 i32 {ADDRESS} i32)))
-                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.finish-bind" (func $bound (param i32 i32)))
-                (import "wasi:sockets/udp@0.2.12" "[method]udp-socket.stream" (func $stream (param i32 i32 {ADDRESS} i32)))
+                r#"{bound_udp}
                 (import "wasi:sockets/udp@0.2.12" "[method]outgoing-datagram-stream.check-send"
                     (func $check (param i32 i32)))
                 (import "wasi:sockets/udp@0.2.12" "[method]outgoing-datagram-stream.send"
                     (func $send (param i32 i32 i32 i32)))
                 {MEMORY}
                 (func (export "run") (result i32) (local $out i32)
-                    (call $create (i32.const 0) (i32.const 0))
-                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
-                    (call $bind (i32.load (i32.const 4)) (call $network) {any} (i32.const 16))
-                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))
-                    (call $bound (i32.load (i32.const 4)) (i32.const 16))
-                    (if (i32.load8_u (i32.const 16)) (then (unreachable)))
+                    {CREATED}
+                    {bound}
                     (call $stream (i32.load (i32.const 4)) (i32.const 0) {any} (i32.const 32))
                     (if (i32.load8_u (i32.const 32)) (then (unreachable)))
                     (local.set $out (i32.load (i32.const 40)))
@@ -193,8 +194,7 @@ fn ways(port: u16) -> Vec<Way> {
                     (i32.store8 (i32.const 146) (i32.const 127))
                     (i32.store8 (i32.const 149) (i32.const 1))
                     (call $send (local.get $out) (i32.const 128) (i32.const 1) (i32.const 64))
-                    (i32.load8_u (i32.const 64)))"#,
-                any = "(i32.const 0) ".repeat(12)
+                    (i32.load8_u (i32.const 64)))"#
             ),
             function: "wasi:sockets/udp@0.2.12#[method]outgoing-datagram-stream.send",
             action: Action::SocketConnect,
@@ -203,7 +203,7 @@ fn ways(port: u16) -> Vec<Way> {
         },
         Way {
             name: "udp with an address for each datagram, 0.3",
-            imports: "import wasi:sockets/types@0.3.0;",
+            imports: NEW_SOCKETS,
             module: format!(
                 r#"(import "wasi:sockets/types@0.3.0" "[static]udp-socket.create" (func $create (param i32 i32)))
                 (import "wasi:sockets/types@0.3.0" "[method]udp-socket.bind" (func $bind (param i32 {ADDRESS} i32)))
@@ -211,13 +211,11 @@ fn ways(port: u16) -> Vec<Way> {
                     (func $send (param i32 i32 i32 i32 {ADDRESS} i32)))
                 {MEMORY}
                 (func (export "run") (result i32)
-                    (call $create (i32.const 0) (i32.const 0))
-                    (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                    {CREATED}
                     (call $bind (i32.load (i32.const 4)) {any} (i32.const 64))
                     (if (i32.load8_u (i32.const 64)) (then (unreachable)))
                     (call $send (i32.load (i32.const 4)) (i32.const 512) (i32.const 1) (i32.const 1) {to} (i32.const 64))
-                    (i32.load8_u (i32.const 64)))"#,
-                any = "(i32.const 0) ".repeat(12)
+                    (i32.load8_u (i32.const 64)))"#
             ),
             function: "wasi:sockets/types@0.3.0#[method]udp-socket.send",
             action: Action::SocketConnect,
@@ -337,19 +335,14 @@ fn doors(port: u16) -> Vec<Way> {
     let at = address(port);
     let old = |name, protocol: &'static str, call: &str, parameters: String, arguments: String, function| Way {
         name,
-        imports: if protocol == "tcp" {
-            "import wasi:sockets/tcp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;"
-        } else {
-            "import wasi:sockets/udp-create-socket@0.2.12; import wasi:sockets/instance-network@0.2.12;"
-        },
+        imports: if protocol == "tcp" { OLD_TCP } else { OLD_UDP },
         module: format!(
             r#"(import "wasi:sockets/instance-network@0.2.12" "instance-network" (func $network (result i32)))
             (import "wasi:sockets/{protocol}-create-socket@0.2.12" "create-{protocol}-socket" (func $create (param i32 i32)))
             (import "wasi:sockets/{protocol}@0.2.12" "[method]{protocol}-socket.{call}" (func $call (param {parameters})))
             {MEMORY}
             (func (export "run") (result i32)
-                (call $create (i32.const 0) (i32.const 0))
-                (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                {CREATED}
                 (call $call (i32.load (i32.const 4)) {arguments} (i32.const 16))
                 (i32.load8_u (i32.const 16)))"#
         ),
@@ -360,14 +353,13 @@ fn doors(port: u16) -> Vec<Way> {
     };
     let new = |name, protocol: &'static str, call: &str, parameters: String, arguments: String, function| Way {
         name,
-        imports: "import wasi:sockets/types@0.3.0;",
+        imports: NEW_SOCKETS,
         module: format!(
             r#"(import "wasi:sockets/types@0.3.0" "[static]{protocol}-socket.create" (func $create (param i32 i32)))
             (import "wasi:sockets/types@0.3.0" "[method]{protocol}-socket.{call}" (func $call (param {parameters})))
             {MEMORY}
             (func (export "run") (result i32)
-                (call $create (i32.const 0) (i32.const 0))
-                (if (i32.load8_u (i32.const 0)) (then (unreachable)))
+                {CREATED}
                 (call $call (i32.load (i32.const 4)) {arguments} (i32.const 64))
                 (i32.load8_u (i32.const 64)))"#
         ),

@@ -29,7 +29,8 @@ const PAGE: usize = 500;
   witan audit verify --server https://host.example --key key.pem --against kept.txt
   witan audit verify --export task.jsonl --key key.pem      an export, without the host
 
-It fails where something does not hold. A ledger by itself cannot show that all of it was written anew, since whoever
+Exit code: 0 where all holds, also where the newest entries are under no checkpoint yet, as a host that was killed
+leaves them until the next start; 1 where something does not. A ledger by itself cannot show that all of it was written anew, since whoever
 can write the folder can read its key: keep a checkpoint elsewhere.")]
 pub(crate) struct Verify {
     /// The folder of a ledger. Without it, the one of this folder's system.
@@ -232,16 +233,16 @@ pub(crate) async fn verify(arguments: &Verify, global: &Global) -> anyhow::Resul
         output::line(&plain(&format!("FAULT: {fault}")));
     }
     let holds = if report.holds { "holds" } else { "does not hold" };
-    output::line(&format!(
-        "`{}` {holds}: {} entries under the checkpoint {}",
-        report.origin,
-        report.size,
-        at(report.time)
-    ));
+    let under = match (report.size, report.time) {
+        (0, None) => "there is no checkpoint yet".to_owned(),
+        (size, None) => format!("{size} entries under a checkpoint that is signed, and bound to no time yet"),
+        (size, time) => format!("{size} entries under the checkpoint {}", at(time)),
+    };
+    output::line(&format!("`{}` {holds}: {under}", report.origin));
     let rows = [
         (report.erased, "were erased"),
         (report.dropped, "were dropped"),
-        (report.pending, "are under no checkpoint yet"),
+        (report.pending, "are whole and under no checkpoint yet: that the last of them were removed would not be seen"),
     ];
     for (count, what) in rows.into_iter().filter(|(count, _)| *count > 0) {
         output::line(&format!("  {count} {what}"));

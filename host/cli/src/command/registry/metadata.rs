@@ -129,8 +129,8 @@ fn say(signers: &Signers) {
 
 /// Asks a registry for its root, which is believed once.
 pub(super) async fn trust(registry: &Place, out: Option<&Path>, global: &Global) -> anyhow::Result<()> {
-    let first = client(registry).await?.first_root().await?;
-    let asked = client(registry).await?;
+    let first = client(registry, global).await?.first_root().await?;
+    let asked = client(registry, global).await?;
     let held = hold(&first, None, asked, &[], SystemTime::now()).await;
     let (held, _) = held.map_err(|error| {
         let help = error.help();

@@ -1,0 +1,53 @@
+-- The tables of tasks as the first version of them was made. It stands here as it was, whatever comes after.
+CREATE TABLE task (
+id TEXT NOT NULL PRIMARY KEY,
+tenant TEXT NOT NULL,
+principal TEXT NOT NULL,
+intent TEXT NOT NULL,
+state TEXT NOT NULL,
+priority BIGINT NOT NULL,
+attempt BIGINT NOT NULL,
+created_ms BIGINT NOT NULL,
+started_ms BIGINT,
+finished_ms BIGINT,
+context TEXT NOT NULL,
+metadata TEXT NOT NULL
+);
+CREATE INDEX task_of ON task (tenant, id);
+CREATE INDEX task_state ON task (tenant, state, id);
+CREATE INDEX task_intent ON task (tenant, intent, id);
+CREATE INDEX task_finished ON task (tenant, finished_ms);
+CREATE INDEX task_unfinished ON task (id) WHERE finished_ms IS NULL;
+CREATE TABLE task_body (
+task TEXT NOT NULL,
+kind BIGINT NOT NULL,
+bytes BLOB ,
+PRIMARY KEY (task, kind)
+);
+CREATE TABLE task_metadata (
+tenant TEXT NOT NULL,
+name TEXT NOT NULL,
+value TEXT NOT NULL,
+task TEXT NOT NULL,
+PRIMARY KEY (tenant, name, task)
+);
+CREATE INDEX task_metadata_value ON task_metadata (tenant, name, value, task);
+CREATE INDEX task_metadata_task ON task_metadata (task);
+CREATE TABLE task_key (
+key TEXT NOT NULL PRIMARY KEY,
+tenant TEXT NOT NULL,
+fingerprint TEXT NOT NULL,
+task TEXT NOT NULL,
+expires_ms BIGINT NOT NULL
+);
+CREATE INDEX task_key_expires ON task_key (expires_ms);
+CREATE TABLE task_delivery (
+id TEXT NOT NULL PRIMARY KEY,
+tenant TEXT NOT NULL,
+task TEXT NOT NULL,
+body TEXT NOT NULL,
+attempts BIGINT NOT NULL,
+created_ms BIGINT NOT NULL,
+due_ms BIGINT NOT NULL
+);
+CREATE INDEX task_delivery_due ON task_delivery (due_ms);
