@@ -1,13 +1,13 @@
 //! A set of policies, checked and ready to be asked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode, Validator};
 use cedar_policy_core::ast::{Entity, EntityUID, Expr, ExprKind, Literal};
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::{
     Action, Fault, Faults, PrincipalKind, Sources,
@@ -80,8 +80,8 @@ pub struct Set {
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
     pub(crate) general: Vec<Asked>,
-    pub(crate) by_principal: FxHashMap<EntityUID, Vec<Asked>>,
-    pub(crate) by_resource: FxHashMap<EntityUID, Vec<Asked>>,
+    pub(crate) by_principal: HashMap<EntityUID, Vec<Asked>, FxBuildHasher>,
+    pub(crate) by_resource: HashMap<EntityUID, Vec<Asked>, FxBuildHasher>,
     /// What they look at.
     pub(crate) looks: Looks,
 }
