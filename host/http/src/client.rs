@@ -24,12 +24,12 @@ use tracing::{Instrument as _, Span, field};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use witan_capability::{Account, Action, Call, HostFunction, LimitExceeded, Meter, Resource, Trace};
+use witan_egress::{Resolver, Resolving, SystemResolver};
 use witan_secrets::{Asker, Scan, Secrets};
 use witan_system::HostName;
 
 use crate::body::{Received, Scanned, Sent};
-use crate::proxy::{Proxy, Resolving};
-use crate::resolve::{Resolver, SystemResolver};
+use crate::proxy::Proxy;
 use crate::target::Target;
 use crate::{headers, tls};
 
