@@ -134,8 +134,7 @@ impl Egress {
         }
     }
 
-    /// A client that goes to each server itself, since it checks the addresses of names, and believes the same authorities.
-    pub fn straight(&self) -> ClientBuilder {
+    fn straight(&self) -> ClientBuilder {
         let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none());
         match self.authorities.is_empty() {
             true => builder,
