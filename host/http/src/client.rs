@@ -306,8 +306,11 @@ where
     let response = Box::pin(timeout_at(times.first_byte(), sender.send_request(request)));
     let (response, connection) = match select(response, connection).await {
         Either::Left((response, connection)) => (response, Some(connection)),
-        Either::Right((Ok(()), response)) => (response.await, None),
-        Either::Right((Err(error), _)) => return Err(code(error)),
+        Either::Right((ended, response)) => match (response.await, ended) {
+            (Err(_) | Ok(Err(_)), Err(error)) => return Err(code(error)),
+            // A connection may break off in the same moment that it brings the response.
+            (response, _) => (response, None),
+        },
     };
     let response = response.map_err(|_| Error::ConnectionReadTimeout)?.map_err(code)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
