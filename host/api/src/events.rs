@@ -143,6 +143,8 @@ impl Telling {
             return Some((Ok(sse::Event::default().event("gap").data("{}")), Some(self)));
         }
         let event = tokio::select! {
+            // What is denied is not told, however much of it waits.
+            biased;
             error = &mut self.cut_off => {
                 let told = cut_off(error).unwrap_or_else(|_| sse::Event::default().event("cut_off"));
                 return Some((Ok(told), None));

@@ -382,13 +382,14 @@ pub(crate) async fn set_log_level(
 ) -> Result<Json<LogLevel>, Refusal> {
     let wanted: LogLevel = serde_json::from_slice(&read(body).await?)
         .map_err(|error| TaskError::new(Code::InvalidRequest, format!("the body is not what it should be: {error}")))?;
+    let refused = |error: witan_telemetry::FilterError| TaskError::invalid("filter", error.to_string());
+    witan_telemetry::Levels::check(&wanted.filter).map_err(refused)?;
     if let Some(ledger) = &api.0.parts.ledger {
         ledger.append_durable(done_by(&client, "log-level", &wanted.filter)).await.map_err(|error| {
             TaskError::new(Code::Unavailable, format!("what cannot be written down is not done: {error}"))
         })?;
     }
-    let before = api.0.parts.logs.levels.set(&wanted.filter);
-    let before = before.map_err(|error| TaskError::invalid("filter", error.to_string()))?;
+    let before = api.0.parts.logs.levels.set(&wanted.filter).map_err(refused)?;
     tracing::info!(before, filter = wanted.filter, "what is logged was changed");
     Ok(Json(wanted))
 }

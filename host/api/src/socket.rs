@@ -160,6 +160,8 @@ impl Session {
         let draining = self.api.0.draining.clone();
         let (code, why) = loop {
             let sent = tokio::select! {
+                // What is denied is not told, however much of it waits.
+                biased;
                 error = &mut cut_off => {
                     self.say(json!({ "type": "error", "error": error })).await;
                     break (POLICY, "the client may not be told any more");

@@ -487,6 +487,8 @@ pub(crate) async fn events(
         async move {
             let after = after?;
             let event = tokio::select! {
+                // What is denied is not told, however much of it waits.
+                biased;
                 error = cut_off => return Some((crate::events::cut_off(error), None)),
                 event = task.event_after(after) => event,
                 () = draining.cancelled() => return None,

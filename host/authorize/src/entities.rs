@@ -3,11 +3,11 @@
 //! Who a principal is, whose it is and how far it is trusted, its credential says: a file that could say so too would be
 //! believed by whoever reads it, and by nothing else. So a file may give it roles, groups and labels alone.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use cedar_policy::{Entities, Entity};
 use cedar_policy_core::ast::{self, EntityUID};
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 pub const MOST_ENTITIES: usize = 100_000;
 
 /// What is known of entities beside what a request says.
-pub(crate) type Known = FxHashMap<EntityUID, Arc<ast::Entity>>;
+pub(crate) type Known = HashMap<EntityUID, Arc<ast::Entity>, FxBuildHasher>;
 
 /// Reads the entities of `text`.
 pub(crate) fn read(ground: &Ground, text: &str, faults: &mut Collector) -> Known {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use cedar_policy_core::ast::{BinaryOp, EntityUID, Expr, ExprKind, Literal, UnaryOp, Var};
 
+use crate::looks::is_context;
+
 /// A condition for one action.
 #[derive(Clone, Debug)]
 pub(crate) enum Folded {
@@ -71,10 +73,6 @@ impl Ground<'_> {
             (folded_left, folded_right) => Some(join(own(folded_left, left), own(folded_right, right))),
         }
     }
-}
-
-fn is_context(expression: &Expr) -> bool {
-    matches!(expression.expr_kind(), ExprKind::Var(Var::Context))
 }
 
 fn truth(expression: &Expr) -> Option<bool> {

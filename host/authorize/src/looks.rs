@@ -60,9 +60,12 @@ impl Looks {
             match expression.expr_kind() {
                 ExprKind::Var(Var::Context) => contexts += 1,
                 ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => {
-                    within += usize::from(matches!(expr.expr_kind(), ExprKind::Var(Var::Context)));
-                    let named = Attribute::ALL.iter().find(|attribute| attribute.name() == attr);
-                    self.0 |= named.map_or(0, |attribute| 1 << *attribute as u32);
+                    within += usize::from(is_context(expr));
+                    self.name(attr);
+                }
+                ExprKind::ExtHasAttr { expr, attrs } => {
+                    within += usize::from(is_context(expr));
+                    attrs.iter().for_each(|attr| self.name(attr));
                 }
                 _ => {}
             }
@@ -71,6 +74,15 @@ impl Looks {
             *self = Self::ALL;
         }
     }
+
+    fn name(&mut self, attr: &str) {
+        let named = Attribute::ALL.iter().find(|attribute| attribute.name() == attr);
+        self.0 |= named.map_or(0, |attribute| 1 << *attribute as u32);
+    }
+}
+
+pub(crate) fn is_context(expression: &Expr) -> bool {
+    matches!(expression.expr_kind(), ExprKind::Var(Var::Context))
 }
 
 #[cfg(test)]
@@ -90,6 +102,7 @@ mod tests {
         assert_eq!(looked_at("context has source && context.source.isInRange(ip(\"10.0.0.0/8\"))"), ["source"]);
         assert_eq!(looked_at("(if principal.level > 1 then principal else resource).id == \"a\""), ["id", "level"]);
         assert_eq!(looked_at("context == {} "), Attribute::ALL.iter().map(|one| one.name()).collect::<Vec<_>>());
+        assert_eq!(looked_at("principal has tenant.labels && context has time.hour"), ["labels", "tenant", "time"]);
         assert_eq!(looked_at("[context].contains(context.time)").len(), Attribute::ALL.len());
     }
 

@@ -53,6 +53,10 @@ pub(crate) struct Rule {
 /// Annotations that mean something here. Another would be one that somebody relies on, and nothing obeys.
 const ANNOTATIONS: [&str; 5] = ["id", "description", "reason", "privacy", "budget_micros"];
 
+/// How deep the conditions of a rule may be nested. They are looked through, evaluated and freed from one level to the next, and
+/// the validator lets pass unseen what is too deep for it.
+const DEEPEST: usize = 200;
+
 /// How rules of an operator may not begin.
 const RESERVED: &str = "witan.";
 
@@ -70,6 +74,12 @@ impl Rule {
             let help = format!("`{RESERVED}` begins the names of the host's own rules; choose another");
             faults.add(file, Some(line), format!("a rule may not be called `{id}`"), help);
         }
+        let core = policy.as_ref();
+        if core.non_scope_constraints().is_some_and(|condition| depth(condition) > DEEPEST) {
+            let message =
+                format!("its conditions are nested more than {DEEPEST} deep, or as many are joined by `&&` or `||`");
+            faults.add(file, Some(line), message, "write several rules, or a set: `[…].contains(…)`");
+        }
         let permits = policy.effect() == Effect::Permit;
         let obligations = obligations(policy, file, line, faults);
         let allows_calls = permits && Action::ALL.iter().any(|action| action.begins_call() && reaches(policy, *action));
@@ -81,7 +91,6 @@ impl Rule {
                 "put them on a `permit` that covers `task.create` or `mount.call`",
             );
         }
-        let core = policy.as_ref();
         let scope = Expr::and(core.principal_constraint().as_expr(), core.resource_constraint().as_expr());
         let condition = match core.non_scope_constraints() {
             Some(conditions) => Expr::and(scope, conditions.clone()),
@@ -147,6 +156,37 @@ impl Rule {
             ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
         }
     }
+}
+
+/// How deep `condition` is nested, found without nesting.
+fn depth(condition: &Expr) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(condition, 1)];
+    while let Some((expression, level)) = open.pop() {
+        deepest = deepest.max(level);
+        let within = level + 1;
+        match expression.expr_kind() {
+            ExprKind::If { test_expr, then_expr, else_expr } => {
+                open.extend([test_expr, then_expr, else_expr].map(|part| (&**part, within)));
+            }
+            ExprKind::And { left, right } | ExprKind::Or { left, right } => {
+                open.extend([left, right].map(|part| (&**part, within)));
+            }
+            ExprKind::BinaryApp { arg1, arg2, .. } => open.extend([arg1, arg2].map(|part| (&**part, within))),
+            ExprKind::UnaryApp { arg: part, .. }
+            | ExprKind::GetAttr { expr: part, .. }
+            | ExprKind::HasAttr { expr: part, .. }
+            | ExprKind::ExtHasAttr { expr: part, .. }
+            | ExprKind::Like { expr: part, .. }
+            | ExprKind::Is { expr: part, .. } => open.push((part, within)),
+            ExprKind::ExtensionFunctionApp { args: parts, .. } | ExprKind::Set(parts) => {
+                open.extend(parts.iter().map(|part| (part, within)));
+            }
+            ExprKind::Record(parts) => open.extend(parts.values().map(|part| (part, within))),
+            ExprKind::Lit(_) | ExprKind::Var(_) | ExprKind::Slot(_) | ExprKind::Unknown(_) => {}
+        }
+    }
+    deepest
 }
 
 /// The condition of `policy` for whom it is known that its action, and that its kind of principal and whatever that must be

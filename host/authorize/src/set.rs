@@ -1,13 +1,13 @@
 //! A set of policies, checked and ready to be asked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use cedar_policy::{PolicyId, PolicySet, ValidationMode, Validator};
 use cedar_policy_core::ast::{Entity, EntityUID, Expr, ExprKind, Literal};
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::{
     Action, Fault, Faults, PrincipalKind, Sources,
@@ -18,6 +18,12 @@ use crate::{
     looks::Looks,
     rule::Rule,
 };
+
+/// Bytes of one policy, without its texts in quotes.
+const LONGEST_POLICY: usize = 128 << 10;
+
+/// Stack to read policies on: some 200 bytes for each level that the longest policy can have. What is not used costs nothing.
+const ROOM: usize = 32 << 20;
 
 /// Policies in one set.
 pub const MOST_POLICIES: usize = 10_000;
@@ -80,8 +86,8 @@ pub struct Set {
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
     pub(crate) general: Vec<Asked>,
-    pub(crate) by_principal: FxHashMap<EntityUID, Vec<Asked>>,
-    pub(crate) by_resource: FxHashMap<EntityUID, Vec<Asked>>,
+    pub(crate) by_principal: HashMap<EntityUID, Vec<Asked>, FxBuildHasher>,
+    pub(crate) by_resource: HashMap<EntityUID, Vec<Asked>, FxBuildHasher>,
     /// What they look at.
     pub(crate) looks: Looks,
 }
@@ -107,6 +113,11 @@ impl Set {
     /// # Errors
     /// Every fault that was found.
     pub fn new(sources: &Sources) -> Result<Self, Faults> {
+        // Cedar frees what it has read level by level, and a text of two bytes a level is read before its depth is known.
+        stacker::grow(ROOM, || Self::checked(sources))
+    }
+
+    fn checked(sources: &Sources) -> Result<Self, Faults> {
         let mut faults = Collector::default();
         let ground = match Ground::get() {
             Ok(ground) => ground,
@@ -132,9 +143,11 @@ impl Set {
         let warnings = validate(ground, sources, &rules, &mut faults);
         let known =
             sources.entities.as_deref().map(|text| entities::read(ground, text, &mut faults)).unwrap_or_default();
+        // What follows looks into conditions that were found sound.
+        faults.finish(())?;
         let slices = slices(ground, &rules);
         let bases = bases(ground, &rules, &known);
-        faults.finish(Self { ground, rules, known, slices, bases, warnings, digest: sources.digest() })
+        Ok(Self { ground, rules, known, slices, bases, warnings, digest: sources.digest() })
     }
 
     /// What names its texts.
@@ -169,8 +182,37 @@ fn slot(action: Action, kind: PrincipalKind) -> usize {
     action as usize * PrincipalKind::ALL.len() + kind as usize
 }
 
+/// The bytes of the longest policy of `text`, without comments and what stands in quotes.
+fn longest(text: &str) -> usize {
+    let (mut longest, mut length) = (0, 0);
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        length += 1;
+        match byte {
+            b';' => length = 0,
+            b'"' => {
+                // An escaped quote does not end it.
+                while let Some(quoted) = bytes.next_if(|quoted| *quoted != b'"') {
+                    if quoted == b'\\' {
+                        let _escaped = bytes.next();
+                    }
+                }
+                let _end = bytes.next();
+            }
+            b'/' if bytes.peek() == Some(&b'/') => while bytes.next_if(|comment| *comment != b'\n').is_some() {},
+            _ => {}
+        }
+        longest = longest.max(length);
+    }
+    longest
+}
+
 /// Reads the policies of one file.
 fn read(name: &str, text: &str, own: bool, rules: &mut Vec<Rule>, faults: &mut Collector) {
+    if longest(text) > LONGEST_POLICY {
+        let message = format!("a policy is longer than {LONGEST_POLICY} bytes");
+        return faults.add(name, None, message, "write several, or give a group to those it names");
+    }
     let set: PolicySet = match text.parse() {
         Ok(set) => set,
         Err(errors) => return faults.add_parse(name, text, &errors),
@@ -295,4 +337,18 @@ fn bases(ground: &Ground, rules: &[Rule], known: &Known) -> Vec<Vec<Arc<Entity>>
         own.chain(named.into_iter().filter_map(|uid| known.get(&**uid).cloned())).collect()
     };
     Action::ALL.iter().map(base).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_ends_where_cedar_says() {
+        assert_eq!(longest(""), 0);
+        assert_eq!(longest("12;123;1"), 3);
+        assert_eq!(longest("1\";\"2;"), 3);
+        assert_eq!(longest("1\";\\\";\"2;"), 3);
+        assert_eq!(longest("1// ; \"\n2;\n"), 4);
+    }
 }

@@ -431,8 +431,17 @@ fn policy() -> impl Strategy<Value = String> {
         "when { Tool::\"t\" has labels && Tool::\"t\".labels.contains(\"l\") }",
         "when { action in Action::\"read\" }",
         "when { principal.tenant has labels && principal.tenant.labels.contains(\"l\") }",
+        "when { principal has tenant.labels && principal.level >= 1 }",
         "when { principal.tenant in Group::\"g\" }",
         "when { principal.id like \"acme/*\" }",
+        "when { context.risk == \"low\" || principal.level >= 2 }",
+        "when { context has budget_micros && context.budget_micros < 5 && context.risk == \"low\" }",
+        "when { !(action == Action::\"task.read\") && principal.trust == \"privileged\" }",
+        "when { !(context.risk == \"low\" && principal.level < 2) }",
+        "when { context.time.weekday == 4 && context.privacy == \"local-only\" }",
+        "when { context has source && context.source.isInRange(ip(\"10.0.0.0/8\")) }",
+        "when { context == context && context has intent && context.intent == \"summarize\" }",
+        "when { principal.scopes.contains(\"tasks:read\") || context has component }",
     ]);
     (effect, principal, action, resource, condition).prop_map(|(effect, principal, action, resource, condition)| {
         format!("{effect} ({principal}, {action}, {resource}) {condition};\n")
@@ -448,6 +457,25 @@ const ENTITIES: &str = r#"[
     {"uid": {"type": "Tenant", "id": "acme"}, "attrs": {"labels": ["l"]}, "parents": [{"type": "Group", "id": "h"}]},
     {"uid": {"type": "Tool", "id": "t"}, "attrs": {"labels": ["l"]}, "parents": [{"type": "Group", "id": "h"}]}
 ]"#;
+
+/// Whoever may ask about policies sends their texts.
+#[test]
+fn conditions_that_go_too_deep_are_at_fault() {
+    let joined = |count: usize, by: &str| {
+        format!("permit (principal, action, resource) when {{ {} }};", vec!["principal.level < 1"; count].join(by))
+    };
+    assert!(Set::new(&sources(&joined(150, " && "))).is_ok());
+    let deepest = format!("permit (principal, action, resource) when {{ context{} }};", ".a".repeat(60_000));
+    for (text, fault) in [
+        (joined(300, " || "), "200 deep"),
+        (joined(5_000, " && "), "200 deep"),
+        (deepest, "200 deep"),
+        (joined(40_000, " && "), "longer than"),
+    ] {
+        let faults = faults(&sources(&text));
+        assert!(faults.iter().any(|said| said.contains(fault)), "{faults:?}");
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
@@ -468,6 +496,10 @@ proptest! {
             (Action::HttpSend, witan_authorize::ResourceKind::Origin),
         ]),
         tool in prop::sample::select(vec!["t", "u"]),
+        local_only in any::<bool>(),
+        source in prop::option::of(prop::sample::select(vec!["10.0.0.1", "192.0.2.1"])),
+        intent in prop::option::of(prop::sample::select(vec!["summarize", "other"])),
+        budget_micros in prop::option::of(0_u64..10),
     ) {
         let set = Set::new(&with_entities(&policies.concat(), ENTITIES)).unwrap();
         let principal = Principal { kind, trust, ..user(tenant, "alice", &roles) };
@@ -476,7 +508,14 @@ proptest! {
             witan_authorize::ResourceKind::Tool => Resource::Tool(tool.into()),
             kind => resource(kind, tenant),
         };
-        let request = request(&principal, action, resource);
+        let context = Context {
+            local_only,
+            source: source.map(|source| source.parse().unwrap()),
+            intent: intent.map(Into::into),
+            budget_micros,
+            ..Context::default()
+        };
+        let request = Request { context, ..request(&principal, action, resource) };
         let (allow, determining) = set.decide_by_all(&request).unwrap();
         let explanation = set.explain(&request, None);
         prop_assert_eq!(explanation.allow, allow, "{:?}", &explanation);

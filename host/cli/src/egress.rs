@@ -14,7 +14,7 @@ use witan_http::{Proxy, Settings};
 use witan_secrets::{RunKey, Secrets};
 use witan_system::{Resolve, System};
 
-use crate::{Global, source};
+use crate::Global;
 
 /// Who is told of the host's own requests. A process has one ledger, and too many ways that lead out of it to hand it to
 /// each of them.
@@ -67,11 +67,11 @@ impl CaArgument {
         Self { ca: std::env::var_os("WITAN_CA").filter(|file| !file.is_empty()).map(PathBuf::from) }
     }
 
-    /// The way of a command that names whom it asks: as `[host.egress]` of its system says, and where it has none, as the
-    /// environment does.
+    /// The way of a command that names whom it asks: as `[host.egress]` of the system says that somebody named, and where
+    /// nobody did, as the environment does. A folder that one happens to be in does not choose who sees a token.
     pub(crate) fn way(&self, global: &Global) -> anyhow::Result<Egress> {
-        let way = match source::given(global) {
-            Some(file) => way(&System::load(&file)?)?,
+        let way = match &global.system {
+            Some(file) => way(&System::load(file)?)?,
             None => Egress::of_environment()?,
         };
         let Some(file) = &self.ca else { return Ok(way) };

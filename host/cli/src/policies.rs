@@ -1,9 +1,11 @@
 //! The request policies of a host that serves.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use witan_authorize::{Action, Change, ChangeKind, Decision, Observer, Policies, Request, Risk, Would};
+use witan_authorize::{
+    Action, Change, ChangeKind, Decision, Observer, Policies, Request, Risk, Set, Settings, Sources, Would,
+};
 use witan_database::Database;
 use witan_events::{PolicyReloaded, What};
 use witan_ledger::{Entry, Kind, Ledger};
@@ -17,6 +19,32 @@ use crate::host;
 pub(crate) async fn open(system: &System, database: Database) -> anyhow::Result<Policies> {
     let opened = Policies::open(host::policy_settings(system), database).await;
     opened.context("the policies that decide requests do not hold")
+}
+
+/// A set of policies in files that `system` names.
+pub(crate) struct InFiles {
+    /// The setting that names it.
+    pub(crate) key: &'static str,
+    /// Where it stands.
+    pub(crate) folder: PathBuf,
+    /// Whether it can be loaded.
+    pub(crate) loaded: anyhow::Result<Set>,
+    /// The command that says all that is wrong with it.
+    pub(crate) remedy: String,
+}
+
+/// Every set of policies in files that `system` names.
+pub(crate) fn in_files(system: &System) -> Vec<InFiles> {
+    let Settings { folder, entities, shadow, .. } = host::policy_settings(system);
+    let set = |key, folder: PathBuf| {
+        let read = Sources::read(&folder, entities.as_deref()).map_err(anyhow::Error::new);
+        let loaded = read.and_then(|sources| Ok(Set::new(&sources)?));
+        let entities = entities.as_ref().map_or_else(String::new, |file| format!(" --entities {}", file.display()));
+        let remedy = format!("witan policy check {}{entities}", folder.display());
+        InFiles { key, folder, loaded, remedy }
+    };
+    let both = [("host.policy.folder", folder), ("host.policy.shadow", shadow)];
+    both.into_iter().filter_map(|(key, folder)| Some(set(key, folder?))).collect()
 }
 
 /// Counts what `policies` decide in `metrics`, writes it into `ledger`, and tells those who listen to the events of `tasks`

@@ -18,19 +18,14 @@ pub(crate) fn load(global: &Global) -> anyhow::Result<System> {
 
 /// The file that [`load`] reads.
 pub(crate) fn find(global: &Global) -> anyhow::Result<PathBuf> {
-    if let Some(path) = given(global) {
+    let here = || Some(PathBuf::from("system.toml")).filter(|here| here.is_file());
+    if let Some(path) = global.system.clone().or_else(here) {
         return Ok(path);
     }
     Checkout::find()
         .map(|checkout| checkout.root().join("system.toml"))
         .filter(|path| path.is_file())
         .context("there is no `system.toml` in this folder; go where one is, or name it with `--system FILE`")
-}
-
-/// The file that somebody gave: `--system`, else `system.toml` here.
-pub(crate) fn given(global: &Global) -> Option<PathBuf> {
-    let here = || Some(PathBuf::from("system.toml")).filter(|here| here.is_file());
-    global.system.clone().or_else(here)
 }
 
 /// Builds the first-party components of this checkout, if the system uses them. An installed `witan` builds nothing.

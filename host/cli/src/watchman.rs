@@ -40,7 +40,7 @@ impl Watchman {
                 // A file that cannot be read says nothing of what runs; the next load refuses everything.
                 match supply::quarantine(&self.state).list() {
                     Ok(list) => {
-                        self.look();
+                        self.look().await;
                         self.take_back(&list);
                     }
                     Err(error) => tracing::error!(%error, "cannot look into the quarantine"),
@@ -60,15 +60,29 @@ impl Watchman {
     }
 
     /// Stops what is in quarantine.
-    fn look(&self) {
+    async fn look(&self) {
         let running = self.running();
         let quarantine = supply::quarantine(&self.state);
+        let mut stopped = false;
         for (name, loaded, component) in parts(&running) {
             match quarantine.holds(&component.source, Some(loaded.admitted.digest())) {
-                Ok(Some(held)) => self.stop(name, loaded, &held),
+                Ok(Some(held)) => stopped |= self.stop(name, loaded, &held),
                 Ok(None) => {}
                 Err(error) => tracing::error!(%error, "cannot look into the quarantine"),
             }
+        }
+        if stopped {
+            self.write_down().await;
+        }
+    }
+
+    /// Waits until what was done is on the disk, once all of it is done: whoever hears of it finds it in the ledger.
+    async fn write_down(&self) {
+        let policy = self.policy.clone();
+        match tokio::task::spawn_blocking(move || policy.log().settle()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::error!(why, "that a component was stopped is not in the ledger yet"),
+            Err(error) => tracing::error!(%error, "that a component was stopped may not be in the ledger yet"),
         }
     }
 
@@ -88,19 +102,17 @@ impl Watchman {
         }
     }
 
-    fn stop(&self, name: &ComponentName, loaded: &Loaded, held: &Held) {
+    /// Stops it, and says whether it ran.
+    fn stop(&self, name: &ComponentName, loaded: &Loaded, held: &Held) -> bool {
         if loaded.service.is_stopped() {
-            return;
+            return false;
         }
         let reason = format!("it is in quarantine ({}): {}", held.cause, held.reason);
         let digest = loaded.admitted.digest();
         self.policy.log().record_load(name.as_str(), &held.source, Some(digest), false, reason.clone());
         loaded.service.stop(reason);
-        // Whoever hears of it finds it in the log.
-        if let Err(why) = self.policy.log().settle() {
-            tracing::error!(component = %name, why, "that it was stopped is not in the ledger yet");
-        }
         tracing::error!(component = %name, cause = %held.cause, reason = held.reason, "component.quarantined");
+        true
     }
 
     /// Asks whether what runs was yanked, whether it would still be let in, and whether the logs go on as they were.

@@ -100,7 +100,8 @@ impl v1::tasks_server::Tasks for Service {
         let once = self.once(&metadata, &extensions, &asked).map_err(|error| status(&error))?;
         let submission = Submission { tasks: self.tasks.clone(), door: self.door.clone(), extensions, asked, once };
         // A client that goes away must not leave a task behind that is not counted.
-        let submitted = tokio::spawn(submission.submit()).await;
+        let trace = self.door.caller(&submission.extensions).trace().id();
+        let submitted = tokio::spawn(witan_ledger::in_trace(trace, submission.submit())).await;
         let submitted = submitted.map_err(|_| Status::internal("the host failed while it accepted the task"))?;
         let (task, replayed) = submitted.map_err(|error| status(&error))?;
         let mut response = Response::new(message::task(task.view()));
@@ -124,6 +125,8 @@ impl v1::tasks_server::Tasks for Service {
             async move {
                 let after = after?;
                 let event = tokio::select! {
+                    // What is denied is not told, however much of it waits.
+                    biased;
                     error = cut_off => return Some((Err(status(&error)), None)),
                     event = task.event_after(after) => event,
                     () = draining.cancelled() => return Some((Err(stopping()), None)),

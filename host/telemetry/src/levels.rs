@@ -52,6 +52,14 @@ impl Levels {
         self.0.set.read().text.clone()
     }
 
+    /// Whether `filter` is one.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn check(filter: &str) -> Result<(), FilterError> {
+        parse(filter).map(|_| ())
+    }
+
     /// Logs what `filter` says from now on, and returns what was logged until now.
     ///
     /// # Errors

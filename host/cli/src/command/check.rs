@@ -2,10 +2,15 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 use witan_system::ComponentName;
 
-use crate::{Global, host, output, source};
+use crate::{
+    Global, host, output,
+    policies::{self, InFiles},
+    source,
+};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -32,6 +37,10 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
     }
     let file = system.origin.file().to_owned();
     let host = host::Host::new(&system, host::Mode::Enforce)?.held_to_lock(global.locked);
+    for InFiles { key, folder, loaded, remedy } in policies::in_files(&system) {
+        let why = || format!("`{key}` names policies in `{}` that do not hold; `{remedy}` says more", folder.display());
+        loaded.with_context(why)?;
+    }
     let running = host.prepare(system)?;
     let explanations: Vec<_> = running.components().keys().filter_map(|name| running.system.explain(name)).collect();
     if global.json {

@@ -11,11 +11,14 @@ use std::{
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
-use witan_authorize::{Set, Sources};
 use witan_secrets::Secrets;
 use witan_system::{SecretSource, System};
 
-use crate::{Global, output, owner, source, supply};
+use crate::{
+    Global, output, owner,
+    policies::{self, InFiles},
+    source, supply,
+};
 
 #[derive(Args)]
 #[command(
@@ -191,7 +194,7 @@ fn disk(state: &Path) -> Finding {
         Err(error) => return warning("disk", format!("cannot tell what is free: {error}"), "look with `df`"),
     };
     let free = about.f_bavail.saturating_mul(about.f_frsize);
-    let message = format!("{} are free for `{}`", witan_system::format_bytes(free), state.display());
+    let message = format!("{} MiB are free for `{}`", free >> 20, state.display());
     let remedy = "make room, or move `host.state` to a larger disk";
     let no_files = about.f_files > 0 && about.f_favail < 1_000;
     match free {
@@ -383,24 +386,15 @@ fn trust(system: &System) -> Vec<Finding> {
 
 /// That the policies in files could be loaded: a host that runs keeps those before, and one that starts does not start.
 fn policies(system: &System) -> Vec<Finding> {
-    let settings = crate::host::policy_settings(system);
-    let Some(folder) = &settings.folder else {
+    let sets = policies::in_files(system);
+    if sets.is_empty() {
         return vec![ok("policies", "the host's own policies decide, since `host.policy.folder` names none")];
+    }
+    let set = |InFiles { key, folder, loaded, remedy }: InFiles| match loaded {
+        Ok(_) => ok("policies", format!("those in `{}` can be loaded", folder.display())),
+        Err(error) => problem("policies", format!("`{key}` cannot be loaded: {error:#}"), remedy),
     };
-    let sets = [Some(("folder", folder)), settings.shadow.as_ref().map(|folder| ("shadow", folder))];
-    let set = |(key, folder): (&str, &PathBuf)| {
-        let entities = settings.entities.as_deref();
-        let read = Sources::read(folder, entities).map_err(anyhow::Error::new);
-        match read.and_then(|sources| Ok(Set::new(&sources)?)) {
-            Ok(_) => ok("policies", format!("those in `{}` can be loaded", folder.display())),
-            Err(error) => {
-                let entities = entities.map_or_else(String::new, |file| format!(" --entities {}", file.display()));
-                let remedy = format!("witan policy check {}{entities}", folder.display());
-                problem("policies", format!("`host.policy.{key}` cannot be loaded: {error:#}"), remedy)
-            }
-        }
-    };
-    sets.into_iter().flatten().map(set).collect()
+    sets.into_iter().map(set).collect()
 }
 
 async fn collector(system: &System) -> Option<Finding> {

@@ -229,7 +229,7 @@ fn what_no_authority_vouches_for_is_not_believed_and_what_needs_no_proxy_takes_n
 }
 
 #[test]
-fn a_command_that_names_a_registry_goes_as_its_system_says_and_without_one_as_the_environment_does() {
+fn a_command_that_names_a_registry_goes_as_a_named_system_says_and_without_one_as_the_environment_does() {
     let authority = Authority::new();
     let (to, seen) = server(&authority, &["registry.test"]);
     let (proxy, asked) = proxy(to);
@@ -260,10 +260,14 @@ fn a_command_that_names_a_registry_goes_as_its_system_says_and_without_one_as_th
     assert!(!asked.is_empty() && seen.is_empty(), "an authority that nobody named is not believed: {seen}");
     let (asked, _) = pull(none.path(), &["--ca", "ca.pem"], &[proxied[0], ("NO_PROXY", "registry.test")]);
     assert!(asked.is_empty(), "{asked:?}");
-    // What a system says goes before the environment.
-    let (asked, seen) = pull(some.path(), &[], &[("HTTPS_PROXY", "http://127.0.0.1:9")]);
+    // What a system that somebody names says goes before the environment.
+    let elsewhere = [("HTTPS_PROXY", "http://127.0.0.1:9")];
+    let (asked, seen) = pull(some.path(), &["--system", "system.toml"], &elsewhere);
     assert!(!asked.is_empty() && asked.iter().all(|line| line == connect), "{asked:?}");
     assert!(seen.contains("registry.test GET "), "{seen}");
+    // Whoever wrote the folder that one is in does not see the token of a registry.
+    let (asked, seen) = pull(some.path(), &[], &elsewhere);
+    assert!(asked.is_empty() && seen.is_empty(), "{asked:?} {seen}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) async fn run(command: Command, directory: &Directory, global: &Global
     match command {
         Command::Create { name } => {
             directory.create_tenant(&name, BY).await?;
-            done(global, &format!("there is a tenant `{name}`"));
+            done(global, &format!("the tenant `{name}` was made"));
         }
         Command::List => {
             let tenants = directory.tenants().await?;
