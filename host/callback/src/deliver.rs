@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    error::Error,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -30,6 +31,11 @@ const AT_ONCE: usize = 8;
 const LOOK: usize = 64;
 /// How often it is looked whether something is due where nobody says so.
 const POLL: Duration = Duration::from_secs(5);
+
+/// What is stored of a delivery is none.
+#[derive(Debug, thiserror::Error)]
+#[error("what is stored of it cannot be read")]
+struct Unreadable;
 
 /// What is stored of a delivery.
 #[derive(Serialize, Deserialize)]
@@ -173,7 +179,7 @@ impl Deliverer {
     async fn attempt(&self, delivery: Delivery) -> Result<(), StoreError> {
         let (attempts, id) = (delivery.attempts + 1, delivery.id);
         let Ok(stored) = serde_json::from_str::<Stored>(&delivery.body) else {
-            self.give_up(&delivery, attempts, "what is stored of it cannot be read".to_owned());
+            self.give_up(&delivery, attempts, &Unreadable);
             return self.store.delivered(id).await;
         };
         let sent = match stored.callback.opened(delivery.task, &self.sealer).await {
@@ -184,15 +190,17 @@ impl Deliverer {
         let wait = self.wait(attempts);
         let due_ms = now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         if error.retryable() && attempts < TRIES && due_ms < delivery.created_ms.saturating_add(AGE_MS) {
+            tracing::info!(task = %delivery.task, attempts, reason = in_full(&error), "a callback is tried again");
             return self.store.postpone(id, attempts, due_ms).await;
         }
-        self.give_up(&delivery, attempts, error.to_string());
+        self.give_up(&delivery, attempts, &error);
         self.store.delivered(id).await
     }
 
-    fn give_up(&self, delivery: &Delivery, attempts: u32, reason: String) {
-        tracing::warn!(task = %delivery.task, attempts, reason, "a callback is given up");
-        let failed = CallbackFailed { task: delivery.task, attempts, reason };
+    /// Gives it up. The log says why in full, and the client no more than is told of itself.
+    fn give_up(&self, delivery: &Delivery, attempts: u32, error: &dyn Error) {
+        tracing::warn!(task = %delivery.task, attempts, reason = in_full(error), "a callback is given up");
+        let failed = CallbackFailed { task: delivery.task, attempts, reason: error.to_string() };
         self.bus.publish(Some(&delivery.tenant), What::CallbackFailed(failed));
     }
 
@@ -201,6 +209,11 @@ impl Deliverer {
         let wait = self.first_wait.saturating_mul(3_u32.saturating_pow(attempts.saturating_sub(1))).min(LONGEST_WAIT);
         wait.mul_f64(0.8 + 0.4 * fastrand::f64())
     }
+}
+
+/// `error` and what it comes from.
+fn in_full(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", in_full(source)))
 }
 
 fn now_ms() -> u64 {

@@ -7,6 +7,7 @@
 
 mod callback;
 mod deliver;
+mod reach;
 mod send;
 mod signature;
 
@@ -15,4 +16,5 @@ mod tests;
 
 pub use callback::{Callback, CallbackError, Secret, TYPES};
 pub use deliver::{Deliverer, deliveries, sealed};
+pub use reach::Unreached;
 pub use send::{SendError, Sender, Settings};

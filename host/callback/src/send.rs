@@ -1,23 +1,24 @@
 //! One try to tell somebody.
 
 use std::{
-    fmt, io,
-    net::{IpAddr, SocketAddr},
+    fmt,
+    net::IpAddr,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use reqwest::{
-    Client, StatusCode,
-    dns::{Addrs, Name, Resolve, Resolving},
-};
-use witan_egress::{Cause, Egress, Outcome, Purpose};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use url::{Position, Url};
+use witan_egress::{Cause, Egress, EgressError, Outcome, Purpose, Resolver};
 use witan_task_store::Delivery;
 
-use crate::{Callback, CallbackError, signature::signature};
-
-/// How long one try may take, from the look-up of the name to the status of the answer.
-const TIME: Duration = Duration::from_secs(10);
+use crate::{
+    Callback, CallbackError,
+    reach::{Reach, Unreached},
+    signature::signature,
+};
 
 /// Where callbacks may lead.
 #[derive(Clone)]
@@ -26,8 +27,7 @@ pub struct Settings {
     pub is_public: fn(IpAddr) -> bool,
     /// Hosts that are told whatever their addresses are, and without TLS too: `host`, or `host:port`.
     pub hosts: Vec<String>,
-    /// Whose word for a server is believed, and who is told. It is not sent through a proxy: that would connect to another
-    /// address than the one that was checked.
+    /// The way there, whose word for a server is believed, and who is told.
     pub egress: Egress,
 }
 
@@ -55,7 +55,7 @@ pub enum SendError {
     Sealed(#[source] witan_secrets::SealError),
     /// It could not be reached.
     #[error("the callback cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
+    Unreachable(#[source] Unreached),
     /// It answered something else than that it has taken it.
     #[error("the callback answered {0}")]
     Status(StatusCode),
@@ -73,42 +73,22 @@ impl SendError {
 #[derive(Clone, Debug)]
 pub struct Sender {
     settings: Settings,
-    /// Connects to public addresses alone.
-    public: Client,
-    /// Connects to any.
-    named: Client,
-}
-
-/// Resolves names, and leaves out what is not public: what is left is what is connected to.
-struct Public(fn(IpAddr) -> bool);
-
-impl Resolve for Public {
-    fn resolve(&self, name: Name) -> Resolving {
-        let is_public = self.0;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|address| is_public(address.ip())).collect();
-            if public.is_empty() {
-                let error = io::Error::new(io::ErrorKind::PermissionDenied, "the name has no public address");
-                return Err(error.into());
-            }
-            Ok(Box::new(public.into_iter()) as Addrs)
-        })
-    }
+    reach: Reach,
 }
 
 impl Sender {
-    /// One that sends where `settings` let it.
+    /// One that sends where `settings` let it, and looks names up as this machine does.
     ///
     /// # Errors
-    /// When HTTP cannot be set up.
-    pub fn new(settings: Settings) -> Result<Self, reqwest::Error> {
-        let builder = || settings.egress.straight().timeout(TIME).user_agent("witan");
-        Ok(Self {
-            public: builder().dns_resolver(Arc::new(Public(settings.is_public))).build()?,
-            named: builder().build()?,
-            settings,
-        })
+    /// When TLS cannot be set up.
+    pub fn new(settings: Settings) -> Result<Self, EgressError> {
+        Ok(Self { reach: Reach::new(&settings)?, settings })
+    }
+
+    /// The same, which looks names up by `resolver`.
+    #[must_use]
+    pub fn resolving_by(self, resolver: Arc<dyn Resolver>) -> Self {
+        Self { reach: self.reach.resolving_by(resolver), ..self }
     }
 
     /// Where it sends.
@@ -124,19 +104,28 @@ impl Sender {
     pub async fn send(&self, callback: &Callback, delivery: &Delivery, body: &str) -> Result<(), SendError> {
         // The settings may have changed since it was accepted.
         let (url, named) = callback.target(&self.settings)?;
-        let client = if named { &self.named } else { &self.public };
-        let (to, id) = (url.clone(), delivery.id.to_string());
-        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let request = client.post(url).header("content-type", "application/json");
-        let mut request = request.header("webhook-id", &id).header("webhook-timestamp", timestamp);
-        if let Some(secret) = &callback.secret {
-            let key = secret.key().ok_or(CallbackError::Secret)?;
-            request = request.header("webhook-signature", signature(&key, &id, timestamp, body));
-        }
-        let answer = request.body(body.to_owned()).send().await;
+        let request = request(callback, &url, &delivery.id.to_string(), body)?;
+        let answer = self.reach.ask(&self.settings, &url, named, request).await;
         let cause = Cause { tenant: &delivery.tenant, task: delivery.task };
-        self.settings.egress.sent_for(cause, Purpose::Callback, &to, Outcome::of(&answer));
-        let answer = answer.map_err(|error| SendError::Unreachable(error.without_url()))?;
-        if answer.status().is_success() { Ok(()) } else { Err(SendError::Status(answer.status())) }
+        let outcome = answer.as_ref().map_or(Outcome::Unreachable, |status| Outcome::Answered(status.as_u16()));
+        self.settings.egress.sent_for(cause, Purpose::Callback, &url, outcome);
+        let status = answer.map_err(SendError::Unreachable)?;
+        if status.is_success() { Ok(()) } else { Err(SendError::Status(status)) }
     }
+}
+
+fn request(callback: &Callback, url: &Url, id: &str, body: &str) -> Result<Request<Full<Bytes>>, CallbackError> {
+    let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut request = Request::post(&url[Position::BeforePath..Position::AfterQuery])
+        .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort])
+        .header(header::USER_AGENT, "witan")
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", timestamp);
+    if let Some(secret) = &callback.secret {
+        let key = secret.key().ok_or(CallbackError::Secret)?;
+        request = request.header("webhook-signature", signature(&key, id, timestamp, body));
+    }
+    request.body(Full::from(body.to_owned())).map_err(|_| CallbackError::Url)
 }

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use witan_egress::{Egress, Observer, Sent};
-use witan_http::{Proxy, Resolving, Settings};
+use witan_egress::{Egress, Observer, Resolving, Sent, Tunnel};
+use witan_http::{Proxy, Settings};
 use witan_secrets::{RunKey, Secrets};
 use witan_system::{Resolve, System};
 
@@ -39,6 +39,7 @@ pub(crate) fn way(system: &System) -> anyhow::Result<Egress> {
                 bypass: Box::new(move |host| {
                     host.parse().is_ok_and(|host| bypass.iter().any(|pattern| pattern.matches(&host)))
                 }),
+                resolving: resolving(egress.resolve),
             })
         }
     };
@@ -108,15 +109,17 @@ fn proxy(system: &System) -> anyhow::Result<Option<Proxy>> {
     let egress = &system.host.egress;
     let Some(origin) = &egress.proxy else { return Ok(None) };
     Ok(Some(Proxy {
-        host: origin.host.to_string(),
-        port: origin.port,
-        authorization: authorization(system)?,
+        tunnel: Tunnel::new(origin.host.to_string(), origin.port, authorization(system)?),
         bypass: egress.no_proxy.clone(),
-        resolving: match egress.resolve {
-            Resolve::Here => Resolving::Here,
-            Resolve::Proxy => Resolving::ByProxy,
-        },
+        resolving: resolving(egress.resolve),
     }))
+}
+
+fn resolving(resolve: Resolve) -> Resolving {
+    match resolve {
+        Resolve::Here => Resolving::Here,
+        Resolve::Proxy => Resolving::ByProxy,
+    }
 }
 
 /// What the proxy is told of who we are.

@@ -2,9 +2,11 @@
 //!
 //! One place decides by which proxy and by whose authority: a client that is built elsewhere would go around both, or take a
 //! proxy from an environment that nobody checked. Requests of components leave by a connector of their own, which checks
-//! each address.
+//! each address; it shares with callbacks, whose addresses are checked too, how a proxy is asked for one: [`Tunnel`].
 
 mod observer;
+mod resolve;
+mod tunnel;
 
 use std::{env, fmt, sync::Arc};
 
@@ -13,16 +15,31 @@ use reqwest::{
     header::{HeaderValue, InvalidHeaderValue},
     redirect::Policy,
 };
-use url::Url;
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use rustls_platform_verifier::Verifier;
+use url::{Host, Url};
 
 pub use observer::{Cause, Observer, Outcome, Purpose, Sent};
+pub use resolve::{Resolver, SystemResolver};
+pub use tunnel::{Resolving, Tunnel, TunnelError};
 
 /// The way out. The default is the straight one, with the authorities of this machine.
 #[derive(Clone, Default)]
 pub struct Egress {
     proxy: Option<reqwest::Proxy>,
-    authorities: Vec<Certificate>,
+    checked: Option<(Tunnel, Arc<Proxy>)>,
+    authorities: Vec<Authority>,
     observer: Option<Arc<dyn Observer>>,
+}
+
+/// An authority as each of those who speak TLS takes it.
+#[derive(Clone)]
+struct Authority {
+    der: CertificateDer<'static>,
+    certificate: Certificate,
 }
 
 /// A proxy, and what is reached without it.
@@ -33,6 +50,8 @@ pub struct Proxy {
     pub authorization: Option<String>,
     /// Whether a host, by its name or address, is reached without it.
     pub bypass: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Who looks up names whose addresses are checked. Those that the operator named are the proxy's to look up.
+    pub resolving: Resolving,
 }
 
 /// Why there is no way out.
@@ -44,9 +63,15 @@ pub enum EgressError {
     /// What the environment names is no proxy. It may hold a password, and is not shown.
     #[error("`HTTPS_PROXY` or `ALL_PROXY` names no proxy; write it as `http://proxy.example:3128`")]
     Proxy,
+    /// The URL of the proxy has no host and port.
+    #[error("the proxy is no `http://HOST:PORT`")]
+    Url,
     /// The additional authorities are no certificates.
     #[error("the additional authorities cannot be read: {0}")]
     Authorities(String),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up; check the authorities of this machine and those that are named besides")]
+    Tls(#[from] rustls::Error),
 }
 
 impl Egress {
@@ -54,13 +79,15 @@ impl Egress {
     /// those that this machine knows.
     ///
     /// # Errors
-    /// When the credentials or the certificates are none.
+    /// When the proxy, its credentials or the certificates are none.
     pub fn new(proxy: Option<Proxy>, authorities: Option<&[u8]>) -> Result<Self, EgressError> {
         let authorities = match authorities {
             None => Vec::new(),
             Some(pem) => certificates(pem)?,
         };
-        Ok(Self { proxy: proxy.map(through).transpose()?, authorities, observer: None })
+        let checked = proxy.map(|proxy| Ok::<_, EgressError>((tunnel(&proxy)?, Arc::new(proxy)))).transpose()?;
+        let proxy = checked.as_ref().map(|(_, proxy)| through(proxy.clone())).transpose()?;
+        Ok(Self { proxy, checked, authorities, observer: None })
     }
 
     /// The way of a command that no system says anything to: as `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` have it, in capitals
@@ -107,13 +134,35 @@ impl Egress {
         }
     }
 
-    /// A client that goes to each server itself, since it checks the addresses of names, and believes the same authorities.
-    pub fn straight(&self) -> ClientBuilder {
+    fn straight(&self) -> ClientBuilder {
         let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none());
         match self.authorities.is_empty() {
             true => builder,
-            false => builder.tls_certs_merge(self.authorities.iter().cloned()),
+            false => builder.tls_certs_merge(self.authorities.iter().map(|authority| authority.certificate.clone())),
         }
+    }
+
+    /// The proxy that leads to `host` for who connects by itself, to addresses that it checks; none where the way is the
+    /// straight one. That of an environment is for clients alone.
+    #[must_use]
+    pub fn tunnel(&self, host: &str) -> Option<(&Tunnel, Resolving)> {
+        let (tunnel, proxy) = self.checked.as_ref().filter(|(_, proxy)| !(proxy.bypass)(host))?;
+        Some((tunnel, proxy.resolving))
+    }
+
+    /// TLS for who connects by itself: HTTP/1.1, to servers that the same authorities vouch for as for clients.
+    ///
+    /// # Errors
+    /// When there are no authorities, or one is none.
+    pub fn tls(&self) -> Result<ClientConfig, EgressError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let more = self.authorities.iter().map(|authority| authority.der.clone());
+        let verifier = Verifier::new_with_extra_roots(more, provider.clone())?;
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = config.with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 
     /// Tells that a request for `url` was made, and what came of it.
@@ -134,26 +183,43 @@ impl Egress {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, EgressError> {
-    let read = Certificate::from_pem_bundle(pem).map_err(|error| EgressError::Authorities(error.to_string()))?;
+fn certificates(pem: &[u8]) -> Result<Vec<Authority>, EgressError> {
+    let read = |der: Result<CertificateDer<'static>, _>| {
+        let der = der.map_err(|error: rustls::pki_types::pem::Error| EgressError::Authorities(error.to_string()))?;
+        let certificate = Certificate::from_der(&der);
+        Ok(Authority { certificate: certificate.map_err(|error| EgressError::Authorities(error.to_string()))?, der })
+    };
+    let read: Vec<_> = CertificateDer::pem_slice_iter(pem).map(read).collect::<Result<_, EgressError>>()?;
     if read.is_empty() {
         return Err(EgressError::Authorities("there is no certificate".to_owned()));
     }
     Ok(read)
 }
 
+/// The proxy as who connects by itself has it.
+fn tunnel(proxy: &Proxy) -> Result<Tunnel, EgressError> {
+    let host = match proxy.url.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => return Err(EgressError::Url),
+    };
+    let port = proxy.url.port_or_known_default().ok_or(EgressError::Url)?;
+    Ok(Tunnel::new(host, port, proxy.authorization.clone()))
+}
+
 /// The proxy as the client of HTTP has it.
-fn through(Proxy { url, authorization, bypass }: Proxy) -> Result<reqwest::Proxy, EgressError> {
-    let proxy = reqwest::Proxy::custom(move |target| {
+fn through(proxy: Arc<Proxy>) -> Result<reqwest::Proxy, EgressError> {
+    let authorization = proxy.authorization.as_deref().map(HeaderValue::from_str).transpose()?;
+    let way = reqwest::Proxy::custom(move |target| {
         let host = target.host_str().unwrap_or_default();
-        (!bypass(host)).then(|| url.clone())
+        (!(proxy.bypass)(host)).then(|| proxy.url.clone())
     });
     Ok(match authorization {
-        None => proxy,
-        Some(text) => {
-            let mut value = HeaderValue::from_str(&text)?;
+        None => way,
+        Some(mut value) => {
             value.set_sensitive(true);
-            proxy.custom_http_auth(value)
+            way.custom_http_auth(value)
         }
     })
 }
@@ -203,16 +269,18 @@ mod tests {
     async fn requests_go_through_the_proxy_but_where_they_need_not() {
         let ((proxy, asked), (direct, _)) = (server("the proxy"), server("itself"));
         let bypass = Box::new(|host: &str| host == "127.0.0.1");
-        let egress = Egress::new(Some(Proxy { url: proxy, authorization: Some("Basic eDp5".into()), bypass }), None);
-        let egress = egress.unwrap();
+        let (url, resolving) = (proxy.to_string(), Resolving::ByProxy);
+        let proxy = Proxy { url: proxy, authorization: Some("Basic eDp5".into()), bypass, resolving };
+        let egress = Egress::new(Some(proxy), None).unwrap();
         assert_eq!(get(egress.client(), "http://somewhere.test/path").await, "the proxy");
         let head = asked.recv().unwrap();
         assert!(head.starts_with("GET http://somewhere.test/path "), "{head}");
         assert!(head.contains("proxy-authorization: Basic eDp5\r\n"), "{head}");
         assert_eq!(get(egress.client(), direct.as_str()).await, "itself");
-        assert_eq!(get(egress.straight(), direct.as_str()).await, "itself");
-        let refused = egress.straight().build().unwrap().get("http://somewhere.test/").send().await;
-        assert!(refused.is_err());
+        // Who connects by itself goes the same way.
+        let (tunnel, resolving) = egress.tunnel("somewhere.test").unwrap();
+        assert_eq!((format!("http://{tunnel}/"), resolving), (url, Resolving::ByProxy));
+        assert!(egress.tunnel("127.0.0.1").is_none() && Egress::default().tunnel("somewhere.test").is_none());
         assert!(!format!("{egress:?}").contains("eDp5"));
     }
 
@@ -255,7 +323,7 @@ mod tests {
         }
         let bypass = Box::new(|_: &str| false);
         let url = "http://proxy.test".parse().unwrap();
-        let wrong = Proxy { url, authorization: Some("a\nb".to_owned()), bypass };
+        let wrong = Proxy { url, authorization: Some("a\nb".to_owned()), bypass, resolving: Resolving::Here };
         assert!(matches!(Egress::new(Some(wrong), None), Err(EgressError::Authorization(_))));
     }
 

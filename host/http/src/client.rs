@@ -24,12 +24,12 @@ use tracing::{Instrument as _, Span, field};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use witan_capability::{Account, Action, Call, HostFunction, LimitExceeded, Meter, Resource, Trace};
+use witan_egress::{Resolver, Resolving, SystemResolver};
 use witan_secrets::{Asker, Scan, Secrets};
 use witan_system::HostName;
 
 use crate::body::{Received, Scanned, Sent};
-use crate::proxy::{Proxy, Resolving};
-use crate::resolve::{Resolver, SystemResolver};
+use crate::proxy::Proxy;
 use crate::target::Target;
 use crate::{headers, tls};
 
@@ -306,8 +306,11 @@ where
     let response = Box::pin(timeout_at(times.first_byte(), sender.send_request(request)));
     let (response, connection) = match select(response, connection).await {
         Either::Left((response, connection)) => (response, Some(connection)),
-        Either::Right((Ok(()), response)) => (response.await, None),
-        Either::Right((Err(error), _)) => return Err(code(error)),
+        Either::Right((ended, response)) => match (response.await, ended) {
+            (Err(_) | Ok(Err(_)), Err(error)) => return Err(code(error)),
+            // A connection may break off in the same moment that it brings the response.
+            (response, _) => (response, None),
+        },
     };
     let response = response.map_err(|_| Error::ConnectionReadTimeout)?.map_err(code)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

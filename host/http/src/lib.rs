@@ -22,7 +22,6 @@ mod p2;
 mod p3;
 mod proxy;
 mod queue;
-mod resolve;
 mod target;
 mod tls;
 mod view;
@@ -32,6 +31,5 @@ pub use client::{ClientError, Settings};
 
 pub use exchange::{BodyError, ResponseBody};
 pub use handler::{Protocol, incoming, serve};
-pub use proxy::{Proxy, Resolving, basic};
-pub use resolve::{Resolver, SystemResolver};
+pub use proxy::{Proxy, basic};
 pub use tls::authorities;

@@ -271,39 +271,49 @@ fn a_command_that_names_a_registry_goes_as_a_named_system_says_and_without_one_a
 }
 
 #[test]
-fn callbacks_go_to_the_address_that_was_checked_and_believe_the_authorities_that_are_named() {
+fn callbacks_go_through_the_proxy_to_the_address_that_was_checked_and_straight_to_this_machine() {
     let authority = Authority::new();
-    let (to, seen) = server(&authority, &["127.0.0.1"]);
+    let (to, seen) = server(&authority, &["127.0.0.1", "192.0.2.7"]);
     let (through_proxy, asked) = proxy(to);
     let folder = crate::killed::folder();
     fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    fs::write(folder.path().join("credentials"), "user:password\n").unwrap();
     let file = folder.path().join("system.toml");
-    let hosts = format!("[host.tasks]\ncallback-hosts = [\"{to}\"]\n");
+    let hosts = format!("[host.tasks]\ncallback-hosts = [\"{to}\", \"192.0.2.7\"]\n");
     let text = fs::read_to_string(&file).unwrap().replace("[host.tasks]\n", &hosts);
-    fs::write(&file, format!("{text}\n[host.egress]\nproxy = \"http://{through_proxy}\"\nca = \"ca.pem\"\n")).unwrap();
+    let way = format!("proxy = \"http://{through_proxy}\"\nproxy-credentials = \"credentials\"\nca = \"ca.pem\"\n");
+    fs::write(&file, format!("{text}\n[host.egress]\n{way}")).unwrap();
     let up = Up::on(folder.path(), &[]);
-    let callback = json!({ "url": format!("https://{to}/told") });
-    let task = json!({ "intent": "record", "input": { "text": "one 0" }, "callback": callback });
-    let answer = up.ask("POST", "/v1/tasks?wait=60", &task.to_string()).unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let id = answer.json()["task_id"].clone();
-    let began = Instant::now();
-    while !seen.lock().unwrap().iter().any(|line| line.contains("POST /told ")) {
-        assert!(began.elapsed() < Duration::from_secs(60), "nobody was told");
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(*asked.lock().unwrap(), [] as [String; 0]);
-    let written = || {
-        // As whoever has the right to read it asks, by the task.
-        let entries = up.get(&format!("/v1/audit/entries?kind=egress&task={}", id.as_str().unwrap())).json();
-        let entries: Vec<&Value> = entries["data"].as_array().unwrap().iter().map(|entry| &entry["entry"]).collect();
-        entries.iter().any(|entry| {
-            assert_eq!((&entry["tenant"], &entry["task"]), (&json!("local"), &id), "{entry}");
-            entry["action"] == "callback" && entry["resource"] == to.to_string()
-        })
+    let tell = |host: &str| {
+        let callback = json!({ "url": format!("https://{host}/told") });
+        let task = json!({ "intent": "record", "input": { "text": "one 0" }, "callback": callback });
+        let answer = up.ask("POST", "/v1/tasks?wait=60", &task.to_string()).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let line = format!("{host} POST /told HTTP/1.1");
+        let began = Instant::now();
+        while !seen.lock().unwrap().contains(&line) {
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody was told");
+            thread::sleep(Duration::from_millis(20));
+        }
+        answer.json()["task_id"].clone()
     };
-    while !written() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it is not written down");
-        thread::sleep(Duration::from_millis(20));
+    let tasks = [to.to_string(), "192.0.2.7".to_owned()].map(|host| (tell(&host), host));
+    assert_eq!(*asked.lock().unwrap(), ["CONNECT 192.0.2.7:443 HTTP/1.1"]);
+    let began = Instant::now();
+    for (id, host) in tasks {
+        let written = || {
+            // As whoever has the right to read it asks, by the task.
+            let entries = up.get(&format!("/v1/audit/entries?kind=egress&task={}", id.as_str().unwrap())).json();
+            let entries: Vec<&Value> =
+                entries["data"].as_array().unwrap().iter().map(|entry| &entry["entry"]).collect();
+            entries.iter().any(|entry| {
+                assert_eq!((&entry["tenant"], &entry["task"]), (&json!("local"), &id), "{entry}");
+                entry["action"] == "callback" && entry["resource"] == host
+            })
+        };
+        while !written() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it is not written down");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }

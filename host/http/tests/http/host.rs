@@ -21,8 +21,9 @@ use witan_capability::{
     Account, CallContext, CallError, CallState, Capability as _, Component, Decision, Kernel, Limits, Policy, Request,
     Resource,
 };
+use witan_egress::Resolver;
 use witan_engine::{Engine, Invocation, Reply, Service, ServiceSettings, Settings, Version};
-use witan_http::{Client, Resolver, Types};
+use witan_http::{Client, Types};
 use witan_policy::{DecisionLog, GrantPolicy};
 use witan_system::{Grants, HttpGrant, Instances, Pool, Reuse, Scheme, SecretGrant};
 use witan_wasi::Baseline;

@@ -1,17 +1,21 @@
 //! Requests through a proxy: the rules for addresses hold behind it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
-use witan_http::{Proxy, Resolving, Settings, basic};
+use witan_egress::{Resolving, Tunnel};
+use witan_http::{Proxy, Settings, basic};
 
 use crate::host::{FETCHERS, Fetch, Host, Script, Server, Setup, grant_name};
 
 /// A proxy that leads wherever it is asked to `to`, for who has the password, and keeps what it was asked for.
-async fn proxy(to: std::net::SocketAddr) -> (Proxy, Arc<Mutex<Vec<String>>>) {
+async fn proxy(to: SocketAddr) -> (Proxy, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let address = listener.local_addr().unwrap();
@@ -35,9 +39,7 @@ async fn proxy(to: std::net::SocketAddr) -> (Proxy, Arc<Mutex<Vec<String>>>) {
         }
     });
     let proxy = Proxy {
-        host: address.ip().to_string(),
-        port: address.port(),
-        authorization: Some(basic("user:password")),
+        tunnel: Tunnel::new(address.ip().to_string(), address.port(), Some(basic("user:password"))),
         bypass: Vec::new(),
         resolving: Resolving::Here,
     };
@@ -82,7 +84,9 @@ async fn a_proxy_that_refuses_and_a_host_that_needs_none() {
     for (guest, _) in FETCHERS {
         let server = Server::ok("straight").await;
         let (proxy, asked) = proxy(server.address).await;
-        let stranger = Proxy { authorization: None, ..proxy.clone() };
+        let address: SocketAddr = proxy.tunnel.to_string().parse().unwrap();
+        let tunnel = Tunnel::new(address.ip().to_string(), address.port(), None);
+        let stranger = Proxy { tunnel, ..proxy.clone() };
         let error = host(guest, stranger, "name.test", "192.0.2.7", true).fetch(Fetch::get("name.test", "/")).await;
         assert_eq!(error.unwrap_err(), "ErrorCode::HttpRequestDenied", "{guest}");
         let mut setup = Setup::grants(vec![crate::host::grant(server.address)]);

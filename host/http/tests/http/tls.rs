@@ -18,7 +18,8 @@ const AUTHORITY: &[u8] = include_bytes!("../tls/authority.der");
 const CERTIFICATE: &[u8] = include_bytes!("../tls/certificate.der");
 const KEY: &[u8] = include_bytes!("../tls/key.der");
 
-async fn start() -> SocketAddr {
+/// A server that ends connections as TLS has it, or breaks them off once it has answered.
+async fn start(answer: Vec<u8>, orderly: bool) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(KEY));
     let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -34,15 +35,26 @@ async fn start() -> SocketAddr {
         while let Ok((stream, _)) = listener.accept().await {
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             let _head = stream.read(&mut [0; 4096]).await;
-            let _gone = stream.write_all(&plain("secure")).await;
-            let _gone = stream.shutdown().await;
+            let _gone = stream.write_all(&answer).await;
+            if orderly {
+                let _gone = stream.shutdown().await;
+            }
         }
     });
     address
 }
 
 async fn fetch(guest: &str, name: &str, roots: Vec<CertificateDer<'static>>) -> Result<Vec<u8>, String> {
-    let port = start().await.port();
+    fetch_from(start(plain("secure"), true).await, guest, name, roots).await
+}
+
+async fn fetch_from(
+    server: SocketAddr,
+    guest: &str,
+    name: &str,
+    roots: Vec<CertificateDer<'static>>,
+) -> Result<Vec<u8>, String> {
+    let port = server.port();
     let mut granted = grant_name(name, port, true);
     granted.scheme = Scheme::Https;
     let mut setup = Setup::grants(vec![granted]);
@@ -58,6 +70,20 @@ async fn a_certificate_of_a_trusted_authority_for_the_granted_name_is_taken() {
     for (guest, _) in FETCHERS {
         let roots = vec![CertificateDer::from(AUTHORITY)];
         assert_eq!(fetch(guest, "secure.test", roots).await.unwrap(), b"secure", "{guest}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_came_whole_counts_however_the_connection_ends() {
+    for (guest, _) in FETCHERS {
+        let fetch = async |answer: Vec<u8>| {
+            let roots = vec![CertificateDer::from(AUTHORITY)];
+            fetch_from(start(answer, false).await, guest, "secure.test", roots).await
+        };
+        assert_eq!(fetch(plain("secure")).await.unwrap(), b"secure", "{guest}");
+        // Of this, nobody can say whether it is whole.
+        let cut = fetch(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nsecu".to_vec()).await;
+        assert_eq!(cut.unwrap_err(), "ErrorCode::HttpResponseIncomplete", "{guest}");
     }
 }
 

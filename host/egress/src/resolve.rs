@@ -4,8 +4,8 @@ use std::{io, net::IpAddr};
 
 use async_trait::async_trait;
 
-/// Looks names up. The client asks it once for each request, checks every address it gives, and connects to none but
-/// those: a name that resolves to another address a moment later changes nothing.
+/// Looks names up. Whoever checks addresses asks it once for each request, checks every address it gives, and connects to none
+/// but those: a name that resolves to another address a moment later changes nothing.
 #[async_trait]
 pub trait Resolver: Send + Sync + 'static {
     /// The addresses of `name`, best first.
