@@ -19,7 +19,7 @@ pub(crate) fn logs(settings: &LogSettings) -> anyhow::Result<Logs> {
 
 /// Masks lines as `redactor` does entries.
 pub(crate) fn mask(logs: &Logs, redactor: Arc<Redactor>) {
-    logs.mask_by(Arc::new(move |name, text| match name {
+    logs.mask_by(Arc::new(move |name: Option<&str>, text: String| match name {
         Some(name) => redactor.named(name, text),
         None => redactor.text(text),
     }));
