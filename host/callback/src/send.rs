@@ -117,15 +117,16 @@ impl Sender {
         &self.settings
     }
 
-    /// Tells `callback` what `body` says, which is to be delivered by `delivery`, once; its id is the same at each try.
+    /// Tells `callback` what `body` says, which is to be delivered by `delivery`, once; its id is the same at each try. The
+    /// status with which it was taken.
     ///
     /// # Errors
     /// When it was not told, or did not take it.
-    pub async fn send(&self, callback: &Callback, delivery: &Delivery, body: &str) -> Result<(), SendError> {
+    pub async fn send(&self, callback: &Callback, delivery: &Delivery, body: &str) -> Result<StatusCode, SendError> {
         // The settings may have changed since it was accepted.
         let (url, named) = callback.target(&self.settings)?;
         let client = if named { &self.named } else { &self.public };
-        let (to, id) = (url.clone(), delivery.id.to_string());
+        let id = delivery.id.to_string();
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let request = client.post(url).header("content-type", "application/json");
         let mut request = request.header("webhook-id", &id).header("webhook-timestamp", timestamp);
@@ -134,9 +135,18 @@ impl Sender {
             request = request.header("webhook-signature", signature(&key, &id, timestamp, body));
         }
         let answer = request.body(body.to_owned()).send().await;
-        let cause = Cause { tenant: &delivery.tenant, task: delivery.task };
-        self.settings.egress.sent_for(cause, Purpose::Callback, &to, Outcome::of(&answer));
-        let answer = answer.map_err(|error| SendError::Unreachable(error.without_url()))?;
-        if answer.status().is_success() { Ok(()) } else { Err(SendError::Status(answer.status())) }
+        let status = answer.map_err(|error| SendError::Unreachable(error.without_url()))?.status();
+        if status.is_success() { Ok(status) } else { Err(SendError::Status(status)) }
+    }
+
+    /// Says to whoever watches the host's own requests what came of one to `callback`.
+    pub(crate) fn tell(&self, callback: &Callback, cause: Cause<'_>, sent: &Result<StatusCode, SendError>) {
+        let Ok(to) = callback.url.parse() else { return };
+        let outcome = match sent {
+            Ok(status) | Err(SendError::Status(status)) => Outcome::Answered(status.as_u16()),
+            Err(SendError::Unreachable(_)) => Outcome::Unreachable,
+            Err(SendError::Refused(_) | SendError::Sealed(_)) => Outcome::Unsent,
+        };
+        self.settings.egress.sent_for(cause, Purpose::Callback, &to, outcome);
     }
 }

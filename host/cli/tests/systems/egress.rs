@@ -295,6 +295,7 @@ fn callbacks_go_to_the_address_that_was_checked_and_believe_the_authorities_that
         let entries: Vec<&Value> = entries["data"].as_array().unwrap().iter().map(|entry| &entry["entry"]).collect();
         entries.iter().any(|entry| {
             assert_eq!((&entry["tenant"], &entry["task"]), (&json!("local"), &id), "{entry}");
+            assert_eq!((&entry["principal"], &entry["details"]["delivery"]), (&json!("local"), &json!("delivered")));
             entry["action"] == "callback" && entry["resource"] == to.to_string()
         })
     };
