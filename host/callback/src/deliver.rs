@@ -14,6 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 use uuid::Uuid;
+use witan_egress::Cause;
 use witan_events::{Bus, CallbackFailed, What};
 use witan_secrets::{SealError, Sealer};
 use witan_task_store::{Delivery, Store, StoreError};
@@ -41,6 +42,9 @@ struct Unreadable;
 #[derive(Serialize, Deserialize)]
 struct Stored {
     callback: Callback,
+    /// Who submitted the task; what was stored by an earlier version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    principal: Option<String>,
     body: String,
 }
 
@@ -52,11 +56,12 @@ struct Message<'a> {
     data: &'a Value,
 }
 
-/// What is to be sent where `callback` is to be told of the event `name`, with `data`; nothing where it is not.
+/// What is to be sent where `callback` is to be told of the event `name` of `task`, which `principal` of `tenant` submitted, with
+/// `data`; nothing where it is not.
 #[must_use]
 pub fn deliveries(
     callback: Option<&Callback>,
-    tenant: &str,
+    (tenant, principal): (&str, &str),
     task: Uuid,
     name: &str,
     at_ms: u64,
@@ -64,7 +69,8 @@ pub fn deliveries(
 ) -> Vec<Delivery> {
     let Some(callback) = callback.filter(|callback| callback.tells(name)) else { return Vec::new() };
     let body = serde_json::to_string(&Message { r#type: name, timestamp_ms: at_ms, data });
-    let stored = body.map(|body| Stored { callback: callback.clone(), body });
+    let principal = Some(principal.to_owned());
+    let stored = body.map(|body| Stored { callback: callback.clone(), principal, body });
     let Ok(body) = stored.and_then(|stored| serde_json::to_string(&stored)) else { return Vec::new() };
     let tenant = tenant.to_owned();
     vec![Delivery { id: Uuid::now_v7(), tenant, task, body, attempts: 0, created_ms: at_ms, due_ms: at_ms }]
@@ -182,19 +188,32 @@ impl Deliverer {
             self.give_up(&delivery, attempts, &Unreadable);
             return self.store.delivered(id).await;
         };
-        let sent = match stored.callback.opened(delivery.task, &self.sealer).await {
+        let sent = match stored.callback.clone().opened(delivery.task, &self.sealer).await {
             Ok(callback) => self.sender.send(&callback, &delivery, &stored.body).await,
             Err(error) => Err(SendError::Sealed(error)),
         };
-        let Err(error) = sent else { return self.store.delivered(id).await };
         let wait = self.wait(attempts);
         let due_ms = now_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        if error.retryable() && attempts < TRIES && due_ms < delivery.created_ms.saturating_add(AGE_MS) {
-            tracing::info!(task = %delivery.task, attempts, reason = in_full(&error), "a callback is tried again");
-            return self.store.postpone(id, attempts, due_ms).await;
+        let may_wait = attempts < TRIES && due_ms < delivery.created_ms.saturating_add(AGE_MS);
+        let again = may_wait && sent.as_ref().is_err_and(SendError::retryable);
+        // The first and the last: who submits a task chooses where it is told, and must not fill a disk by that.
+        if attempts == 1 || !again {
+            let (tenant, principal, task) = (&delivery.tenant, stored.principal.as_deref(), delivery.task);
+            let delivered = (!again).then_some(sent.is_ok());
+            let cause = Cause { tenant, principal, task, tries: attempts, delivered };
+            self.sender.tell(&stored.callback, cause, &sent);
         }
-        self.give_up(&delivery, attempts, &error);
-        self.store.delivered(id).await
+        match sent {
+            Err(error) if again => {
+                tracing::info!(task = %delivery.task, attempts, reason = in_full(&error), "a callback is tried again");
+                self.store.postpone(id, attempts, due_ms).await
+            }
+            Err(error) => {
+                self.give_up(&delivery, attempts, &error);
+                self.store.delivered(id).await
+            }
+            Ok(_) => self.store.delivered(id).await,
+        }
     }
 
     /// Gives it up. The log says why in full, and the client no more than is told of itself.

@@ -97,20 +97,28 @@ impl Sender {
         &self.settings
     }
 
-    /// Tells `callback` what `body` says, which is to be delivered by `delivery`, once; its id is the same at each try.
+    /// Tells `callback` what `body` says, which is to be delivered by `delivery`, once; its id is the same at each try. The
+    /// status with which it was taken.
     ///
     /// # Errors
     /// When it was not told, or did not take it.
-    pub async fn send(&self, callback: &Callback, delivery: &Delivery, body: &str) -> Result<(), SendError> {
+    pub async fn send(&self, callback: &Callback, delivery: &Delivery, body: &str) -> Result<StatusCode, SendError> {
         // The settings may have changed since it was accepted.
         let (url, named) = callback.target(&self.settings)?;
         let request = request(callback, &url, &delivery.id.to_string(), body)?;
-        let answer = self.reach.ask(&self.settings, &url, named, request).await;
-        let cause = Cause { tenant: &delivery.tenant, task: delivery.task };
-        let outcome = answer.as_ref().map_or(Outcome::Unreachable, |status| Outcome::Answered(status.as_u16()));
-        self.settings.egress.sent_for(cause, Purpose::Callback, &url, outcome);
-        let status = answer.map_err(SendError::Unreachable)?;
-        if status.is_success() { Ok(()) } else { Err(SendError::Status(status)) }
+        let status = self.reach.ask(&self.settings, &url, named, request).await.map_err(SendError::Unreachable)?;
+        if status.is_success() { Ok(status) } else { Err(SendError::Status(status)) }
+    }
+
+    /// Says to whoever watches the host's own requests what came of one to `callback`.
+    pub(crate) fn tell(&self, callback: &Callback, cause: Cause<'_>, sent: &Result<StatusCode, SendError>) {
+        let Ok(to) = callback.url.parse() else { return };
+        let outcome = match sent {
+            Ok(status) | Err(SendError::Status(status)) => Outcome::Answered(status.as_u16()),
+            Err(SendError::Unreachable(_)) => Outcome::Unreachable,
+            Err(SendError::Refused(_) | SendError::Sealed(_)) => Outcome::Unsent,
+        };
+        self.settings.egress.sent_for(cause, Purpose::Callback, &to, outcome);
     }
 }
 

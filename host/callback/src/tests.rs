@@ -1,6 +1,10 @@
 //! Who is told, who is not, and what happens until it has arrived.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use tokio::{
@@ -9,6 +13,7 @@ use tokio::{
 };
 use uuid::Uuid;
 use witan_database::{Database, Location};
+use witan_egress::{Egress, Observer, Outcome, Sent};
 use witan_events::{Bus, What};
 use witan_secrets::{KeySource, Sealer};
 use witan_task_store::{Delivery, Store};
@@ -147,7 +152,7 @@ impl World {
         let data = serde_json::json!({ "id": "t" });
         let task = Uuid::now_v7();
         let callback = callback.clone().sealed(task, &self.sealer()).await.unwrap();
-        let made = deliveries(Some(&callback), "acme", task, "task.completed", 7, &data);
+        let made = deliveries(Some(&callback), ("acme", "alice"), task, "task.completed", 7, &data);
         // As if it were made now: what is a day old is given up.
         let made: Vec<_> = made.into_iter().map(|one| Delivery { created_ms: u64::MAX >> 2, ..one }).collect();
         let id = made[0].id;
@@ -199,6 +204,46 @@ async fn it_is_sent_until_it_is_taken_with_one_id_and_a_signature() {
         assert_eq!(body, r#"{"type":"task.completed","timestamp_ms":7,"data":{"id":"t"}}"#);
         assert_eq!(header(request, "webhook-signature"), signature(&secret.key().unwrap(), &id, timestamp, body));
     }
+}
+
+/// What is told of the host's own requests.
+#[derive(Default)]
+struct Watch(Mutex<Vec<(u32, Option<bool>, Outcome)>>);
+
+impl Observer for Watch {
+    fn observe(&self, sent: &Sent<'_>) {
+        let cause = sent.cause.unwrap();
+        assert_eq!((cause.tenant, cause.principal), ("acme", Some("alice")));
+        self.0.lock().unwrap().push((cause.tries, cause.delivered, sent.outcome));
+    }
+}
+
+#[tokio::test]
+async fn of_a_delivery_the_first_try_and_the_last_are_told() {
+    let world = world().await;
+    let (host, served) = server(&["500 No", "500 No", "500 No", "204 Taken", "503 No", "503 No", "410 Gone"]).await;
+    let watch = Arc::new(Watch::default());
+    let egress = Egress::default().observed(watch.clone());
+    let sender = Sender::new(Settings { egress, ..settings(&[&host]) }).unwrap();
+    let deliverer = Deliverer::new(world.store.clone(), sender, world.bus.clone(), world.sealer());
+    let running = tokio::spawn(deliverer.first_wait(Duration::from_millis(5)).run());
+    for _ in 0..2 {
+        world.deliver(&callback(&format!("http://{host}/"))).await;
+        world.until_nothing_is_left().await;
+    }
+    // It may not be told any more, so nothing is sent.
+    world.deliver(&callback("http://127.0.0.1:9/")).await;
+    world.until_nothing_is_left().await;
+    served.await.unwrap();
+    running.abort();
+    let told = [
+        (1, None, Outcome::Answered(500)),
+        (4, Some(true), Outcome::Answered(204)),
+        (1, None, Outcome::Answered(503)),
+        (3, Some(false), Outcome::Answered(410)),
+        (1, Some(false), Outcome::Unsent),
+    ];
+    assert_eq!(*watch.0.lock().unwrap(), told);
 }
 
 #[tokio::test]
@@ -256,7 +301,7 @@ async fn what_was_stored_open_is_sealed_and_what_does_not_open_is_tried_again() 
     let world = world().await;
     let (task, sealer) = (Uuid::now_v7(), world.sealer());
     let open = Callback { secret: Some(Secret::new(SECRET)), ..callback("https://example.com") };
-    let made = deliveries(Some(&open), "acme", task, "task.completed", 7, &serde_json::json!({}));
+    let made = deliveries(Some(&open), ("acme", "alice"), task, "task.completed", 7, &serde_json::json!({}));
     let body = crate::sealed(&made[0].body, task, &sealer).await.unwrap().unwrap();
     assert!(made[0].body.contains("MfKQ") && !body.contains("MfKQ"));
     assert_eq!(crate::sealed(&body, task, &sealer).await.unwrap(), None);

@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 use regex::Regex;
 use tokio::runtime::Handle;
 use url::Url;
-use witan_egress::{Egress, Observer as EgressObserver, Outcome, Purpose, Sent};
+use witan_egress::{Cause, Egress, Observer as EgressObserver, Outcome, Purpose, Sent};
 use witan_identity::{Event, Logged, Observer};
 use witan_ledger::{
-    Answer, Class, Entry, FOLDER, Kind, Ledger, Personal, Redaction, Settings, Transport, Treatment, Verdict, Witness,
-    WitnessSettings,
+    Answer, Class, Entry, FOLDER, HOST, Kind, Ledger, Personal, Redaction, Settings, Transport, Treatment, Verdict,
+    Witness, WitnessSettings,
 };
 use witan_secrets::Secrets;
 use witan_system::System;
@@ -138,7 +138,8 @@ impl Observer for Identities {
 }
 
 /// Writes down which requests the host itself makes: the first to a host with its outcome, and then, at most every so often, how
-/// many there were since: a collector is sent something every other second. What is sent for a task is written down each time.
+/// many there were since: a collector is sent something every other second. Of what is sent for a task, it is told of the first
+/// try and the last.
 pub(crate) struct Outgoing {
     ledger: Ledger,
     told: Mutex<HashMap<(Purpose, String, Outcome), Told>>,
@@ -182,11 +183,16 @@ impl EgressObserver for Outgoing {
             None => self.due(sent, Instant::now()),
         };
         let Some(requests) = requests else { return };
-        let mut entry = Entry::new(Kind::Egress, sent.purpose.name(), sent.host).with("requests", requests);
-        if let Some(cause) = sent.cause {
-            (entry.tenant, entry.task) = (cause.tenant.to_owned(), Some(cause.task));
+        let mut entry = Entry::new(Kind::Egress, sent.purpose.name(), sent.host).with("outcome", sent.outcome);
+        if let Some(Cause { tenant, principal, task, tries, delivered }) = sent.cause {
+            entry = entry.by(tenant, principal.unwrap_or(HOST)).with("tries", tries);
+            entry.task = Some(task);
+            if let Some(delivered) = delivered {
+                entry = entry.with("delivery", if delivered { "delivered" } else { "given-up" });
+            }
+        } else {
+            entry = entry.with("requests", requests);
         }
-        entry = entry.with("outcome", sent.outcome);
         if let Err(error) = self.ledger.append(entry) {
             tracing::error!(host = sent.host, %error, "a request of the host is not in the ledger");
         }

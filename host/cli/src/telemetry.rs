@@ -19,7 +19,10 @@ pub(crate) fn logs(settings: &LogSettings) -> anyhow::Result<Logs> {
 
 /// Masks lines as `redactor` does entries.
 pub(crate) fn mask(logs: &Logs, redactor: Arc<Redactor>) {
-    logs.mask_by(Arc::new(move |text| redactor.text(text)));
+    logs.mask_by(Arc::new(move |name: Option<&str>, text: String| match name {
+        Some(name) => redactor.named(name, text),
+        None => redactor.text(text),
+    }));
 }
 
 /// What `[host.telemetry]` asked for, for as long as it lives. Each line that was logged is in its file when it is gone.

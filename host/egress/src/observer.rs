@@ -28,8 +28,14 @@ pub struct Sent<'a> {
 pub struct Cause<'a> {
     /// Whose it is.
     pub tenant: &'a str,
+    /// Who submitted it, where that is known.
+    pub principal: Option<&'a str>,
     /// The task.
     pub task: Uuid,
+    /// How often it was tried so far, with this time.
+    pub tries: u32,
+    /// Whether it arrived; nothing where it is to be tried again.
+    pub delivered: Option<bool>,
 }
 
 /// What a request of the host is for.
@@ -68,6 +74,8 @@ pub enum Outcome {
     Answered(u16),
     /// No answer.
     Unreachable,
+    /// It was not made.
+    Unsent,
 }
 
 impl Outcome {
@@ -82,6 +90,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Answered(status) => write!(f, "answered {status}"),
             Self::Unreachable => f.write_str("unreachable"),
+            Self::Unsent => f.write_str("not sent"),
         }
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     Entry, HOST, HostKeyError, HostKeys, Kind, ReadError, Reader, Redactor, Settings, file,
     host_key::HostKey,
-    journal::Journal,
+    journal::{Journal, segments},
     keeper::{self, Desk, Keeper},
     keys::{KeyId, Keys},
     trace::traced,
@@ -180,6 +180,7 @@ impl Ledger {
         turn.lock().map_err(failed)?;
         let key = HostKey::open(folder)?;
         let pepper = pepper(folder).map_err(failed)?;
+        let begun = begin(folder, &key).map_err(damaged)?;
         let size = size(folder, &key.public).map_err(damaged)?;
         let journal = Journal::open(&folder.join("entries"), size, settings.file_bytes)
             .map_err(|error| damaged(in_words(&error)))?;
@@ -197,6 +198,12 @@ impl Ledger {
         }
 
         let queue = Arc::new(Queue::new(settings.queue));
+        if begun == Begun::TimeRemoved {
+            let entry = Entry::new(Kind::Ledger, "checkpoint-removed", "checkpoint")
+                .because("the file was gone, and is made anew: whoever removed it hid until when the ledger was whole");
+            // A queue that is new has room.
+            let _taken = queue.push(entry, None);
+        }
         let desk = Arc::new(Desk::default());
         if journal.next() > size {
             // A process that ended left them, and they want a checkpoint.
@@ -440,14 +447,42 @@ fn pepper(folder: &Path) -> io::Result<Zeroizing<[u8; 32]>> {
     Ok(pepper)
 }
 
+/// What was found of the log when a ledger was opened.
+#[derive(PartialEq, Eq)]
+enum Begun {
+    /// All that belongs there, now or before.
+    Whole,
+    /// The timed checkpoint was gone, although there are entries; it is made anew.
+    TimeRemoved,
+}
+
+/// Makes the empty log, signed and bound to a time, before there can be an entry. So entries without a log, or without a timed
+/// checkpoint, are what somebody left who removed it, and not what a host left that was killed early.
+fn begin(folder: &Path, key: &HostKey) -> Result<Begun, String> {
+    let disk = |error: io::Error| error.to_string();
+    let log = folder.join("log");
+    let is_logged = log.join("checkpoint").try_exists().map_err(disk)?;
+    if is_logged && folder.join("checkpoint").try_exists().map_err(disk)? {
+        return Ok(Begun::Whole);
+    }
+    if segments(&folder.join("entries")).map_err(disk)?.is_empty() {
+        let log = Log::open(&log, keeper::log_settings(key)?).map_err(|error| in_words(&error))?;
+        witan_durable::synchronize(folder).map_err(disk)?;
+        return keeper::timed(folder, key, &log.checkpoint()).map(|()| Begun::Whole);
+    }
+    if !is_logged {
+        return Err("it has entries, and the checkpoint of its log was removed".to_owned());
+    }
+    keeper::timed(folder, key, snapshot(folder, &key.public)?.checkpoint()).map(|()| Begun::TimeRemoved)
+}
+
+fn snapshot(folder: &Path, keys: &HostKeys) -> Result<Snapshot, String> {
+    Snapshot::read(&folder.join("log"), keys.origin(), keys.all()).map_err(|error| in_words(&error))
+}
+
 /// How many entries the log has.
 fn size(folder: &Path, keys: &HostKeys) -> Result<u64, String> {
-    let log = folder.join("log");
-    if !log.join("checkpoint").exists() {
-        return Ok(0);
-    }
-    let snapshot = Snapshot::read(&log, keys.origin(), keys.all()).map_err(|error| in_words(&error))?;
-    Ok(snapshot.checkpoint().size())
+    Ok(snapshot(folder, keys)?.checkpoint().size())
 }
 
 /// Compares the log with the newest checkpoint that went to `sink`.

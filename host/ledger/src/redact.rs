@@ -217,9 +217,11 @@ impl Redactor {
         Self { redaction, personal, pepper, hidden: RwLock::default() }
     }
 
-    /// Masks these values wherever they stand, from now on and in place of those before: secrets that the host knows.
+    /// Masks these values wherever they stand, from now on and in place of those before: secrets that the host knows. They are
+    /// known also as `Debug` and JSON write them, with `\"` for `"`.
     pub fn hide(&self, values: impl IntoIterator<Item = Zeroizing<String>>) {
-        let mut values: Vec<_> = values.into_iter().filter(|value| value.len() >= SHORTEST_HIDDEN).collect();
+        let values = values.into_iter().filter(|value| value.len() >= SHORTEST_HIDDEN);
+        let mut values: Vec<_> = values.flat_map(|value| escaped(&value).into_iter().chain([value])).collect();
         // The longest first: one may be a part of another.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         *self.hidden.write() = values;
@@ -233,6 +235,12 @@ impl Redactor {
             Some(Treatment::Keep) => self.secrets(text).into_owned(),
             _ => self.personal(self.secrets(text)).into_owned(),
         }
+    }
+
+    /// The value that stands under `name`, as [`Self::text`] gives a text; none of it where the name is that of a secret.
+    #[must_use]
+    pub fn named(&self, name: &str, text: String) -> String {
+        if is_secret(name) { mask("credential") } else { self.text(text) }
     }
 
     /// The entry as it may be written.
@@ -255,9 +263,7 @@ impl Redactor {
                 .into_iter()
                 .take(MOST_DETAILS)
                 .map(|(name, value)| {
-                    // A name says what its value is: `token`, `cookie`.
-                    let secret = NAMED.as_ref().is_some_and(|names| names.is_match(&name));
-                    let value = if secret { mask("credential") } else { self.field(Class::Details, value) };
+                    let value = if is_secret(&name) { mask("credential") } else { self.field(Class::Details, value) };
                     (secrets(name), value)
                 })
                 .collect(),
@@ -337,6 +343,19 @@ impl Redactor {
 }
 
 static NAMED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(&format!("(?i){NAMES}")).ok());
+
+/// How `value` reads in quotes, where that is not as it is.
+fn escaped(value: &str) -> Vec<Zeroizing<String>> {
+    let quoted = [Zeroizing::new(format!("{value:?}")), Zeroizing::new(serde_json::json!(value).to_string())];
+    let inside = quoted.iter().filter_map(|quoted| quoted.strip_prefix('"')?.strip_suffix('"'));
+    let other = inside.filter(|inside| *inside != value);
+    other.map(|inside| Zeroizing::new(inside.to_owned())).collect()
+}
+
+/// A name says what its value is: `token`, `cookie`.
+fn is_secret(name: &str) -> bool {
+    NAMED.as_ref().is_some_and(|names| names.is_match(name))
+}
 
 fn mask(what: &str) -> String {
     format!("[redacted:{what}]")

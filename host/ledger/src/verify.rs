@@ -131,7 +131,7 @@ pub struct Report {
     pub kept: usize,
     /// Entries under its checkpoint.
     pub size: u64,
-    /// When that was made, in seconds since 1970; none where it is bound to no time yet, or there is none.
+    /// When the newest that is bound to a time was made, in seconds since 1970; none where that does not hold.
     pub time: Option<u64>,
     /// Entries that say what they said.
     pub entries: u64,
@@ -158,12 +158,9 @@ pub fn verify(folder: &Path, pinned: Option<&PublicKey>, kept: &[String]) -> Res
     let notes: Vec<&str> = kept.iter().map(String::as_str).collect();
     let size = match audit(&folder.join("log"), host.origin(), keys, &notes) {
         Ok(audited) => audited.checkpoint.size(),
-        // Nothing was put into it yet.
-        Err(AuditError::Disk(error)) if error.kind() == io::ErrorKind::NotFound && kept.is_empty() => {
-            // The first checkpoint, of no entries, is there before anything else is.
-            if fs::read_dir(folder.join("log").join("tile")).is_ok_and(|mut tiles| tiles.next().is_some()) {
-                check.fault(Fault::Log { what: "its checkpoint was removed".to_owned() });
-            }
+        // It is signed before the first entry is written, and then replaced, never removed.
+        Err(AuditError::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {
+            check.fault(Fault::Log { what: "its checkpoint was removed".to_owned() });
             0
         }
         Err(error) => {
@@ -218,19 +215,14 @@ impl Check<'_> {
 
     /// The time of the timed checkpoint, which must be of the log.
     fn checkpoint(&mut self, folder: &Path, host: &crate::HostKeys, keys: &[PublicKey]) -> Option<u64> {
-        let began = Instant::now();
-        let note = loop {
-            match fs::read_to_string(folder.join("checkpoint")) {
-                Ok(note) => break note,
-                Err(_) if !self.reader.tree().is_ok_and(|tree| tree.size() > 0) => return None,
-                // The first one comes a moment after the log's own, which is signed as well.
-                Err(_) if began.elapsed() < PATIENCE => thread::sleep(AGAIN),
-                // Whoever was to make it ended in that moment; who starts next does.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-                Err(error) => {
-                    self.fault(Fault::Checkpoint { what: error.to_string() });
-                    return None;
-                }
+        let note = match fs::read_to_string(folder.join("checkpoint")) {
+            Ok(note) => note,
+            Err(error) => {
+                // The first one is there before the first entry is.
+                let removed = error.kind() == io::ErrorKind::NotFound;
+                let what = if removed { "it was removed".to_owned() } else { error.to_string() };
+                self.fault(Fault::Checkpoint { what });
+                return None;
             }
         };
         let checked = TimedCheckpoint::parse(&note, host, keys).map_err(|error: NoteError| error.to_string());

@@ -158,7 +158,7 @@ impl Tasks {
             "metadata": about.metadata,
             "error": envelope.and_then(|envelope| envelope.error.as_ref()),
         });
-        deliveries(about.callback.as_ref(), &about.tenant, about.id, name, at_ms, &data)
+        deliveries(about.callback.as_ref(), (&about.tenant, &about.principal), about.id, name, at_ms, &data)
     }
 
     /// Has what was stored for callbacks sent.

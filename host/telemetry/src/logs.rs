@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::{
     Layer,
-    fmt::{self, format::FmtSpan},
+    fmt::{self, MakeWriter, format::FmtSpan},
     layer::{Layered, SubscriberExt as _},
     util::{SubscriberInitExt as _, TryInitError},
 };
@@ -13,7 +13,7 @@ use crate::{
     Levels, Ring, Traces,
     json::Named,
     levels::{Filter, FilterError},
-    masking::{Mask, Masked, Masking},
+    masking::{Mask, Masked, MaskedFields, Masking},
     spans::Spans as SpanLayer,
 };
 
@@ -116,7 +116,7 @@ pub fn init(settings: &LogSettings) -> Result<Logs, LogError> {
     let logs = Logs { ring: Ring::default(), levels, traces };
     tracing_subscriber::registry()
         .with(SpanLayer::new(logs.traces.clone()))
-        .with(stderr(settings, logs.ring.masking().clone()))
+        .with(lines(settings, colored(settings.color), logs.ring.masking().clone(), std::io::stderr))
         .with(logs.ring.clone())
         .with(Filter::new(logs.levels.clone()))
         .try_init()?;
@@ -135,14 +135,23 @@ fn filter(settings: &LogSettings) -> String {
 
 type Base = Layered<SpanLayer, tracing_subscriber::Registry>;
 
-fn stderr(settings: &LogSettings, masking: Masking) -> Box<dyn Layer<Base> + Send + Sync> {
+/// Writes lines to `writer`, masked by `masking`.
+fn lines<W>(settings: &LogSettings, color: bool, masking: Masking, writer: W) -> Box<dyn Layer<Base> + Send + Sync>
+where
+    W: for<'any> MakeWriter<'any> + Send + Sync + 'static,
+{
     let spans = if settings.spans == Spans::None { FmtSpan::NONE } else { FmtSpan::CLOSE };
-    let layer = fmt::layer().with_writer(std::io::stderr).with_span_events(spans);
+    let layer = fmt::layer().with_writer(writer).with_span_events(spans);
     match settings.format {
         Format::Pretty => {
-            let color = colored(settings.color);
+            let fields = masking.clone();
             let masked = |format: fmt::format::Format| Masked { format: format.with_ansi(color), masking, json: false };
-            layer.with_ansi(color).map_event_format(masked).boxed()
+            let layer = layer.with_ansi(color).map_event_format(masked);
+            if color {
+                layer.map_fmt_fields(|format| MaskedFields { format, masking: fields }).boxed()
+            } else {
+                layer.boxed()
+            }
         }
         Format::Json => {
             let layer = layer.json().flatten_event(true);
@@ -158,7 +167,38 @@ fn colored(color: Color) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::File, sync::Arc};
+
     use super::*;
+
+    /// What is written of a line with a secret field, in a span with one.
+    fn written(format: Format, color: bool) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let masking = Masking::default();
+        masking.by(Arc::new(|name: Option<&str>, text: String| match name {
+            Some("password") => "[masked]".to_owned(),
+            _ => text.replace("password=\"hunter2\"", "password=[masked]"),
+        }));
+        let settings = LogSettings { format, ..LogSettings::default() };
+        let lines = lines(&settings, color, masking, Arc::new(File::create(file.path()).unwrap()));
+        let subscriber = tracing_subscriber::registry().with(SpanLayer::new(Traces::default())).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::info_span!("outer", password = "hunter2", user = "alice").entered();
+            tracing::warn!(password = "hunter2", user = "bob", "it did not fit");
+        });
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn a_field_whose_name_is_that_of_a_secret_is_masked_in_every_format() {
+        for (format, color) in [(Format::Pretty, false), (Format::Pretty, true), (Format::Json, false)] {
+            let line = written(format, color);
+            assert_eq!(line.contains('\u{1b}'), color, "{line}");
+            assert!(line.matches("[masked]").count() >= 2, "{line}");
+            assert!(!line.contains("hunter2"), "{line}");
+            assert!(["alice", "bob", "it did not fit"].iter().all(|part| line.contains(part)), "{line}");
+        }
+    }
 
     #[test]
     fn colour_can_be_switched_off() {

@@ -26,8 +26,6 @@ const LINES: usize = 4_000;
 const BYTES: usize = 2 << 20;
 /// The longest message or field that is kept, in bytes.
 const FIELD_BYTES: usize = 4 << 10;
-/// The longest that is looked at for what must not be kept.
-const READ_BYTES: usize = 16 << 10;
 /// What a line takes beyond its texts, about.
 const OVERHEAD: usize = 128;
 
@@ -188,10 +186,9 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn text(&mut self, field: &Field, mut text: String) {
-        text.truncate(text.floor_char_boundary(READ_BYTES));
+    fn text(&mut self, field: &Field, text: String) {
         // Before it is cut to what is kept: half a secret is not known by its value.
-        text = self.masking.text(text);
+        let mut text = self.masking.text(Some(field.name()), text);
         text.truncate(text.floor_char_boundary(FIELD_BYTES));
         if field.name() == "message" {
             self.message = text;
@@ -279,12 +276,16 @@ mod tests {
     #[test]
     fn what_is_masked_is_masked_before_it_is_cut() {
         let ring = Ring::default();
-        ring.masking().by(Arc::new(|text: String| text.replace("canary", "[masked]")));
+        ring.masking().by(Arc::new(|name: Option<&str>, text: String| match name {
+            Some("password") => "[masked]".to_owned(),
+            _ => text.replace("canary", "[masked]"),
+        }));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(ring.clone()), || {
             let long = format!("{}canary", "x".repeat(FIELD_BYTES - 3));
-            tracing::info!(long, number = 1, "a {long}");
+            tracing::info!(long, password = "hunter2", number = 1, "a {long}");
         });
         let line = &ring.read(None, 1)[0];
+        assert_eq!(line.fields["password"], "[masked]");
         let text = line.fields["long"].as_str().unwrap();
         assert!(text.ends_with("x[ma") && line.message.ends_with("x[") && line.fields["number"] == 1, "{text}");
     }

@@ -245,7 +245,8 @@ fn a_host_that_is_killed_before_it_signs_leaves_a_ledger_that_holds_and_says_wha
         home.json(&["verify"])
     };
     let first = killed();
-    assert_eq!((&first["holds"], &first["size"], &first["time"]), (&true.into(), &0.into(), &Value::Null), "{first}");
+    assert_eq!((&first["holds"], &first["size"]), (&true.into(), &0.into()), "{first}");
+    assert!(first["time"].is_u64(), "{first}");
     let pending = first["pending"].as_u64().unwrap();
     assert!(pending >= 2 && home.well(&["verify"]).contains("no checkpoint yet"), "{first}");
     // Each start goes on where the one before ended.
@@ -272,22 +273,33 @@ fn a_host_that_is_killed_before_it_signs_leaves_a_ledger_that_holds_and_says_wha
     fs::write(entries, bytes).unwrap();
     changed.fault(&[], "damaged");
 
-    // In the moment between the signature and the time.
+    // What is signed is there from the beginning on, so that no host leaves a ledger without it.
     let untimed = home.copy();
     fs::remove_file(untimed.path(".witan/ledger/checkpoint")).unwrap();
-    let said = untimed.well(&["verify", "--against", "kept.txt"]);
-    assert!(said.contains("bound to no time yet"), "{said}");
-    let removed = untimed.copy();
+    untimed.fault(&["--against", "kept.txt"], "FAULT: the file `checkpoint` does not hold: it was removed");
+    let removed = home.copy();
     fs::remove_file(removed.path(".witan/ledger/log/checkpoint")).unwrap();
-    removed.fault(&[], "its checkpoint was removed");
-    removed.fault(&["--against", "kept.txt"], "");
-    // The next start makes both.
+    removed.fault(&[], "FAULT: its checkpoint was removed");
+    removed.fault(&["--against", "kept.txt"], "FAULT: its checkpoint was removed");
+    // Nor is a shorter one signed where all that was signed before is gone.
+    let shorter = home.copy();
+    shorter.rewrite(|all| all.truncate(1));
+    fs::remove_dir_all(shorter.path(".witan/ledger/log")).unwrap();
+    fs::remove_file(shorter.path(".witan/ledger/checkpoint")).unwrap();
+    shorter.fault(&[], "FAULT: its checkpoint was removed");
+    let started = witan(shorter.0.path(), "up --listen 127.0.0.1:0");
+    let said = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert!(!started.status.success() && said.contains("the checkpoint of its log was removed"), "{said}");
+    shorter.fault(&[], "FAULT: its checkpoint was removed");
+    // The next start makes the time anew, and says so.
     let mut up = Up::on(untimed.0.path(), &[]);
     up.signal("TERM");
     assert!(up.ended().success());
     let whole = untimed.json(&["verify", "--against", "kept.txt"]);
     assert_eq!((&whole["holds"], &whole["pending"]), (&true.into(), &0.into()), "{whole}");
     assert!(whole["time"].is_u64() && whole["size"].as_u64() > third["size"].as_u64(), "{whole}");
+    let told = written(untimed.0.path(), " --kind ledger");
+    assert!(actions(&told).contains(&"checkpoint-removed"), "{told:?}");
 }
 
 /// What no entry may have: it has no form by which it could be masked.

@@ -308,6 +308,10 @@ fn callbacks_go_through_the_proxy_to_the_address_that_was_checked_and_straight_t
                 entries["data"].as_array().unwrap().iter().map(|entry| &entry["entry"]).collect();
             entries.iter().any(|entry| {
                 assert_eq!((&entry["tenant"], &entry["task"]), (&json!("local"), &id), "{entry}");
+                assert_eq!(
+                    (&entry["principal"], &entry["details"]["delivery"]),
+                    (&json!("local"), &json!("delivered"))
+                );
                 entry["action"] == "callback" && entry["resource"] == host
             })
         };

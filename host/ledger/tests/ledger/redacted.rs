@@ -94,6 +94,28 @@ fn values_that_the_host_knows_are_masked_wherever_they_stand() {
 }
 
 #[test]
+fn values_that_the_host_knows_are_masked_as_debug_and_json_write_them() {
+    let (redactor, value) = (redactor(Redaction::default()), "a \"quoted\" \\ one\nwith a bell \u{7} in it");
+    redactor.hide([Zeroizing::new(value.to_owned())]);
+    let json = serde_json::json!({ "value": value }).to_string();
+    let debug = format!("{:?}", Some(value));
+    for (text, expected) in [
+        (value.to_owned(), "[redacted:secret]"),
+        (debug, "Some(\"[redacted:secret]\")"),
+        (json, "{\"value\":\"[redacted:secret]\"}"),
+    ] {
+        assert_eq!(redactor.text(text), expected);
+    }
+}
+
+#[test]
+fn a_value_is_masked_by_its_name() {
+    let redactor = redactor(Redaction::default());
+    assert_eq!(redactor.named("db_password", "hunter2".to_owned()), "[redacted:credential]");
+    assert_eq!(redactor.named("user", "ann@example.com is hunter2".to_owned()), "[redacted:e-mail] is hunter2");
+}
+
+#[test]
 fn long_texts_are_cut() {
     let entry = Entry::new(Kind::Decision, "a", "ä".repeat(1 << 20));
     let resource = redactor(Redaction::default()).entry(entry).resource;

@@ -78,6 +78,62 @@ fn a_removed_end_is_found() {
 }
 
 #[test]
+fn a_removed_end_is_found_when_all_that_was_signed_goes_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 300);
+    for part in [290, 0] {
+        records(folder.path(), |all| all.truncate(part));
+        let _gone_already = fs::remove_dir_all(folder.path().join("log"));
+        let _gone_already = fs::remove_file(folder.path().join("checkpoint"));
+        let report = verify(folder.path(), None, &[]).unwrap();
+        has(&report, |fault| matches!(fault, Fault::Log { what } if what.contains("its checkpoint was removed")));
+        // Nor is the shorter one signed.
+        let error = Ledger::open(folder.path(), settings()).unwrap_err();
+        assert!(error.to_string().contains("the checkpoint of its log was removed"), "{error}");
+        assert!(!folder.path().join("log/checkpoint").exists());
+    }
+}
+
+#[test]
+fn a_removed_time_is_found_and_told_of_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 3);
+    let path = folder.path().join("checkpoint");
+    fs::remove_file(&path).unwrap();
+    let report = verify(folder.path(), None, &[]).unwrap();
+    has(&report, |fault| matches!(fault, Fault::Checkpoint { what } if what.contains("it was removed")));
+    drop(Ledger::open(folder.path(), settings()).unwrap());
+    let report = verify(folder.path(), None, &[]).unwrap();
+    assert!(report.holds && report.time.is_some(), "{:?}", report.faults);
+    let told = Reader::open(folder.path()).unwrap().entry(3).unwrap().unwrap().entry.unwrap();
+    assert_eq!(told.action, "checkpoint-removed");
+}
+
+#[test]
+fn a_ledger_is_signed_before_its_first_entry_and_one_that_broke_off_before_that_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    std::mem::forget(crate::support::open(folder.path()));
+    let report = verify(folder.path(), None, &[]).unwrap();
+    assert!(report.holds && report.time.is_some(), "{:?}", report.faults);
+    assert_eq!((report.size, report.pending), (0, 0));
+    // Between the log and its time, and before both.
+    for left in [&["host.key", "pepper", "log"][..], &["host.key"]] {
+        let broken = tempfile::tempdir().unwrap();
+        for part in left {
+            let (from, to) = (folder.path().join(part), broken.path().join(part));
+            if from.is_dir() {
+                copy(&from, &to);
+            } else {
+                fs::copy(from, to).unwrap();
+            }
+        }
+        filled(broken.path(), 2);
+        let report = verify(broken.path(), None, &[]).unwrap();
+        assert!(report.holds && report.size == 2, "{:?}", report.faults);
+    }
+}
+
+#[test]
 fn a_removed_middle_is_found() {
     let report = after(|folder| records(folder, |all| drop(all.drain(100..110))));
     has(&report, |fault| matches!(fault, Fault::Damaged { index: 99, .. }));

@@ -29,9 +29,10 @@ const PAGE: usize = 500;
   witan audit verify --server https://host.example --key key.pem --against kept.txt
   witan audit verify --export task.jsonl --key key.pem      an export, without the host
 
-Exit code: 0 where all holds, also where the newest entries are under no checkpoint yet, as a host that was killed
-leaves them until the next start; 1 where something does not. A ledger by itself cannot show that all of it was written anew, since whoever
-can write the folder can read its key: keep a checkpoint elsewhere.")]
+Exit code: 0 where all holds, 1 where something does not. It holds also where the newest entries are under no checkpoint
+yet: those of up to `[host.ledger] checkpoint` (1s), which a host that was killed leaves, and the next one signs within
+that time after its start. A ledger by itself cannot show that all of it was written anew, since whoever can write the
+folder can read its key: keep a checkpoint elsewhere.")]
 pub(crate) struct Verify {
     /// The folder of a ledger. Without it, the one of this folder's system.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["export", "server"])]
@@ -234,8 +235,7 @@ pub(crate) async fn verify(arguments: &Verify, global: &Global) -> anyhow::Resul
     }
     let holds = if report.holds { "holds" } else { "does not hold" };
     let under = match (report.size, report.time) {
-        (0, None) => "there is no checkpoint yet".to_owned(),
-        (size, None) => format!("{size} entries under a checkpoint that is signed, and bound to no time yet"),
+        (size, None) => format!("{size} entries under a checkpoint that is bound to no time"),
         (size, time) => format!("{size} entries under the checkpoint {}", at(time)),
     };
     output::line(&format!("`{}` {holds}: {under}", report.origin));
