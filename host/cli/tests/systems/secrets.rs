@@ -221,7 +221,10 @@ fn a_secret_is_used_where_it_may_be_and_found_nowhere() {
     }
     let logged = fs::read_to_string(up.folder().join("errors.log")).unwrap();
     assert!(logged.contains("request refused") && logged.contains("[secrets.key]"), "a refusal says what to do");
-    assert!(logged.contains("told to trap with witan-secret-") && logged.contains("******"), "{logged}");
+    assert!(
+        logged.contains("told to trap with [redacted:credential]"),
+        "what stands in for a secret is masked too: {logged}"
+    );
     up.signal("TERM");
     assert!(up.ended().success());
     let spans = format!("{:?}", collector.spans());
