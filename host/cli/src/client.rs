@@ -1,6 +1,6 @@
 //! Speaks to a running host over its HTTP API.
 
-use std::{path::Path, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -8,7 +8,7 @@ use url::Url;
 use witan_api::{LogLevel, Token};
 use witan_tasks::{Envelope, TaskRequest, TaskView};
 
-use crate::{pin, session};
+use crate::{egress::CaArgument, pin, session};
 
 /// How long one request waits for a task before it asks again.
 const WAIT: Duration = Duration::from_secs(30);
@@ -42,9 +42,9 @@ enum Credential {
 }
 
 impl Client {
-    /// A client that shows what the user has for the host.
-    pub(crate) fn new(server: Url) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().build().context("cannot set up an HTTP client")?;
+    /// A client that shows what the user has for the host, and believes whom `ca` says.
+    pub(crate) fn new(server: Url, ca: &CaArgument) -> anyhow::Result<Self> {
+        let http = ca.way_to(&server)?.client().build().context("cannot set up an HTTP client")?;
         Ok(Self { http, server, credential: Credential::Users })
     }
 
@@ -140,9 +140,7 @@ impl Client {
                 None => request,
             },
         };
-        request.send().await.with_context(|| {
-            format!("cannot reach a host at `{}`; start one with `witan up`, or correct `--server`", self.server)
-        })
+        request.send().await.map_err(|error| unreached(&self.server, error))
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
@@ -169,4 +167,22 @@ impl Client {
             None => bail!("the host answered {status}"),
         }
     }
+}
+
+/// Why a request did not reach `server`, and what to do.
+pub(crate) fn unreached(server: &Url, error: reqwest::Error) -> anyhow::Error {
+    let causes = std::iter::successors(error.source(), |&error| {
+        // What TLS found is within an error of the connection.
+        let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        within.map(|error| error as &(dyn Error + 'static)).or_else(|| error.source())
+    });
+    let by_tls = causes.filter_map(|error| error.downcast_ref::<rustls::Error>()).next().is_some();
+    let message = if by_tls {
+        format!(
+            "`{server}` does not show a certificate that is believed here; name its authority with `--ca` or `WITAN_CA`"
+        )
+    } else {
+        format!("cannot reach a host at `{server}`; start one with `witan up`, or correct `--server`")
+    };
+    anyhow::Error::new(error).context(message)
 }

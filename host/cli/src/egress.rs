@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use url::Url;
 use witan_egress::{Egress, Observer, Resolving, Sent, Tunnel};
 use witan_http::{Proxy, Settings};
 use witan_secrets::{RunKey, Secrets};
@@ -53,7 +54,7 @@ pub(crate) fn way(system: &System) -> anyhow::Result<Egress> {
     Ok(way.observed(Arc::new(Whoever)))
 }
 
-/// By whose word a command believes a registry or an authority.
+/// By whose word a command believes a host, a registry or an authority.
 #[derive(Args, Clone)]
 pub(crate) struct CaArgument {
     /// Believe servers that the certificates in this PEM file vouch for, besides those that this machine knows.
@@ -74,9 +75,29 @@ impl CaArgument {
             Some(file) => way(&System::load(file)?)?,
             None => Egress::of_environment()?,
         };
+        self.believe(way)
+    }
+
+    /// The way of a command to the host at `server`, which goes through no proxy to one on this machine.
+    pub(crate) fn way_to(&self, server: &Url) -> anyhow::Result<Egress> {
+        let way = if is_loopback(server) { Egress::default() } else { Egress::of_environment()? };
+        if server.scheme() == "https" { self.believe(way) } else { Ok(way) }
+    }
+
+    fn believe(&self, way: Egress) -> anyhow::Result<Egress> {
         let Some(file) = &self.ca else { return Ok(way) };
         let read = || format!("cannot read the authorities in `{}`, which `--ca` or `WITAN_CA` names", file.display());
         way.trusting(&std::fs::read(file).with_context(read)?).with_context(read)
+    }
+}
+
+/// Whether `server` is this machine itself.
+pub(crate) fn is_loopback(server: &Url) -> bool {
+    match server.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

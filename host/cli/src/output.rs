@@ -45,6 +45,12 @@ pub(crate) fn line(text: &str) {
     let _closed = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// `count` of what `one` is, such as `1 file` or `2 files`.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{ending}")
+}
+
 /// Prints why a task failed to standard error.
 pub(crate) fn task_error(error: &witan_tasks::TaskError) {
     let (red, reset) = if colours() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };

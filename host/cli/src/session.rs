@@ -15,7 +15,7 @@ use url::Url;
 use witan_api::{TokenRequest, TokenView};
 use zeroize::Zeroizing;
 
-use crate::registry::config_folder;
+use crate::{egress::is_loopback, registry::config_folder};
 
 /// The largest file.
 const LARGEST: u64 = 1 << 20;
@@ -129,13 +129,7 @@ pub(crate) fn forget(server: &Url) -> anyhow::Result<()> {
 
 /// Whether what is sent to `server` is kept from others on the way.
 fn is_private(server: &Url) -> bool {
-    let loopback = match server.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    server.scheme() == "https" || loopback
+    server.scheme() == "https" || is_loopback(server)
 }
 
 /// What requests to `server` are sent with: the key in the environment, or the session there, which is refreshed where it is

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use witan_merkle_log::{Checkpoint, Log, OpenError as LogOpenError};
 
@@ -20,15 +20,19 @@ use crate::{
     entry::now_ms,
     file,
     host_key::HostKey,
-    journal::{Next, Records, segments, settled},
+    journal::{Next, Records, Segment, segments, settled},
     witness::{self, Said},
     writer::{Queue, in_words},
 };
 
 /// Leaves that are put into the log at once.
 const BATCH: usize = 4_096;
-/// How long a log that another process keeps, or that failed, is left alone.
+/// How long a log that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it looks at most whether another process wrote, which tells nobody.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often it looks for what is old, where nothing is written.
+const IDLE: Duration = Duration::from_secs(3_600);
 /// How much of a sink is read to find its last line.
 const TAIL: u64 = 64 << 10;
 
@@ -109,6 +113,8 @@ pub(crate) struct Keeper {
     pub(crate) desk: Arc<Desk>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) log: Option<Log>,
+    /// How far the journal was when it was last taken up.
+    pub(crate) seen: Option<(Segment, u64)>,
     /// When those outside were last given a checkpoint, and of which size.
     pub(crate) shown: Option<(Instant, u64)>,
     /// Entries that are dropped once the log has the entry that says so: it, and the first that stays.
@@ -148,25 +154,33 @@ impl Keeper {
     /// Waits until a checkpoint is due; whether the ledger was closed, and which round was asked for.
     fn wait(&self) -> (bool, Option<u64>) {
         let mut state = self.desk.state.lock();
-        loop {
-            if state.ended || state.asked > state.done {
-                break;
-            }
-            let due = if state.failing.is_some() { PAUSE } else { self.settings.checkpoint };
+        let idle_until = Instant::now() + IDLE;
+        let waits = |state: &mut State| !state.ended && state.asked == state.done;
+        while waits(&mut state) {
             if state.wrote {
-                let until = Instant::now() + due;
-                let waits = |state: &mut State| !state.ended && state.asked == state.done;
-                self.desk.wake.wait_while_until(&mut state, waits, until);
+                let due = if state.failing.is_some() { PAUSE } else { self.settings.checkpoint };
+                self.desk.wake.wait_while_until(&mut state, waits, Instant::now() + due);
                 break;
             }
-            self.desk.wake.wait_for(&mut state, Duration::from_secs(3600));
-            if !state.wrote && !state.ended && state.asked == state.done {
+            self.desk.wake.wait_for(&mut state, self.settings.checkpoint.max(LOOK));
+            let is_idle = waits(&mut state) && !state.wrote;
+            if is_idle && MutexGuard::unlocked(&mut state, || Instant::now() >= idle_until || self.others_wrote()) {
                 break;
             }
         }
         state.wrote = false;
         let asked = (state.asked > state.done).then_some(state.asked);
         (state.ended, asked)
+    }
+
+    /// Whether the journal is not as it was taken up.
+    fn others_wrote(&self) -> bool {
+        let newest = || {
+            let newest = segments(&self.folder.join("entries"))?.pop();
+            newest.map(|newest| fs::metadata(&newest.path).map(|data| (newest, data.len()))).transpose()
+        };
+        // What cannot be looked at, the round that follows says.
+        newest().map_or(true, |newest: Option<_>| newest != self.seen)
     }
 
     fn round(&mut self, last: bool) -> Result<(), String> {
@@ -197,7 +211,7 @@ impl Keeper {
     fn take_up(&mut self) -> Result<(), String> {
         let Some(log) = &self.log else { return Ok(()) };
         let before = log.checkpoint().size();
-        take_up(log, &self.folder)?;
+        self.seen = take_up(log, &self.folder)?;
         let checkpoint = log.checkpoint();
         let there = self.folder.join("checkpoint").exists();
         if checkpoint.size() == before && there {
@@ -321,11 +335,11 @@ pub(crate) fn log_settings(key: &HostKey) -> Result<witan_merkle_log::Settings, 
     })
 }
 
-/// Puts into `log` what was written to the journal since.
-pub(crate) fn take_up(log: &Log, folder: &Path) -> Result<(), String> {
+/// Puts into `log` what was written to the journal since; how far that is.
+fn take_up(log: &Log, folder: &Path) -> Result<Option<(Segment, u64)>, String> {
     let entries = folder.join("entries");
     let disk = |error: io::Error| error.to_string();
-    let Some((newest, end)) = settled(&entries).map_err(disk)? else { return Ok(()) };
+    let Some((newest, end)) = settled(&entries).map_err(disk)? else { return Ok(None) };
     let mut size = log.checkpoint().size();
     for segment in segments(&entries).map_err(disk)? {
         let end = if segment == newest { end } else { u64::MAX };
@@ -358,7 +372,7 @@ pub(crate) fn take_up(log: &Log, folder: &Path) -> Result<(), String> {
             break;
         }
     }
-    Ok(())
+    Ok(Some((newest, end)))
 }
 
 /// Binds `checkpoint` to the time, and keeps it.

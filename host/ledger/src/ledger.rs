@@ -223,6 +223,7 @@ impl Ledger {
             desk: desk.clone(),
             queue: queue.clone(),
             log: None,
+            seen: None,
             shown: None,
             dropping: None,
         };

@@ -21,9 +21,9 @@ use crate::{
 const VARIABLE: &str = "WITAN_LOG";
 /// What is logged where nothing says otherwise.
 const DEFAULT: &str = "info";
-/// The same for a command that speaks for itself: what someone should look at. That a component trapped, the command
-/// says.
-const QUIET: &str = "warn,witan_engine::service=error";
+/// The same for a command that speaks for itself: what someone should look at. That a component trapped, and why
+/// a server was not believed, the command says.
+const QUIET: &str = "warn,witan_engine::service=error,rustls_platform_verifier=off";
 
 /// How logs are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

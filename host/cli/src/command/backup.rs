@@ -97,7 +97,7 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
         }
         Command::Verify { file, keys } => {
             let contents = witan_backup::verify(open(file, keys)?).with_context(|| cannot(file))?;
-            told(global, file, &contents, "is whole:");
+            told(global, file, &contents, "verified");
         }
         Command::Restore { file, keys } => {
             let system = System::load(&source::find(global)?)?;
@@ -126,11 +126,8 @@ fn told(global: &Global, file: &Path, contents: &Contents, what: &str) {
             "file": file, "begun_at": contents.begun_at, "program": contents.program, "files": count, "bytes": bytes,
         }));
     }
-    let size = witan_system::format_bytes(bytes);
-    match what {
-        "restored" => output::line(&format!("restored {count} files, {size}, of `{}`", file.display())),
-        what => output::line(&format!("`{}` {what} {count} files, {size}", file.display())),
-    }
+    let (size, files) = (witan_system::format_bytes(bytes), output::counted(count, "file"));
+    output::line(&format!("{what} `{}`: {files}, {size}", file.display()));
 }
 
 async fn create(system: &System, file: &Path, without_database: bool, key: Option<&Key>) -> anyhow::Result<Contents> {

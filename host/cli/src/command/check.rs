@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
     for explanation in &explanations {
         output::line(&format!("{explanation}\n"));
     }
-    let count = explanations.len();
-    output::line(&format!("`{}` is valid: {count} components, every import satisfied", file.display()));
+    let count = output::counted(explanations.len(), "component");
+    output::line(&format!("`{}` is valid: {count}, every import satisfied", file.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -333,7 +333,8 @@ fn secrets(system: &System) -> Vec<Finding> {
         }
     }
     if findings.is_empty() && !(listed.is_empty() && system.secrets.is_empty()) {
-        findings.push(ok("secrets", format!("{} stored secrets open under the operator key", listed.len())));
+        findings
+            .push(ok("secrets", format!("the operator key opens {}", output::counted(listed.len(), "stored secret"))));
     }
     findings
 }

@@ -10,13 +10,15 @@ use witan_api::{ComponentStatus, HostStatus, List, LogLevel};
 use witan_system::System;
 use witan_telemetry::LogRecord;
 
-use crate::{Global, client::Client, output, source};
+use crate::{Global, client::Client, egress::CaArgument, output, owner, source};
 
 #[derive(Args)]
 pub(crate) struct Target {
     /// The host. Without it, the one that runs on this folder's system.
     #[arg(long, value_name = "URL")]
     server: Option<Url>,
+    #[command(flatten)]
+    ca: CaArgument,
 }
 
 #[derive(Args)]
@@ -57,7 +59,7 @@ pub(super) fn announced(global: &Global) -> anyhow::Result<(witan_api::Running, 
     let url: Url = running.url.parse().context("`host.json` names no address")?;
     let client = match &system.host.tls {
         Some(tls) if url.scheme() == "https" => Client::pinned(url, &tls.certificate)?,
-        _ => Client::new(url)?,
+        _ => Client::new(url, &CaArgument::usual())?,
     };
     let client = client.with_token(running.token.clone());
     Ok((running, client))
@@ -66,7 +68,7 @@ pub(super) fn announced(global: &Global) -> anyhow::Result<(witan_api::Running, 
 impl Target {
     pub(crate) fn client(&self, global: &Global) -> anyhow::Result<Client> {
         match &self.server {
-            Some(url) => Client::new(url.clone()),
+            Some(url) => Client::new(url.clone(), &self.ca),
             None => Ok(announced(global)?.1),
         }
     }
@@ -185,8 +187,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn stop(global: &Global) -> anyhow::Result<ExitCode> {
     let (running, client) = announced(global)?;
     client.stop().await?;
+    // It has the folder until it has written all that it had to.
+    let state = System::load(&source::find(global)?)?.host.state;
+    let has_folder = || owner::current(&state).is_ok_and(|who| who.is_some_and(|who| who.pid == running.pid));
     let ended = async {
-        while client.get::<Value>("v1/host").await.is_ok() {
+        while client.get::<Value>("v1/host").await.is_ok() || has_folder() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

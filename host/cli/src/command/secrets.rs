@@ -79,7 +79,10 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> anyhow::Result<Exit
             let (key, count) = store.rotate_key()?;
             match global.json {
                 true => output::json(&serde_json::json!({ "key": key, "secrets": count })),
-                false => output::line(&format!("encrypted {count} secrets under the new operator key {key}")),
+                false => output::line(&format!(
+                    "encrypted {} under the new operator key {key}",
+                    output::counted(count, "secret")
+                )),
             }
         }
         Command::Rotate { name: Some(name), tenant, .. } => {

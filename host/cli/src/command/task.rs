@@ -23,6 +23,7 @@ use witan_tasks::{
 use crate::{
     Global,
     client::Client,
+    egress::CaArgument,
     host, output,
     owner::{self, Taken},
     source,
@@ -57,6 +58,8 @@ pub(crate) struct Arguments {
     /// Have a running host do it; the bytes of the files are sent there.
     #[arg(long, value_name = "URL")]
     server: Option<Url>,
+    #[command(flatten)]
+    ca: CaArgument,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -80,7 +83,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     if let Some(url) = arguments.server.clone() {
-        let envelope = Client::new(url)?.task(&request(arguments, true)?).await?;
+        let envelope = Client::new(url, &arguments.ca)?.task(&request(arguments, true)?).await?;
         print(&envelope, global);
         return Ok(ExitCode::from(envelope.exit_code()));
     }

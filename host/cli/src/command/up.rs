@@ -195,7 +195,8 @@ fn announce(url: &str, up: &Up, global: &Global) {
     }
     let running = up.current.read();
     let names: Vec<&str> = running.components().keys().map(|name| name.as_str()).collect();
-    output::line(&format!("serving {} on {url}; stop with `witan stop` or Ctrl-C", names.join(", ")));
+    let names = if names.is_empty() { "no component".to_owned() } else { names.join(", ") };
+    output::line(&format!("serving {names} on {url}; stop with `witan stop` or Ctrl-C"));
 }
 
 /// A host that serves.

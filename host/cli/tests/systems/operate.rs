@@ -10,7 +10,9 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    WITAN, checkout,
+    WITAN,
+    authority::Authority,
+    checkout,
     up::{Up, built},
 };
 
@@ -205,7 +207,7 @@ fn a_backup_is_made_while_the_host_serves_and_restored_elsewhere() {
     let wrong: Vec<&Value> =
         findings.as_array().unwrap().iter().filter(|finding| finding["state"] == "problem").collect();
     assert!(wrong.is_empty(), "{wrong:?}");
-    assert!(findings.to_string().contains("1 stored secrets open"), "{findings}");
+    assert!(findings.to_string().contains("opens 1 stored secret"), "{findings}");
     let up = Up::serve(other, &[]);
     assert!(up.get("/site").body.contains("Hello"));
 }
@@ -364,6 +366,28 @@ fn a_host_speaks_tls_and_the_commands_of_its_machine_know_it() {
     assert!(witan(elsewhere.path(), "status --json").status.success());
     assert!(witan(up.folder(), "stop").status.success());
     assert!(up.ended().success());
+}
+
+#[test]
+fn a_command_believes_the_host_elsewhere_that_a_named_authority_vouches_for() {
+    let (servers, strangers) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    servers.certify("127.0.0.1").put(folder.path());
+    let tls = "[host.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n";
+    fs::write(folder.path().join("system.toml"), SYSTEM.replace("[components", &format!("{tls}[components"))).unwrap();
+    fs::write(folder.path().join("site.wasm"), built("hello-p3")).unwrap();
+    let up = Up::serve(folder, &[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("servers.pem"), servers.pem()).unwrap();
+    fs::write(elsewhere.path().join("strangers.pem"), strangers.pem()).unwrap();
+    let ask = |more: &str| witan(elsewhere.path(), &format!("status --json --server {}{more}", up.address()));
+    assert_eq!(json(&ask(" --ca servers.pem"))["state"], "serving");
+    for more in ["", " --ca strangers.pem"] {
+        let refused = json(&ask(more))["error"]["message"].to_string();
+        assert!(refused.contains("name its authority with `--ca`"), "{refused}");
+    }
+    let missing = json(&ask(" --ca missing.pem"))["error"]["message"].to_string();
+    assert!(missing.contains("`missing.pem`"), "{missing}");
 }
 
 /// Each command in the runbook's blocks, from the first word.

@@ -115,6 +115,26 @@ fn processes_that_share_a_folder_share_the_ledger() {
 }
 
 #[test]
+fn what_another_process_wrote_is_put_under_a_checkpoint_though_nothing_else_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeper = Ledger::open(folder.path(), Settings { checkpoint: Duration::from_secs(1), ..settings() }).unwrap();
+    keeper.append_blocking(entry("alice", 1)).unwrap();
+    keeper.checkpoint().unwrap();
+    let other = open(folder.path());
+    other.append_blocking(entry("bob", 2)).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let report = verify(folder.path(), None, &[]).unwrap();
+        assert!(report.holds, "{:?}", report.faults);
+        if (report.size, report.pending) == (2, 0) {
+            break;
+        }
+        assert!(Instant::now() < until, "{} entries are under no checkpoint", report.pending);
+        thread::yield_now();
+    }
+}
+
+#[test]
 fn a_full_queue_refuses_what_would_be_allowed_and_counts_denials() {
     let folder = tempfile::tempdir().unwrap();
     // Nothing is written before the queue is full.

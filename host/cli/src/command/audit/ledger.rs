@@ -17,7 +17,7 @@ use witan_api::{AuditCheckpoint, AuditConsistency, AuditEntry, List};
 use witan_ledger::{Filter, Kind, Ledger, Placed, Reader, TimedCheckpoint, Verdict, kept_in, public_key};
 use witan_system::System;
 
-use crate::{Global, client::Client, ledger, output, source};
+use crate::{Global, client::Client, egress::CaArgument, ledger, output, source};
 
 /// Entries of one page that a running host is asked for.
 const PAGE: usize = 500;
@@ -49,6 +49,8 @@ pub(crate) struct Verify {
     /// Ask a running host for its checkpoint, and hold it to those that were kept.
     #[arg(long, value_name = "URL", requires = "key", conflicts_with = "export")]
     server: Option<Url>,
+    #[command(flatten)]
+    ca: CaArgument,
 }
 
 /// Which entries are asked for.
@@ -134,6 +136,8 @@ pub(crate) struct Show {
     /// Ask a running host.
     #[arg(long, value_name = "URL")]
     server: Option<Url>,
+    #[command(flatten)]
+    ca: CaArgument,
 }
 
 #[derive(Args)]
@@ -161,6 +165,8 @@ pub(crate) struct Checkpoint {
     /// Ask a running host.
     #[arg(long, value_name = "URL")]
     server: Option<Url>,
+    #[command(flatten)]
+    ca: CaArgument,
 }
 
 #[derive(Args)]
@@ -218,7 +224,7 @@ pub(crate) async fn verify(arguments: &Verify, global: &Global) -> anyhow::Resul
         return verify_export(file, key, global);
     }
     if let (Some(server), Some(key)) = (&arguments.server, &key) {
-        return verify_server(server, key, &kept, global).await;
+        return verify_server(Client::new(server.clone(), &arguments.ca)?, key, &kept, global).await;
     }
     let folder = match &arguments.folder {
         Some(folder) => folder.clone(),
@@ -284,12 +290,11 @@ fn verify_export(file: &Path, key: &witan_ledger::PublicKey, global: &Global) ->
 
 /// Holds what a running host shows to a key, and to what it showed before.
 async fn verify_server(
-    server: &Url,
+    client: Client,
     key: &witan_ledger::PublicKey,
     kept: &[String],
     global: &Global,
 ) -> anyhow::Result<ExitCode> {
-    let client = Client::new(server.clone())?;
     let shown: AuditCheckpoint = client.get("v1/audit/checkpoint").await?;
     let keys = witan_ledger::HostKeys::from_lines(&shown.keys)?;
     let now = TimedCheckpoint::verified(&shown.checkpoint, &keys, Some(key))?;
@@ -346,7 +351,7 @@ fn of_folder(folder: &Path, arguments: &Show) -> anyhow::Result<Vec<Shown>> {
 }
 
 async fn of_server(server: &Url, arguments: &Show) -> anyhow::Result<Vec<Shown>> {
-    let (client, query) = (Client::new(server.clone())?, arguments.which.query());
+    let (client, query) = (Client::new(server.clone(), &arguments.ca)?, arguments.which.query());
     let (mut found, mut after): (Vec<AuditEntry>, Option<String>) = (Vec::new(), None);
     while found.len() < arguments.last {
         let limit = (arguments.last - found.len()).min(PAGE);
@@ -414,7 +419,7 @@ struct Checkpointed {
 pub(crate) async fn checkpoint(arguments: &Checkpoint, global: &Global) -> anyhow::Result<ExitCode> {
     let (keys, newest) = match &arguments.server {
         Some(server) => {
-            let shown: AuditCheckpoint = Client::new(server.clone())?.get("v1/audit/checkpoint").await?;
+            let shown: AuditCheckpoint = Client::new(server.clone(), &arguments.ca)?.get("v1/audit/checkpoint").await?;
             let keys = witan_ledger::HostKeys::from_lines(&shown.keys)?;
             let newest = TimedCheckpoint::verified(&shown.checkpoint, &keys, None)?;
             (keys, newest)

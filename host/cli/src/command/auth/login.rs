@@ -16,7 +16,7 @@ use witan_api::{TokenRequest, TokenView, Whoami};
 use zeroize::Zeroizing;
 
 use super::done;
-use crate::{Global, client::Client, output, session};
+use crate::{Global, client::Client, egress::CaArgument, output, session};
 
 /// How long somebody may take to log in.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -29,6 +29,14 @@ pub(super) struct Place {
     /// The host.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: Url,
+    #[command(flatten)]
+    ca: CaArgument,
+}
+
+impl Place {
+    fn client(&self) -> anyhow::Result<Client> {
+        Client::new(self.server.clone(), &self.ca)
+    }
 }
 
 #[derive(Args)]
@@ -59,9 +67,9 @@ pub(super) async fn login(arguments: &Login, global: &Global) -> anyhow::Result<
     let code = tokio::time::timeout(PATIENCE, wait(&listener, &state));
     let code = code.await.context("nobody logged in within ten minutes; begin again")??;
     let request = TokenRequest::AuthorizationCode { code, code_verifier: verifier.to_string() };
-    let tokens: TokenView = Client::new(server.clone())?.anonymous().post("v1/auth/token", &request).await?;
+    let tokens: TokenView = arguments.place.client()?.anonymous().post("v1/auth/token", &request).await?;
     session::keep(server, tokens)?;
-    let me: Whoami = Client::new(server.clone())?.get("v1/auth/me").await?;
+    let me: Whoami = arguments.place.client()?.get("v1/auth/me").await?;
     match global.json {
         true => output::json(&me),
         false => output::line(&format!("logged in as {}, of the tenant `{}`", me.principal, me.tenant)),
@@ -70,8 +78,7 @@ pub(super) async fn login(arguments: &Login, global: &Global) -> anyhow::Result<
 }
 
 pub(super) async fn logout(place: &Place, global: &Global) -> anyhow::Result<()> {
-    let ended: anyhow::Result<Value> =
-        Client::new(place.server.clone())?.post("v1/auth/logout", &serde_json::json!({})).await;
+    let ended: anyhow::Result<Value> = place.client()?.post("v1/auth/logout", &serde_json::json!({})).await;
     // Forgotten in any case: who logs out does not want it kept.
     session::forget(&place.server)?;
     ended.context("the session is forgotten here, and may go on at the host until it ends by itself")?;
@@ -80,7 +87,7 @@ pub(super) async fn logout(place: &Place, global: &Global) -> anyhow::Result<()>
 }
 
 pub(super) async fn whoami(place: &Place, global: &Global) -> anyhow::Result<()> {
-    let me: Whoami = Client::new(place.server.clone())?.get("v1/auth/me").await?;
+    let me: Whoami = place.client()?.get("v1/auth/me").await?;
     if global.json {
         output::json(&me);
         return Ok(());
@@ -131,7 +138,8 @@ async fn wait(listener: &TcpListener, state: &str) -> anyhow::Result<String> {
         let ours = query("state").is_some_and(|given| given == state);
         match (ours, query("code")) {
             (true, Some(code)) => {
-                answer(&mut stream, "200 OK", "You are logged in, and may close this page.").await;
+                answer(&mut stream, "200 OK", "The command that waited says whether you are logged in; this page may be closed.")
+                    .await;
                 return Ok(code);
             }
             (true, None) => {

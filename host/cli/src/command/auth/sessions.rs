@@ -14,7 +14,7 @@ pub(super) enum Command {
         /// Those of one tenant.
         #[arg(long, value_name = "TENANT", value_parser = tenant)]
         tenant: Option<TenantName>,
-        /// Those of one principal, such as `login/7`.
+        /// Those of one principal, such as `corp/alice`.
         #[arg(long, value_name = "PRINCIPAL")]
         principal: Option<String>,
     },
