@@ -268,7 +268,7 @@ pub(crate) async fn callback(
 }
 
 /// The cookie of a login; empty where there is none.
-fn cookie(headers: &HeaderMap) -> &str {
+pub(crate) fn cookie(headers: &HeaderMap) -> &str {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs = all.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == COOKIE).map_or("", |(_, value)| value)

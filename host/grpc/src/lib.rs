@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use witan_capability::CallContext;
 use witan_tasks::{Edge, Task, TaskError, TaskRequest, Tasks};
 
+pub use message::request;
 pub use status::{CODE_DOMAIN, status};
 
 /// Everything in `proto/`, as clients ask for it by reflection.
