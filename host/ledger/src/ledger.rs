@@ -218,13 +218,14 @@ impl Ledger {
             Writer { queue: queue.clone(), redactor: redactor.clone(), journal, keys, gather: settings.gather, wrote };
         let keeper = Keeper {
             folder: folder.to_owned(),
+            taken: (0, vec![0; settings.witnesses.len()]),
             settings,
             key,
             desk: desk.clone(),
             queue: queue.clone(),
             log: None,
             seen: None,
-            shown: None,
+            offered: None,
             dropping: None,
         };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
