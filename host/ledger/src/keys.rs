@@ -304,8 +304,10 @@ impl Keys {
         !self.by_owner.is_empty()
     }
 
-    /// Hashes the names in a file that has them from before. Whoever calls this has the journal's turn.
-    pub(crate) fn hash_names(&mut self, namer: &Namer) -> io::Result<()> {
+    /// Puts in order what was left: a file that was never finished, and names that are not hashed yet. Whoever calls this has
+    /// the journal's turn.
+    pub(crate) fn mend(&mut self, namer: &Namer) -> io::Result<()> {
+        self.clear()?;
         self.refresh()?;
         if self.by_id.len() == self.by_owner.len() {
             return Ok(());
@@ -327,6 +329,23 @@ impl Keys {
         self.rewrite(&kept.iter().map(|key| &**key).collect::<Vec<_>>())
     }
 
+    /// Removes what a process left that was killed while it put a new file in the place of this one: it has keys that may be
+    /// destroyed by now. Whoever calls this has the journal's turn, so nobody is putting one there.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        let path = self.unfinished();
+        match fs::OpenOptions::new().write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            left => overwrite(&left?)?,
+        }
+        fs::remove_file(path)?;
+        witan_durable::synchronize(witan_durable::folder(&self.path))
+    }
+
+    /// Where a new file is written before it is put in the place of the one that there is. It is known by its name.
+    fn unfinished(&self) -> PathBuf {
+        self.path.with_file_name(format!("{}keys", witan_durable::UNFINISHED))
+    }
+
     /// Puts a file with these keys alone in the place of the one that there is, which is overwritten.
     fn rewrite(&mut self, keys: &[&Key]) -> io::Result<()> {
         let mut lines = Zeroizing::new(Vec::new());
@@ -334,13 +353,23 @@ impl Keys {
             serde_json::to_writer(&mut *lines, &Line::of(key))?;
             lines.push(b'\n');
         }
+        self.clear()?;
         let old = fs::OpenOptions::new().write(true).open(&self.path)?;
-        witan_durable::replace(&self.path, &lines, witan_durable::OWN)?;
-        // Nobody finds the old file any more; what the disk keeps of it is overwritten, as far as the disk does that.
-        let length = old.metadata()?.len();
-        io::copy(&mut io::Read::take(io::repeat(0), length), &mut &old)?;
-        old.sync_all()?;
+        let unfinished = self.unfinished();
+        let mut new = file::appended(&unfinished)?;
+        new.write_all(&lines).and_then(|()| new.sync_all())?;
+        fs::rename(unfinished, &self.path)?;
+        witan_durable::synchronize(witan_durable::folder(&self.path))?;
+        // Nobody finds the old file any more.
+        overwrite(&old)?;
         self.seen = None;
         self.refresh()
     }
+}
+
+/// Overwrites what the disk keeps of a file, as far as the disk does that.
+fn overwrite(mut file: &fs::File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    io::copy(&mut io::Read::take(io::repeat(0), length), &mut file)?;
+    file.sync_all()
 }

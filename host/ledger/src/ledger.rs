@@ -195,8 +195,8 @@ impl Ledger {
             return Err(damaged(format!("its log has {size} entries, and {} are there", journal.next())));
         }
         let namer = Namer::new(pepper.clone());
-        let hashed = journal.in_turn(|_| Ok::<_, JournalError>(keys.hash_names(&namer)));
-        hashed.map_err(|error| damaged(in_words(&error)))?.map_err(failed)?;
+        let mended = journal.in_turn(|_| Ok::<_, JournalError>(keys.mend(&namer)));
+        mended.map_err(|error| damaged(in_words(&error)))?.map_err(failed)?;
         drop(turn);
         if let Some(sink) = &settings.sink {
             hold_to_sink(folder, sink, &key).map_err(|what| OpenError::Sink {

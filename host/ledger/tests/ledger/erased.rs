@@ -131,3 +131,24 @@ fn a_ledger_whose_pepper_was_removed_is_not_opened_since_nobody_could_be_erased(
     assert!(matches!(&error, OpenError::Damaged { what, .. } if what.contains("pepper")), "{error}");
     assert!(!folder.path().join("pepper").exists());
 }
+
+#[test]
+fn keys_that_a_killed_erasure_left_beside_the_file_are_gone_at_the_next_start_and_the_next_erasure() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 4);
+    let (path, left) = (folder.path().join("keys"), folder.path().join(".new-keys"));
+    let witness = folder.path().join("left");
+    let leave = || {
+        fs::copy(&path, &left).unwrap();
+        let _none = fs::remove_file(&witness);
+        fs::hard_link(&left, &witness).unwrap();
+    };
+    let is_gone = || !left.exists() && fs::read(&witness).unwrap().iter().all(|byte| *byte == 0);
+    leave();
+    let ledger = open(folder.path());
+    assert!(is_gone());
+    leave();
+    ledger.erase("acme", Some("alice"), "admin").unwrap();
+    assert!(is_gone());
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2, "bob's, and the host's own");
+}
