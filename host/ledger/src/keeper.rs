@@ -357,7 +357,7 @@ pub(crate) fn log_settings(key: &HostKey) -> Result<witan_merkle_log::Settings, 
 }
 
 /// Puts into `log` what was written to the journal since; how far that is.
-fn take_up(log: &Log, folder: &Path) -> Result<Option<(Segment, u64)>, String> {
+pub(crate) fn take_up(log: &Log, folder: &Path) -> Result<Option<(Segment, u64)>, String> {
     let entries = folder.join("entries");
     let disk = |error: io::Error| error.to_string();
     let Some((newest, end)) = settled(&entries).map_err(disk)? else { return Ok(None) };

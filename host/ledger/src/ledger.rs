@@ -414,21 +414,26 @@ impl Ledger {
     pub fn rotate_key(folder: &Path, by: &str) -> Result<HostKeys, OpenError> {
         let damaged = |what: String| OpenError::Damaged { folder: folder.to_owned(), what };
         let failed = |source| OpenError::Disk { folder: folder.to_owned(), source };
+        // It is whole when it has been open.
+        drop(Self::open(folder, Settings::default())?);
+        let open_log = |key: &HostKey| {
+            Log::open(&folder.join("log"), keeper::log_settings(key).map_err(damaged)?)
+                .map_err(|error| damaged(in_words(&error)))
+        };
+        let key = HostKey::open(folder)?;
+        // As long as it is open here, nobody signs with the key before; where another process has it, nothing is done.
+        let log = open_log(&key)?;
         let ledger = Self::open(folder, Settings::default())?;
         let entry = Entry::new(Kind::Ledger, "rotate-key", "host key").with("by", by);
         ledger.append_blocking(entry).map_err(|error| damaged(error.to_string()))?;
         drop(ledger);
         let turn = file::appended(&folder.join("lock")).map_err(failed)?;
         turn.lock().map_err(failed)?;
-        let key = HostKey::open(folder)?;
-        // As long as it is open here, nobody signs with the key before.
-        let log = Log::open(&folder.join("log"), keeper::log_settings(&key).map_err(damaged)?)
-            .map_err(|error| damaged(in_words(&error)))?;
+        keeper::take_up(&log, folder).map_err(damaged)?;
         let size = log.checkpoint().size();
         let key = key.rotate(folder, size)?;
         drop(log);
-        let log = Log::open(&folder.join("log"), keeper::log_settings(&key).map_err(damaged)?)
-            .map_err(|error| damaged(in_words(&error)))?;
+        let log = open_log(&key)?;
         keeper::timed(folder, &key, &log.checkpoint()).map_err(damaged)?;
         Ok(key.public)
     }

@@ -327,3 +327,16 @@ fn entries_that_were_put_beside_the_journal_are_found_and_not_shown() {
         assert!(shown(folder.path()) == before, "{name}");
     }
 }
+
+#[test]
+fn a_key_is_not_rotated_where_another_process_keeps_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 2);
+    let keeper = crate::support::open(folder.path());
+    keeper.checkpoint().unwrap();
+    let error = Ledger::rotate_key(folder.path(), "local").unwrap_err();
+    assert!(error.to_string().contains("another process"), "{error}");
+    keeper.close();
+    let entries = Reader::open(folder.path()).unwrap().after(&Filter::default(), None, 10).unwrap().entries;
+    assert_eq!(entries.len(), 2, "what was not done is not told of");
+}
