@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use tonic::transport::Endpoint;
+use witan_authorize::Principal;
 use witan_grpc::v1::{StatusByIdRequest, SubmitRequest, submit_request::Input, tasks_client::TasksClient};
 use witan_identity::TrustLevel;
 
@@ -61,13 +62,13 @@ async fn each_route_asks_for_its_action() {
         assert!(message.contains("as asked") && message.contains("`not` at rules.cedar:2"), "{message}");
         // Writing is what loads the next; go round it.
         std::fs::write(world.folder.path().join("policies/rules.cedar"), ALL).unwrap();
-        world.api.policies().reload("a test").await.unwrap();
+        world.api.policies().reload(&Principal::local()).await.unwrap();
         assert_ne!(world.get(&path("/v1/tasks/{task}")).await.status, 403);
     }
     for open in ["/healthz", "/readyz", "/openapi.json"] {
         std::fs::write(world.folder.path().join("policies/rules.cedar"), "forbid (principal, action, resource);")
             .unwrap();
-        world.api.policies().reload("a test").await.unwrap();
+        world.api.policies().reload(&Principal::local()).await.unwrap();
         assert_eq!(world.get(open).await.status, 200);
     }
     assert_eq!(world.get("/v1/unknown").await.status, 404);
