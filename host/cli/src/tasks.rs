@@ -28,6 +28,8 @@ pub(crate) fn settings(system: &System) -> Settings {
     Settings {
         concurrency: number(tasks.concurrency),
         queue: number(tasks.queue),
+        // Without credentials everybody is the one tenant `local`, and shares with nobody.
+        shared: system.host.auth.is_some(),
         limits: system.limits.clone(),
         run_again: tasks.run_again.iter().map(|intent| intent.as_str().to_owned()).collect(),
         ..Settings::default()

@@ -28,23 +28,22 @@ impl Tasks {
         let number = rows.len();
         let mut interrupted = Vec::new();
         for row in rows {
+            let place = Place::again(self, &row.tenant);
             let again = self.0.serving.read().run_again.contains(&row.intent) && row.attempt < ATTEMPTS;
             let run = self.recovered(&row, paths.clone()).await;
             match run {
                 Ok(run) if row.state != State::Working || again => {
-                    let place = Place { tasks: self.clone(), bytes: 0 };
                     run.tasks.0.kept.lock().insert(run.task.clone());
                     self.observe(&run.task, &run.context, run.task.state(), None);
                     let span = span::open(&run.context, &row.intent);
                     tokio::spawn(run.carry_out(Source::Stored, place).instrument(span));
                 }
-                Ok(run) => interrupted.push((run, interruption(&row))),
-                Err((run, error)) => interrupted.push((run, error)),
+                Ok(run) => interrupted.push((run, interruption(&row), place)),
+                Err((run, error)) => interrupted.push((run, error, place)),
             }
         }
         // All at once: the writer commits together what comes together.
-        let ends = interrupted.into_iter().map(|(run, error)| async move {
-            let place = Place { tasks: run.tasks.clone(), bytes: 0 };
+        let ends = interrupted.into_iter().map(|(run, error, place)| async move {
             run.tasks.0.kept.lock().insert(run.task.clone());
             let envelope = run.envelope(Err(error));
             run.end(envelope).await;
@@ -56,7 +55,6 @@ impl Tasks {
 
     /// The task of `row`, on its way again, or why it cannot be.
     async fn recovered(&self, row: &Row, paths: Paths) -> Result<Run, (Run, TaskError)> {
-        self.0.kept.lock().force();
         let (handler, allowed) = match self.handler(&row.intent) {
             Ok((handler, allowed)) => (Some(handler), allowed),
             Err(_) => (None, self.0.serving.read().limits.clone()),

@@ -40,6 +40,9 @@ pub struct Settings {
     pub queue: usize,
     /// Bytes of the requests of all tasks that run or wait.
     pub unfinished_bytes: usize,
+    /// Whether tenants share the host: then one has at most seven eighths of each of these, and the rest is for whoever comes
+    /// next.
+    pub shared: bool,
     /// Ended tasks that are kept in memory.
     pub kept: usize,
     /// Bytes of the ended tasks that are kept in memory.
@@ -57,11 +60,19 @@ impl Default for Settings {
             concurrency: 64,
             queue: 1_000,
             unfinished_bytes: 256 << 20,
+            shared: false,
             kept: 1_000,
             kept_bytes: 32 << 20,
             limits: Limits::default(),
             run_again: BTreeSet::new(),
         }
+    }
+}
+
+impl Settings {
+    /// How many of `all` one tenant may have.
+    pub(crate) fn of_one_tenant(&self, all: usize) -> usize {
+        if self.shared { all - all / 8 } else { all }
     }
 }
 
@@ -133,13 +144,22 @@ pub(crate) struct Serving {
 
 /// A place among the unfinished, given back when it is dropped.
 pub(crate) struct Place {
-    pub(crate) tasks: Tasks,
-    pub(crate) bytes: usize,
+    tasks: Tasks,
+    tenant: String,
+    bytes: usize,
+}
+
+impl Place {
+    /// Takes a place for a request that was accepted before.
+    pub(crate) fn again(tasks: &Tasks, tenant: &str) -> Self {
+        tasks.0.kept.lock().force(tenant);
+        Self { tasks: tasks.clone(), tenant: tenant.to_owned(), bytes: 0 }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.tasks.0.kept.lock().release(self.bytes);
+        self.tasks.0.kept.lock().release(&self.tenant, self.bytes);
         self.tasks.0.changed.send_replace(());
     }
 }
@@ -192,7 +212,7 @@ impl Tasks {
         let run_again = settings.run_again.clone();
         Self(Arc::new(Shared {
             // Who may wait has taken a place among the unfinished, which are bounded.
-            turns: Turns::new(settings.concurrency, usize::MAX),
+            turns: Turns::new(settings.concurrency, settings.of_one_tenant(settings.concurrency), usize::MAX),
             serving: RwLock::new(Serving { handlers, limits, run_again }),
             settings,
             open_account,
@@ -247,7 +267,7 @@ impl Tasks {
             return Err(TaskError::invalid("callback", message));
         }
         let (handler, allowed) = self.handler(&request.intent)?;
-        let place = self.place(request.bytes())?;
+        let place = self.place(edge.context.tenant(), request.bytes())?;
         let (parameters, budget) = (request.parameters()?, request.budget_micros()?);
         let id = Uuid::now_v7();
         let request = TaskRequest { callback: self.sealed(request.callback, id).await?, ..request };
@@ -375,12 +395,12 @@ impl Tasks {
         })
     }
 
-    fn place(&self, bytes: usize) -> Result<Place, TaskError> {
+    fn place(&self, tenant: &str, bytes: usize) -> Result<Place, TaskError> {
         if self.draining() {
             return Err(TaskError::new(Code::Overloaded, "the host is stopping and takes no new tasks"));
         }
-        self.0.kept.lock().reserve(&self.0.settings, bytes)?;
-        Ok(Place { tasks: self.clone(), bytes })
+        self.0.kept.lock().reserve(&self.0.settings, tenant, bytes)?;
+        Ok(Place { tasks: self.clone(), tenant: tenant.to_owned(), bytes })
     }
 }
 

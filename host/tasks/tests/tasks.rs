@@ -284,6 +284,51 @@ async fn bytes_of_unfinished_requests_are_bounded() {
 }
 
 #[tokio::test]
+async fn one_tenant_leaves_places_turns_and_bytes_to_others_where_they_share_the_host() {
+    let settings = Settings { concurrency: 8, queue: 8, unfinished_bytes: 80_000, shared: true, ..Settings::default() };
+    let world = world(settings, |_, _, _, _| Ok(outcome("done")));
+    let of = |tenant| Edge { context: CallContext::new("ann", tenant), ..edge() };
+    let mut tasks = Vec::new();
+    for _ in 0..14 {
+        tasks.push(world.tasks.submit(request(), &of("acme")).await.unwrap());
+    }
+    let error = world.tasks.submit(request(), &of("acme")).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), (Code::RateLimited, true));
+    assert!(error.message.contains("`acme`") && error.message.contains("14"), "{error}");
+    // One waits that began to wait after all of the others, and has its turn.
+    let other = world.tasks.submit(request(), &of("umbrella")).await.unwrap();
+    while other.state() != State::Working || world.running.load(Ordering::SeqCst) != 8 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.tasks.turns().waiting_of("acme"), 7);
+    let large = |bytes: usize| TaskRequest::new("summarize", Input::Text("a".repeat(bytes)));
+    assert_eq!(world.tasks.submit(large(71_000), &of("umbrella")).await.unwrap_err().code, Code::RateLimited);
+    // The host's own bound is another one.
+    assert_eq!(world.tasks.submit(large(81_000), &of("umbrella")).await.unwrap_err().code, Code::Overloaded);
+    world.permits.add_permits(100);
+    for task in tasks.iter().chain([&other]) {
+        assert_eq!(task.finished().await.status, Status::Ok);
+    }
+    while world.tasks.unfinished() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.tasks.submit(request(), &of("acme")).await.is_ok(), "what has ended makes room");
+}
+
+#[tokio::test]
+async fn a_tenant_that_shares_with_nobody_has_the_whole_host() {
+    let settings = Settings { concurrency: 8, queue: 8, ..Settings::default() };
+    let world = world(settings, |_, _, _, _| Ok(outcome("done")));
+    for _ in 0..16 {
+        world.tasks.submit(request(), &edge()).await.unwrap();
+    }
+    assert_eq!(world.tasks.submit(request(), &edge()).await.unwrap_err().code, Code::Overloaded);
+    while world.running.load(Ordering::SeqCst) != 8 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn ended_tasks_are_kept_until_others_have_ended() {
     let settings = Settings { kept: 2, ..Settings::default() };
     let world = world(settings, |_, _, _, _| Ok(outcome("done")));
