@@ -261,7 +261,7 @@ impl Tasks {
         key: Option<witan_task_store::Key>,
     ) -> Result<Submitted, TaskError> {
         request.check()?;
-        self.check_callback(request.callback.as_ref())?;
+        self.check_callback(edge.context.tenant(), request.callback.as_ref()).await?;
         if edge.context.local_only() && request.callback.is_some() {
             let message = "a policy keeps the task on this machine, and a callback leaves it; ask for the task instead";
             return Err(TaskError::invalid("callback", message));

@@ -12,6 +12,7 @@ use super::*;
 struct Host {
     runtime: Option<Runtime>,
     world: World,
+    store: Store,
 }
 
 fn host(folder: &Path, settings: Settings) -> Host {
@@ -39,8 +40,8 @@ fn host(folder: &Path, settings: Settings) -> Host {
     let observer = Arc::new(move |transition: &witan_tasks::Transition<'_>| {
         sees.lock().unwrap().extend(transition.envelope.map(|envelope| envelope.status));
     });
-    world.tasks = Tasks::stored(settings, handlers, Arc::new(Account::open), observer, store);
-    Host { runtime: Some(runtime), world }
+    world.tasks = Tasks::stored(settings, handlers, Arc::new(Account::open), observer, store.clone());
+    Host { runtime: Some(runtime), world, store }
 }
 
 impl Host {
@@ -231,4 +232,34 @@ fn events_of_a_task_that_has_ended_are_replayed_and_what_is_old_is_deleted() {
         assert_eq!(second.world.tasks.sweep(&none).await.unwrap(), 1);
         assert!(second.world.tasks.get("local", id).await.unwrap().is_none());
     });
+}
+
+#[test]
+fn a_tenant_whose_callbacks_do_not_arrive_has_no_more_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), Settings::default());
+    let keys =
+        witan_secrets::Store::new(folder.path(), witan_secrets::KeySource::Own(folder.path().join("secrets.key")));
+    let settings = witan_callback::Settings { is_public: |_| true, hosts: Vec::new(), egress: Default::default() };
+    let sender = witan_callback::Sender::new(settings).unwrap();
+    let (bus, sealer) = (host.world.tasks.bus().clone(), witan_secrets::Sealer::new(keys));
+    host.world.tasks.deliver_by(witan_callback::Deliverer::new(host.store.clone(), sender, bus, sealer));
+    let waits = |number: u64| witan_task_store::Delivery {
+        id: uuid::Uuid::from_u128(number.into()),
+        tenant: "local".to_owned(),
+        task: uuid::Uuid::nil(),
+        body: String::new(),
+        attempts: 0,
+        created_ms: 0,
+        due_ms: number,
+    };
+    let callback =
+        witan_callback::Callback { url: "https://example.com/".to_owned(), secret: None, events: Vec::new() };
+    let told = TaskRequest { callback: Some(callback), ..request() };
+    host.submit(told.clone(), &edge());
+    host.run(host.store.deliver((0..10_000).map(waits).collect())).unwrap();
+    let error = host.run(host.world.tasks.submit(told.clone(), &edge())).unwrap_err();
+    assert_eq!((error.code, error.param.as_deref()), (Code::RateLimited, Some("callback")));
+    host.submit(request(), &edge());
+    host.submit(told, &Edge { context: CallContext::new("ann", "umbrella"), ..edge() });
 }
