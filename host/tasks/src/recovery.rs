@@ -1,14 +1,14 @@
 //! What a host does with the tasks that the one before it left.
 
 use tracing::Instrument as _;
-use witan_capability::CallContext;
+use witan_capability::{Account, CallContext};
 use witan_task_store::{Row, State};
 
 use crate::{
     Code, Input, Paths, Task, TaskError, Tasks,
     record::now_ms,
     run::{Run, Source},
-    runner::{Place, limits, resolve, within},
+    runner::{Place, resolve},
     span,
 };
 
@@ -64,17 +64,12 @@ impl Tasks {
             |_| CallContext::new(row.principal.as_str(), row.tenant.as_str()).for_task(row.id, Vec::new()),
             CallContext::clone,
         );
-        // What the request asked for itself counts from its acceptance; the time in which there was no host does not.
-        let left = context.deadline_ms().map(|own| own.saturating_sub(now_ms()));
-        let limits = limits(&allowed, left);
-        let account = (self.0.open_account)(limits.clone());
-        let deadline_ms = context.deadline_ms().map(|own| own.saturating_sub(row.created_ms));
         let run = |context: CallContext| Run {
             tasks: self.clone(),
-            task: Task::recovered(row, account, now_ms()),
+            task: Task::recovered(row, Account::open(allowed.clone()), now_ms()),
             handler,
-            context: within(&context, &limits),
-            deadline_ms,
+            context,
+            limits: allowed,
         };
         if let Err(error) = stored {
             let message = format!("the call context of the task cannot be read: {error}");

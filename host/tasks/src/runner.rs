@@ -285,22 +285,14 @@ impl Tasks {
             kept_in: if stored.is_some() { KeptIn::Database } else { KeptIn::Memory },
         };
         let context = narrowed(&edge.context.for_task(about.id, files), request.privacy, budget);
-        // The request's own deadline holds from its acceptance on, whatever happens to the host.
+        // The request's own deadline holds from its acceptance on, whether it waits or runs and whatever happens to the host.
         let own = request.deadline_ms.map(|deadline| about.created_at_ms.saturating_add(deadline));
         let context = own.map_or_else(|| context.clone(), |own| context.narrow_deadline(own));
         let new =
             stored.map(|input| Ok::<_, TaskError>(New { row: new_row(&about, &context)?, input, key })).transpose()?;
-        let limits = limits(&allowed, request.deadline_ms);
-        let account = (self.0.open_account)(limits.clone());
-        let deadline_ms = request.deadline_ms.filter(|deadline| Duration::from_millis(*deadline) < allowed.deadline);
         let work = Work { intent: request.intent, input, parameters };
-        let run = Run {
-            tasks: self.clone(),
-            task: Task::new(about, account),
-            handler: Some(handler),
-            context: within(&context, &limits),
-            deadline_ms,
-        };
+        let task = Task::new(about, Account::open(allowed.clone()));
+        let run = Run { tasks: self.clone(), task, handler: Some(handler), context, limits: allowed };
         // A client that goes away while the task is stored must not leave one that is accepted and never runs.
         let accepted = tokio::spawn(run.accept(new, work, place)).await;
         accepted.map_err(|_| TaskError::new(Code::Internal, "the host failed while it accepted the task"))?
@@ -463,21 +455,7 @@ pub(crate) async fn resolve(
     }
 }
 
-pub(crate) fn limits(limits: &Limits, deadline_ms: Option<u64>) -> Limits {
-    let mut limits = limits.clone();
-    if let Some(deadline) = deadline_ms {
-        limits.deadline = limits.deadline.min(Duration::from_millis(deadline));
-    }
-    limits
-}
-
 fn narrowed(context: &CallContext, privacy: witan_capability::Privacy, budget: Option<u64>) -> CallContext {
     let context = context.narrow_privacy(privacy);
     budget.map_or_else(|| context.clone(), |micros| context.narrow_budget(micros))
-}
-
-/// The context of a call tree that may last as long as `limits` say, from now on.
-pub(crate) fn within(context: &CallContext, limits: &Limits) -> CallContext {
-    let deadline = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX);
-    context.narrow_deadline(now_ms().saturating_add(deadline))
 }

@@ -224,6 +224,53 @@ async fn a_deadline_is_a_timeout_that_names_who_set_it() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_call_tree_begins_with_its_turn_and_the_requests_own_with_its_acceptance() {
+    let world = world(Settings::default(), |_, _, _, _| Ok(outcome("never")));
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let opens = opened.clone();
+    let handler = Scripted {
+        permits: world.permits.clone(),
+        running: world.running.clone(),
+        action: Box::new(|context, account, _, _| {
+            // Not less than it would have if it had not waited.
+            assert!(context.deadline_ms().is_some() && account.limits().deadline == Limits::default().deadline);
+            Ok(outcome("done"))
+        }),
+    };
+    let tasks = Tasks::new(
+        Settings { concurrency: 1, ..Settings::default() },
+        BTreeMap::from([("summarize".to_owned(), Arc::new(handler) as Arc<dyn Handler>)]),
+        Arc::new(move |limits: Limits| {
+            opens.lock().unwrap().push(limits.deadline);
+            Account::open(limits)
+        }),
+        Arc::new(|_| ()),
+    );
+    let runs = tasks.submit(request(), &edge()).await.unwrap();
+    while runs.state() != State::Working {
+        runs.event_after(1).await;
+    }
+    let paused = tasks.submit(request(), &edge()).await.unwrap();
+    tasks.pause(&paused, &CallContext::local()).await.unwrap();
+    let waits = tasks.submit(request(), &edge()).await.unwrap();
+    let cancelled = tasks.submit(request(), &edge()).await.unwrap();
+    let late = tasks.submit(TaskRequest { deadline_ms: Some(1), ..request() }, &edge()).await.unwrap();
+    let envelope = late.finished().await;
+    let error = envelope.error.as_ref().unwrap();
+    assert_eq!((envelope.status, error.param.as_deref()), (Status::Timeout, Some("deadline_ms")));
+    assert!(error.setting.is_none() && error.message.contains("`deadline_ms` of 1"), "{error}");
+    cancelled.cancel();
+    assert_eq!(cancelled.finished().await.status, Status::Canceled);
+    assert_eq!(opened.lock().unwrap().len(), 1, "nothing that waits has a call tree");
+    tasks.resume(&paused, &CallContext::local()).await.unwrap();
+    world.permits.add_permits(3);
+    for task in [runs, paused, waits] {
+        assert_eq!(task.finished().await.status, Status::Ok);
+    }
+    assert_eq!(*opened.lock().unwrap(), [Limits::default().deadline; 3]);
+}
+
+#[tokio::test]
 async fn a_limit_ends_a_task_that_never_answers() {
     let world = world(Settings::default(), |_, _, _, _| Ok(outcome("never")));
     let account = Account::open(Limits::default());

@@ -164,15 +164,15 @@ fn a_path_is_judged_again_and_a_deadline_goes_on() {
     let blocks = first.submit(request(), &edge());
     first.until(blocks, State::Working);
     let path = first.submit(named(), &Edge { paths: rooted.clone(), ..edge() });
-    let late = first.submit(TaskRequest { deadline_ms: Some(1), ..request() }, &edge());
+    let late = first.submit(TaskRequest { deadline_ms: Some(2_000), ..request() }, &edge());
     first.kill();
     let again = Settings { run_again: ["summarize".to_owned()].into(), ..one_at_once() };
     let second = host(folder.path(), again.clone());
-    // The account of these tests ends at nothing; that of the engine ends at its deadline.
     assert_eq!(second.recover(&rooted), 3);
+    // It waits behind the others, and its time runs out meanwhile.
+    assert_eq!(second.finished(late).status, Status::Timeout);
     second.world.permits.add_permits(9);
     assert_eq!(second.finished(path).result.as_ref().unwrap().text, "a.md");
-    second.finished(late);
     let other = second.submit(named(), &Edge { paths: rooted, ..edge() });
     second.finished(other);
     second.kill();
