@@ -175,6 +175,32 @@ async fn a_key_makes_one_task_however_often_and_whoever_is_first() {
     assert_eq!(world.store.accept(later).await.unwrap(), Accepted::New);
 }
 
+/// A commit whose answer is lost is made again.
+async fn is_accepted_twice(store: &Store) {
+    for key in [None, Some(Key { key: "k".to_owned(), fingerprint: "a".to_owned(), expires_ms: TIME + 1_000 })] {
+        let mut row = row("acme", TIME);
+        row.metadata.insert("ticket".to_owned(), "7".to_owned());
+        let new = New { key, ..new(&row, b"input") };
+        for _ in 0..2 {
+            assert_eq!(store.accept(new.clone()).await.unwrap(), Accepted::New);
+        }
+        let found = store.get("acme", row.id).await.unwrap().unwrap();
+        assert_eq!((found.row.state, store.input(row.id).await.unwrap().unwrap()), (State::Queued, b"input".to_vec()));
+    }
+    assert_eq!(store.unfinished().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_accepted_again() {
+    is_accepted_twice(&sqlite().await.store).await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_accepted_again_in_postgresql() {
+    let Some(postgres) = Postgres::or_skip() else { return };
+    is_accepted_twice(&world(|_| Location::Postgres(postgres.url())).await.store).await;
+}
+
 async fn is_listed(store: &Store) {
     let mut rows = Vec::new();
     for number in 0..6_u64 {

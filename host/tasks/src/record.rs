@@ -26,6 +26,10 @@ const TELL_MS: u64 = 250;
 /// What a record takes beyond its texts, about.
 const OVERHEAD: usize = 1024;
 
+/// How long a client that cancels a task waits for its end at most. A handler is dropped at once; what takes time is a database that
+/// does not answer.
+pub const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
+
 /// A task as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {
@@ -259,6 +263,14 @@ impl Task {
         task
     }
 
+    /// A task that has not ended as `row` says, and that this host does not have: the database could not say that it took it, or
+    /// how it ended. The next host goes on with it.
+    pub(crate) fn left(row: &Row) -> Self {
+        let task = Self::with(About::stored(row), None, row.state, row.attempt);
+        task.change(|inner| inner.started_at_ms = row.started_ms);
+        task
+    }
+
     fn with(about: About, account: Option<Arc<Account>>, state: State, attempt: u32) -> Self {
         Self(Arc::new(Record {
             about,
@@ -348,6 +360,13 @@ impl Task {
             self.0.inner.lock().cancelled_by.get_or_insert_with(|| by.clone());
             account.end(CallError::Cancelled);
         }
+    }
+
+    /// The same, and waits for its end for so long; says whether it came. Where its end cannot be stored, or the host stops, it may
+    /// not.
+    pub async fn cancel_within(&self, by: &CallContext, patience: Duration) -> bool {
+        self.cancel_by(by);
+        tokio::time::timeout(patience, self.finished()).await.is_ok()
     }
 
     /// Who asked that it be cancelled, if that is known.

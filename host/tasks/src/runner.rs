@@ -316,6 +316,12 @@ impl Tasks {
         self.0.kept.lock().unfinished
     }
 
+    /// The tasks that run or wait: once [`Self::recover`] has returned and before others are taken, those that were left.
+    #[must_use]
+    pub fn left(&self) -> Vec<Task> {
+        self.0.kept.lock().newest(None).filter(|task| !task.state().is_final()).cloned().collect()
+    }
+
     /// The queue for turns, and how many have theirs.
     #[must_use]
     pub fn turns(&self) -> &Turns {

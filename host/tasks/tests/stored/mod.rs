@@ -235,6 +235,43 @@ fn events_of_a_task_that_has_ended_are_replayed_and_what_is_old_is_deleted() {
 }
 
 #[test]
+fn a_task_that_the_host_does_not_know_to_have_is_shown_as_it_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), Settings::default());
+    let row = witan_task_store::Row {
+        id: uuid::Uuid::now_v7(),
+        tenant: "local".to_owned(),
+        principal: "local".to_owned(),
+        intent: "summarize".to_owned(),
+        state: State::Queued,
+        priority: 4,
+        attempt: 0,
+        created_ms: 7,
+        started_ms: None,
+        finished_ms: None,
+        context: CallContext::local().to_json().unwrap(),
+        callback: None,
+        metadata: BTreeMap::new(),
+    };
+    let input = serde_json::to_vec(&request()).unwrap();
+    host.run(host.store.accept(witan_task_store::New { row: row.clone(), input, key: None })).unwrap();
+    let view = host.view(row.id);
+    assert_eq!((view.state, view.created_at_ms, view.envelope), (State::Queued, 7, None));
+    host.run(async {
+        let task = host.world.tasks.get("local", row.id).await.unwrap().unwrap();
+        assert!(
+            !task.cancel_within(&CallContext::local(), Duration::from_millis(1)).await,
+            "nothing runs here that ends"
+        );
+    });
+    host.kill();
+    let next = super::stored::host(folder.path(), Settings::default());
+    assert_eq!(next.recover(&Paths::Under(Vec::new())), 1);
+    next.world.permits.add_permits(1);
+    assert_eq!(next.finished(row.id).status, Status::Ok);
+}
+
+#[test]
 fn a_tenant_whose_callbacks_do_not_arrive_has_no_more_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let host = host(folder.path(), Settings::default());
