@@ -92,3 +92,17 @@ pub(crate) async fn sweep(tasks: Tasks, current: Arc<RwLock<Arc<Running>>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn tenants_share_a_host_that_asks_for_credentials() {
+        let shared = |text: &str| settings(&System::parse(text, Path::new("system.toml")).unwrap()).shared;
+        assert!(!shared("schema = 1"));
+        assert!(shared("schema = 1\n[host.auth]\n"));
+    }
+}
