@@ -16,6 +16,7 @@ mod events;
 mod front;
 mod gate;
 mod hosts;
+pub mod input;
 mod keys;
 mod listen;
 mod mount;
