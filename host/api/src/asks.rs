@@ -9,7 +9,7 @@ use std::{
 use axum::response::Response;
 use http::{Extensions, HeaderMap, header, request};
 use witan_identity::Kind;
-use witan_tasks::{Code, TaskError};
+use witan_tasks::{Code, Task, TaskError, Tasks};
 use witan_telemetry::Metrics;
 use witan_throttle::{Client, Gate, GateSettings, Lease, Over, Place, Priority, Settings, Standing, Throttle};
 
@@ -98,6 +98,17 @@ pub(crate) struct Passed {
 }
 
 impl Requests {
+    /// Counts the tasks that a host goes on with when it starts, as those that were accepted since: of their tenants, and of the
+    /// users and keys that submitted them.
+    pub fn count_left(&self, tasks: &Tasks) {
+        for task in tasks.left() {
+            let (tenant, principal) = (task.tenant().to_owned(), task.principal().to_owned());
+            // Users and keys have names that differ.
+            let (user, key) = (Some(principal.as_str()), Some(principal.as_str()));
+            count(&task, self.throttle.resume_task(&Client { tenant: &tenant, user, key, address: None }));
+        }
+    }
+
     /// Lets `request` of `asks` pass when it is its turn.
     ///
     /// # Errors
@@ -139,6 +150,17 @@ impl Requests {
     /// As [`Self::begin_task`].
     pub(crate) fn count_task(&self, asks: &Asks, metrics: &Metrics) -> Result<Lease, TaskError> {
         self.throttle.begin_task(&asks.client()).map_err(|over| refusal(&over, metrics))
+    }
+}
+
+/// Counts `task` until it ends.
+pub(crate) fn count(task: &Task, lease: Lease) {
+    if lease.counts() {
+        let task = task.clone();
+        tokio::spawn(async move {
+            task.finished().await;
+            drop(lease);
+        });
     }
 }
 

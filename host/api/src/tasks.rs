@@ -20,13 +20,14 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 use witan_authorize::{Action, Resource};
 use witan_capability::CallContext;
-use witan_tasks::{CancelOnDrop, Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView};
-use witan_throttle::Lease;
+use witan_tasks::{
+    CANCELLED_WITHIN, CancelOnDrop, Code, Edge, Envelope, Filter, Once, State, Task, TaskError, TaskRequest, TaskView,
+};
 
 use crate::{
     Api, BodyError, List,
     answer::{self, ErrorBody, Refusal},
-    asks::Asks,
+    asks::{Asks, count},
     authorize::{Caller, Way},
 };
 
@@ -197,17 +198,6 @@ async fn to_its_end<T: Send + 'static>(
     done.map_err(|_| TaskError::new(Code::Internal, "the host failed while it accepted the task"))?
 }
 
-/// Counts `task` until it ends.
-fn count(task: &Task, lease: Lease) {
-    if lease.counts() {
-        let task = task.clone();
-        tokio::spawn(async move {
-            task.finished().await;
-            drop(lease);
-        });
-    }
-}
-
 /// The envelope of `task`, if it ends in time. Dropping the future cancels the task where there is a guard.
 async fn wait_for(api: &Api, task: &Task, wait: Duration, guard: Option<CancelOnDrop>) -> Option<Envelope> {
     let ended = tokio::select! {
@@ -342,7 +332,7 @@ pub(crate) async fn show(Found(task): Found) -> Json<TaskView> {
 
 /// Cancels a task.
 ///
-/// Answers when it has ended. A task that has ended already stays as it is.
+/// Answers when it has ended, or after 10 s as it stands. A task that has ended already stays as it is.
 #[utoipa::path(
     post,
     path = "/v1/tasks/{id}/cancel",
@@ -350,14 +340,15 @@ pub(crate) async fn show(Found(task): Found) -> Json<TaskView> {
     params(("id" = String, Path, description = "The task")),
     responses(
         (status = 200, description = "The task, which has ended", body = TaskView),
+        (status = 202, description = "The task, which has not ended yet", body = TaskView),
         (status = 404, description = "No such task is kept", body = ErrorBody),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
     )
 )]
-pub(crate) async fn cancel(Extension(context): Extension<CallContext>, Found(task): Found) -> Json<TaskView> {
-    task.cancel_by(&context);
-    task.finished().await;
-    Json(task.view())
+pub(crate) async fn cancel(Extension(context): Extension<CallContext>, Found(task): Found) -> Response {
+    let ended = task.cancel_within(&context, CANCELLED_WITHIN).await;
+    let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
+    (status, Json(task.view())).into_response()
 }
 
 /// Pauses a task that waits for its turn.

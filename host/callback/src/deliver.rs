@@ -1,7 +1,6 @@
 //! Until it has arrived.
 
 use std::{
-    collections::HashSet,
     error::Error,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -9,17 +8,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinSet,
-};
+use tokio::sync::Notify;
 use uuid::Uuid;
 use witan_egress::Cause;
 use witan_events::{Bus, CallbackFailed, What};
 use witan_secrets::{SealError, Sealer};
 use witan_task_store::{Delivery, Store, StoreError};
 
-use crate::{Callback, SendError, Sender};
+use crate::{Callback, SendError, Sender, tries::Tries};
 
 /// How often something is tried, and for how long at most.
 const TRIES: u32 = 10;
@@ -27,9 +23,11 @@ const AGE_MS: u64 = 24 * 3_600 * 1_000;
 /// How long to wait after the first try; each time is three times as long, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
-/// Tries at once, and deliveries that are looked at in one go.
-const AT_ONCE: usize = 8;
-const LOOK: usize = 64;
+/// How long to wait before what came of a try is stored again after the first time; each time is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Deliveries of one tenant that wait at most for another task to have a callback: for a day, one every ten seconds.
+const WAITING: usize = 10_000;
 /// How often it is looked whether something is due where nobody says so.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -86,6 +84,15 @@ pub async fn sealed(body: &str, task: Uuid, sealer: &Sealer) -> Result<Option<St
     Ok(serde_json::to_string(&stored).ok().filter(|sealed| sealed != body))
 }
 
+/// What came of a try.
+#[derive(Clone, Copy, Debug)]
+enum Came {
+    /// It has arrived, or is given up.
+    ToItsEnd,
+    /// It is to be tried again.
+    Again { attempts: u32, due_ms: u64 },
+}
+
 /// Sends what is stored until it has arrived or is given up.
 #[derive(Clone, Debug)]
 pub struct Deliverer {
@@ -127,12 +134,19 @@ impl Deliverer {
         self.more.notify_one();
     }
 
+    /// Whether there is room for what another task of `tenant` has to tell.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn takes(&self, tenant: &str) -> Result<bool, StoreError> {
+        Ok(!self.store.delivers(tenant, WAITING).await?)
+    }
+
     /// Sends, as long as it is polled.
     pub async fn run(self) {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
-        let (mut tries, mut trying) = (JoinSet::new(), HashSet::new());
+        let mut tries = Tries::default();
         loop {
-            let next = match self.start(&places, &mut tries, &mut trying).await {
+            let next = match self.start(&mut tries).await {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "callbacks cannot be read");
@@ -140,56 +154,74 @@ impl Deliverer {
                 }
             };
             tokio::select! {
-                Some(tried) = tries.join_next(), if !tries.is_empty() => {
-                    // A try that panicked is tried again once the host starts anew.
-                    if let Ok(id) = tried {
-                        trying.remove(&id);
-                    }
-                }
+                () = tries.ended(), if !tries.is_empty() => {}
                 () = self.more.notified() => {}
                 () = tokio::time::sleep(next.min(POLL)) => {}
             }
         }
     }
 
-    /// Begins what is due and has room, and says how long until the next is.
-    async fn start(
-        &self,
-        places: &Arc<Semaphore>,
-        tries: &mut JoinSet<Uuid>,
-        trying: &mut HashSet<Uuid>,
-    ) -> Result<Duration, StoreError> {
+    /// Begins what is due and has room, fairly by tenant, and says how long until the next is.
+    async fn start(&self, tries: &mut Tries) -> Result<Duration, StoreError> {
         let now = now_ms();
-        for delivery in self.store.next_deliveries(LOOK).await? {
-            if trying.contains(&delivery.id) {
-                continue;
-            }
-            if delivery.due_ms > now {
-                return Ok(Duration::from_millis(delivery.due_ms - now));
-            }
-            let Ok(place) = places.clone().try_acquire_owned() else { break };
-            trying.insert(delivery.id);
-            let this = self.clone();
-            tries.spawn(async move {
-                let id = delivery.id;
-                if let Err(error) = this.attempt(delivery).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a callback cannot be stored");
+        let mut tenants = self.store.delivering().await?;
+        tries.forget_all_but(&tenants);
+        let mut next = u64::MAX;
+        tenants.retain(|(_, due_ms)| {
+            let due = *due_ms <= now;
+            next = if due { next } else { next.min(*due_ms) };
+            due
+        });
+        let mut tenants: Vec<String> = tenants.into_iter().map(|(tenant, _)| tenant).collect();
+        while let Some(at) = tries.next(&tenants)
+            && let Some(tenant) = tenants.get(at)
+        {
+            let some = self.store.next_deliveries(tenant, tries.known_of(tenant) + 1).await?;
+            match some.into_iter().find(|delivery| !tries.knows(delivery.id)) {
+                Some(delivery) if delivery.due_ms <= now => {
+                    let (id, this) = (delivery.id, self.clone());
+                    tries.spawn(id, tenant, async move { this.attempt(delivery).await });
                 }
-                drop(place);
-                id
-            });
+                later => {
+                    next = later.map_or(next, |later| next.min(later.due_ms));
+                    tenants.swap_remove(at);
+                }
+            }
         }
-        Ok(POLL)
+        Ok(Duration::from_millis(next.saturating_sub(now)))
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Result<(), StoreError> {
-        let (attempts, id) = (delivery.attempts + 1, delivery.id);
+    /// Tries it once, and stores what came of that.
+    async fn attempt(&self, delivery: Delivery) {
+        let came = self.send(&delivery).await;
+        // It must not be sent again because this cannot be written now. Its place is not given back meanwhile, so that what is
+        // sent and not written stays little.
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let stored = match came {
+                Came::ToItsEnd => self.store.delivered(delivery.id).await,
+                Came::Again { attempts, due_ms } => self.store.postpone(delivery.id, attempts, due_ms).await,
+            };
+            match stored {
+                Ok(()) | Err(StoreError::Ended) => return,
+                Err(error) => {
+                    let reason = in_full(&error);
+                    tracing::warn!(task = %delivery.task, reason, "what came of a callback is not stored yet");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn send(&self, delivery: &Delivery) -> Came {
+        let attempts = delivery.attempts + 1;
         let Ok(stored) = serde_json::from_str::<Stored>(&delivery.body) else {
-            self.give_up(&delivery, attempts, &Unreadable);
-            return self.store.delivered(id).await;
+            self.give_up(delivery, attempts, &Unreadable);
+            return Came::ToItsEnd;
         };
         let sent = match stored.callback.clone().opened(delivery.task, &self.sealer).await {
-            Ok(callback) => self.sender.send(&callback, &delivery, &stored.body).await,
+            Ok(callback) => self.sender.send(&callback, delivery, &stored.body).await,
             Err(error) => Err(SendError::Sealed(error)),
         };
         let wait = self.wait(attempts);
@@ -206,14 +238,12 @@ impl Deliverer {
         match sent {
             Err(error) if again => {
                 tracing::info!(task = %delivery.task, attempts, reason = in_full(&error), "a callback is tried again");
-                self.store.postpone(id, attempts, due_ms).await
+                return Came::Again { attempts, due_ms };
             }
-            Err(error) => {
-                self.give_up(&delivery, attempts, &error);
-                self.store.delivered(id).await
-            }
-            Ok(_) => self.store.delivered(id).await,
+            Err(error) => self.give_up(delivery, attempts, &error),
+            Ok(_) => {}
         }
+        Came::ToItsEnd
     }
 
     /// Gives it up. The log says why in full, and the client no more than is told of itself.

@@ -10,6 +10,7 @@ mod deliver;
 mod reach;
 mod send;
 mod signature;
+mod tries;
 
 #[cfg(test)]
 mod tests;

@@ -149,10 +149,14 @@ impl World {
     }
 
     pub(crate) async fn deliver(&self, callback: &Callback) -> Uuid {
+        self.deliver_for("acme", callback).await
+    }
+
+    async fn deliver_for(&self, tenant: &str, callback: &Callback) -> Uuid {
         let data = serde_json::json!({ "id": "t" });
         let task = Uuid::now_v7();
         let callback = callback.clone().sealed(task, &self.sealer()).await.unwrap();
-        let made = deliveries(Some(&callback), ("acme", "alice"), task, "task.completed", 7, &data);
+        let made = deliveries(Some(&callback), (tenant, "alice"), task, "task.completed", 7, &data);
         // As if it were made now: what is a day old is given up.
         let made: Vec<_> = made.into_iter().map(|one| Delivery { created_ms: u64::MAX >> 2, ..one }).collect();
         let id = made[0].id;
@@ -174,7 +178,7 @@ impl World {
     }
 
     pub(crate) async fn until_nothing_is_left(&self) {
-        while !self.store.next_deliveries(1).await.unwrap().is_empty() {
+        while !self.store.delivering().await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     }
@@ -253,12 +257,12 @@ async fn a_host_that_starts_again_goes_on() {
     let id = world.deliver(&callback(&format!("http://{host}/"))).await;
     // Nothing is tried again before the host ends.
     let running = world.start_with(&[&host], Duration::from_secs(3_600));
-    while world.store.next_deliveries(1).await.unwrap()[0].attempts == 0 {
+    while world.store.next_deliveries("acme", 1).await.unwrap()[0].attempts == 0 {
         tokio::task::yield_now().await;
     }
     running.abort();
     let again = World { store: open(world.folder.path()).await, folder: world.folder, bus: Bus::new() };
-    assert_eq!(again.store.next_deliveries(1).await.unwrap()[0].id, id);
+    assert_eq!(again.store.next_deliveries("acme", 1).await.unwrap()[0].id, id);
     again.store.postpone(id, 1, 0).await.unwrap();
     let running = again.start(&[&host]);
     served.await.unwrap();
@@ -310,4 +314,72 @@ async fn what_was_stored_open_is_sealed_and_what_does_not_open_is_tried_again() 
     // That of another task is none of this one.
     let error = sealed.opened(Uuid::now_v7(), &sealer).await.unwrap_err();
     assert!(SendError::Sealed(error).retryable());
+}
+
+#[tokio::test]
+async fn a_tenant_whose_server_never_answers_holds_up_nobody_else() {
+    let world = world().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_host = silent.local_addr().unwrap().to_string();
+    for _ in 0..40 {
+        world.deliver(&callback(&format!("http://{silent_host}/"))).await;
+    }
+    let (host, mut served) = server(&["200 OK"]).await;
+    world.deliver_for("umbrella", &callback(&format!("http://{host}/"))).await;
+    let running = world.start(&[&silent_host, &host]);
+    let mut held = Vec::new();
+    // Not once these have timed out and given their places back.
+    loop {
+        tokio::select! {
+            requests = &mut served => break assert_eq!(requests.unwrap().len(), 1),
+            accepted = silent.accept() => held.push(accepted.unwrap()),
+        }
+        assert!(held.len() <= 8, "one tenant has more than its share");
+    }
+    running.abort();
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_not_sent_again() {
+    let world = world().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    world.deliver(&callback(&format!("http://{host}/"))).await;
+    let path = world.folder.path().join("rows.db");
+    let rows = sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    let full = "CREATE TRIGGER full BEFORE DELETE ON task_delivery BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    sqlx::query(full).execute(&rows).await.unwrap();
+    let running = world.start(&[&host]);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut bytes = [0; 4096];
+    while !bytes.contains(&b'}') {
+        assert!(stream.read(&mut bytes).await.unwrap() > 0);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+    let again = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+    assert!(again.is_err(), "it was sent again");
+    sqlx::query("DROP TRIGGER full").execute(&rows).await.unwrap();
+    world.until_nothing_is_left().await;
+    running.abort();
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_many_of_a_tenant() {
+    let world = world().await;
+    let one = |number: u64| Delivery {
+        id: Uuid::now_v7(),
+        tenant: "acme".to_owned(),
+        task: Uuid::now_v7(),
+        body: String::new(),
+        attempts: 0,
+        created_ms: 0,
+        due_ms: number,
+    };
+    let deliverer =
+        Deliverer::new(world.store.clone(), Sender::new(settings(&[])).unwrap(), world.bus.clone(), world.sealer());
+    world.store.deliver((0..9_999).map(one).collect()).await.unwrap();
+    assert!(deliverer.takes("acme").await.unwrap());
+    world.store.deliver(vec![one(0)]).await.unwrap();
+    assert!(!deliverer.takes("acme").await.unwrap());
+    assert!(deliverer.takes("umbrella").await.unwrap());
 }

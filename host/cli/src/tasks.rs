@@ -28,6 +28,8 @@ pub(crate) fn settings(system: &System) -> Settings {
     Settings {
         concurrency: number(tasks.concurrency),
         queue: number(tasks.queue),
+        // Without credentials everybody is the one tenant `local`, and shares with nobody.
+        shared: system.host.auth.is_some(),
         limits: system.limits.clone(),
         run_again: tasks.run_again.iter().map(|intent| intent.as_str().to_owned()).collect(),
         ..Settings::default()
@@ -88,5 +90,19 @@ pub(crate) async fn sweep(tasks: Tasks, current: Arc<RwLock<Arc<Running>>>) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot delete what is kept no longer");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn tenants_share_a_host_that_asks_for_credentials() {
+        let shared = |text: &str| settings(&System::parse(text, Path::new("system.toml")).unwrap()).shared;
+        assert!(!shared("schema = 1"));
+        assert!(shared("schema = 1\n[host.auth]\n"));
     }
 }

@@ -10,7 +10,7 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 use uuid::Uuid;
-use witan_tasks::{Code, Edge, Once, Paths, Task, TaskError, TaskEvent, TaskRequest, Tasks};
+use witan_tasks::{CANCELLED_WITHIN, Code, Edge, Once, Paths, Task, TaskError, TaskEvent, TaskRequest, Tasks};
 
 use crate::{Door, message, status, v1};
 
@@ -152,8 +152,7 @@ impl v1::tasks_server::Tasks for Service {
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::Task> {
         let task = self.find(request.extensions(), &request.get_ref().id).await?;
         self.door.cancel(request.extensions(), &task).map_err(|error| status(&error))?;
-        task.cancel_by(&self.door.caller(request.extensions()));
-        task.finished().await;
+        let _ended = task.cancel_within(&self.door.caller(request.extensions()), CANCELLED_WITHIN).await;
         Ok(Response::new(message::task(task.view())))
     }
 }

@@ -1,6 +1,6 @@
 //! Places that many wait for.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -15,11 +15,23 @@ struct Places {
     free: usize,
     taken: usize,
     closed: bool,
-    queue: Queue<oneshot::Sender<Turn>>,
+    /// The most that one tenant has.
+    share: usize,
+    /// How many each has that has any.
+    held: HashMap<Arc<str>, usize>,
+    queue: Queue<Waiter>,
+}
+
+struct Waiter {
+    tenant: Arc<str>,
+    go: oneshot::Sender<Turn>,
 }
 
 /// A place, which is given back when this is dropped.
-pub struct Turn(Turns);
+pub struct Turn {
+    turns: Turns,
+    tenant: Arc<str>,
+}
 
 /// Leaves the queue when it is dropped.
 struct Waiting<'a> {
@@ -28,23 +40,31 @@ struct Waiting<'a> {
 }
 
 impl Turns {
-    /// So many places, and room for `most` who wait for one.
+    /// So many places, of which one tenant has `share` at most and one at least, and room for `most` who wait for one.
     #[must_use]
-    pub fn new(places: usize, most: usize) -> Self {
-        Self(Arc::new(Mutex::new(Places { free: places, taken: 0, closed: false, queue: Queue::new(most) })))
+    pub fn new(places: usize, share: usize, most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Places {
+            free: places,
+            taken: 0,
+            closed: false,
+            share: share.max(1),
+            held: HashMap::new(),
+            queue: Queue::new(most),
+        })))
     }
 
     /// Waits for the turn of `tenant` with `weight`; none if the queue is full. Dropping the future leaves the queue.
     pub async fn take(&self, tenant: &str, weight: u32) -> Option<Turn> {
-        let (sender, mut receiver) = oneshot::channel();
+        let (go, mut receiver) = oneshot::channel();
         let ticket = {
             let mut places = self.0.lock();
-            if places.free > 0 && places.queue.is_empty() && !places.closed {
-                places.free -= 1;
-                places.taken += 1;
-                return Some(Turn(self.clone()));
+            let tenant: Arc<str> = tenant.into();
+            // Those that wait while a place is free have their share.
+            if places.free > 0 && places.may(&tenant) && !places.closed {
+                places.begin(&tenant);
+                return Some(Turn { turns: self.clone(), tenant });
             }
-            places.queue.push(tenant, weight, sender).ok()?
+            places.queue.push(&tenant.clone(), weight, Waiter { tenant, go }).ok()?
         };
         let waiting = Waiting { turns: self, ticket };
         let turn = (&mut receiver).await.ok();
@@ -76,28 +96,58 @@ impl Turns {
     }
 }
 
+impl Places {
+    fn may(&self, tenant: &str) -> bool {
+        self.held.get(tenant).is_none_or(|held| *held < self.share)
+    }
+
+    fn begin(&mut self, tenant: &Arc<str>) {
+        self.free -= 1;
+        self.taken += 1;
+        *self.held.entry(tenant.clone()).or_default() += 1;
+    }
+
+    fn end(&mut self, tenant: &str) {
+        self.free += 1;
+        self.taken -= 1;
+        if let Some(held) = self.held.get_mut(tenant) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(tenant);
+            }
+        }
+    }
+
+    /// Whose turn is next, if there is one.
+    fn next(&mut self) -> Option<Waiter> {
+        if self.closed || self.free == 0 {
+            return None;
+        }
+        let (held, share) = (&self.held, self.share);
+        let next = self.queue.pop_of(|tenant| held.get(tenant).is_none_or(|held| *held < share))?;
+        self.begin(&next.tenant);
+        Some(next)
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         let next = {
-            let mut places = self.0.0.lock();
-            places.taken -= 1;
-            let next = if places.closed { None } else { places.queue.pop() };
-            match next {
-                Some(_) => places.taken += 1,
-                None => places.free += 1,
-            }
-            next
+            let mut places = self.turns.0.lock();
+            places.end(&self.tenant);
+            places.next()
         };
-        if let Some(next) = next {
+        if let Some(Waiter { tenant, go }) = next {
             // Who has just gone gives it back by dropping it, and the one after has it.
-            let _gone = next.send(Turn(self.0.clone()));
+            let _gone = go.send(Turn { turns: self.turns.clone(), tenant });
         }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.turns.0.lock().queue.remove(&self.ticket);
+        let left = self.turns.0.lock().queue.remove(&self.ticket);
+        drop(left);
     }
 }
 
@@ -128,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn places_go_to_who_is_next() {
-        let turns = Turns::new(1, 10);
+        let turns = Turns::new(1, 1, 10);
         let first = turns.take("flood", 4).await.unwrap();
         let mut tasks = Vec::new();
         let (told, mut order) = tokio::sync::mpsc::unbounded_channel();
@@ -151,8 +201,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_tenant_has_its_share_and_the_rest_is_for_others() {
+        let turns = Turns::new(3, 2, 10);
+        let held = [turns.take("a", 1).await.unwrap(), turns.take("a", 1).await.unwrap()];
+        let waits = turns.clone();
+        let third = tokio::spawn(async move { waits.take("a", 1).await.unwrap() });
+        wait_for(&turns, 1).await;
+        // One place is free, and it is for others, whoever waits.
+        let other = turns.take("b", 1).await.unwrap();
+        assert_eq!((turns.taken(), turns.waiting_of("a")), (3, 1));
+        drop(other);
+        assert_eq!((turns.taken(), turns.waiting_of("a")), (2, 1));
+        drop(held);
+        let third = third.await.unwrap();
+        assert_eq!(turns.taken(), 1);
+        drop(third);
+        assert!(turns.0.lock().held.is_empty());
+    }
+
+    #[tokio::test]
     async fn who_goes_away_holds_up_nobody() {
-        let turns = Turns::new(1, 1);
+        let turns = Turns::new(1, 1, 1);
         let first = turns.take("a", 1).await.unwrap();
         let waits = turns.clone();
         let gone = tokio::spawn(async move { waits.take("a", 1).await });
@@ -166,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn once_closed_nobody_has_a_turn() {
-        let turns = Turns::new(2, 1);
+        let turns = Turns::new(2, 2, 1);
         let first = turns.take("a", 1).await.unwrap();
         turns.close();
         drop(first);

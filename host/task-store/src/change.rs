@@ -168,17 +168,21 @@ async fn accept(transaction: &mut Transaction, new: &New, input: Option<&[u8]>) 
         let insert = insert.bind(key.fingerprint.as_str()).bind(id.as_str()).bind(signed(key.expires_ms));
         if run(transaction, insert).await? == 0
             && let Some(known) = known(transaction, &key.key).await?
+            && known.task != row.id
         {
             return Ok(Accepted::Known(known));
         }
     }
     let insert = "INSERT INTO task (id, tenant, principal, intent, state, priority, attempt, created_ms, context, metadata, \
-                  callback) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+                  callback) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING";
     let metadata = serde_json::to_string(&row.metadata).unwrap_or_else(|_| "{}".to_owned());
     let insert = sqlx::query(insert).bind(id.as_str()).bind(row.tenant.as_str()).bind(row.principal.as_str());
     let insert = insert.bind(row.intent.as_str()).bind(row.state.name()).bind(i64::from(row.priority));
     let insert = insert.bind(i64::from(row.attempt)).bind(signed(row.created_ms)).bind(row.context.as_str());
-    run(transaction, insert.bind(metadata).bind(row.callback.clone())).await?;
+    if run(transaction, insert.bind(metadata).bind(row.callback.clone())).await? == 0 {
+        // The database committed it, and the word of that was lost.
+        return Ok(Accepted::New);
+    }
     for (name, value) in &row.metadata {
         let insert = sqlx::query("INSERT INTO task_metadata (tenant, name, value, task) VALUES ($1, $2, $3, $4)");
         let insert = insert.bind(row.tenant.as_str()).bind(name.as_str()).bind(value.as_str()).bind(id.as_str());

@@ -1,6 +1,10 @@
 //! The tables, step by step. A step that was released is never changed.
 
-pub(crate) const STEPS: &[&[&str]] = &[TASKS, CALLBACKS, SEALED];
+pub(crate) const STEPS: &[&[&str]] = &[TASKS, CALLBACKS, SEALED, DELIVERIES];
+
+/// What is to be delivered is asked for tenant by tenant.
+const DELIVERIES: &[&str] =
+    &["CREATE INDEX task_delivery_of ON task_delivery (tenant, due_ms)", "DROP INDEX task_delivery_due"];
 
 const CALLBACKS: &[&str] = &["ALTER TABLE task ADD COLUMN callback TEXT "];
 

@@ -175,6 +175,32 @@ async fn a_key_makes_one_task_however_often_and_whoever_is_first() {
     assert_eq!(world.store.accept(later).await.unwrap(), Accepted::New);
 }
 
+/// A commit whose answer is lost is made again.
+async fn is_accepted_twice(store: &Store) {
+    for key in [None, Some(Key { key: "k".to_owned(), fingerprint: "a".to_owned(), expires_ms: TIME + 1_000 })] {
+        let mut row = row("acme", TIME);
+        row.metadata.insert("ticket".to_owned(), "7".to_owned());
+        let new = New { key, ..new(&row, b"input") };
+        for _ in 0..2 {
+            assert_eq!(store.accept(new.clone()).await.unwrap(), Accepted::New);
+        }
+        let found = store.get("acme", row.id).await.unwrap().unwrap();
+        assert_eq!((found.row.state, store.input(row.id).await.unwrap().unwrap()), (State::Queued, b"input".to_vec()));
+    }
+    assert_eq!(store.unfinished().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_accepted_again() {
+    is_accepted_twice(&sqlite().await.store).await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_accepted_again_in_postgresql() {
+    let Some(postgres) = Postgres::or_skip() else { return };
+    is_accepted_twice(&world(|_| Location::Postgres(postgres.url())).await.store).await;
+}
+
 async fn is_listed(store: &Store) {
     let mut rows = Vec::new();
     for number in 0..6_u64 {
@@ -250,16 +276,50 @@ async fn what_is_to_be_delivered_comes_with_the_end_and_stays_until_it_has_arriv
     };
     let end = Ended { deliveries: vec![delivery.clone()], ..ended(&task, State::Failed, b"") };
     world.store.end(end.clone()).await.unwrap();
-    assert_eq!(world.store.next_deliveries(9).await.unwrap(), std::slice::from_ref(&delivery));
+    assert_eq!(world.store.next_deliveries("acme", 9).await.unwrap(), std::slice::from_ref(&delivery));
     world.store.postpone(delivery.id, 1, TIME + 50).await.unwrap();
     assert_eq!(
-        world.store.next_deliveries(9).await.unwrap(),
+        world.store.next_deliveries("acme", 9).await.unwrap(),
         [Delivery { attempts: 1, due_ms: TIME + 50, ..delivery.clone() }]
     );
     world.store.delivered(delivery.id).await.unwrap();
     // An end that is told twice is one end.
     world.store.end(end).await.unwrap();
-    assert!(world.store.next_deliveries(9).await.unwrap().is_empty());
+    assert!(world.store.next_deliveries("acme", 9).await.unwrap().is_empty());
+}
+
+async fn deliveries_are_asked_for_by_tenant(store: &Store) {
+    let make = |tenant: &str, due_ms: u64| Delivery {
+        id: Uuid::now_v7(),
+        tenant: tenant.to_owned(),
+        task: Uuid::now_v7(),
+        body: "{}".into(),
+        attempts: 0,
+        created_ms: TIME,
+        due_ms,
+    };
+    assert_eq!(store.delivering().await.unwrap(), []);
+    let made = [make("acme", TIME + 2), make("acme", TIME + 1), make("umbrella", TIME), make("acme", TIME + 3)];
+    store.deliver(made.to_vec()).await.unwrap();
+    let whose = |tenant: &str, due_ms| (tenant.to_owned(), due_ms);
+    assert_eq!(store.delivering().await.unwrap(), [whose("acme", TIME + 1), whose("umbrella", TIME)]);
+    assert_eq!(store.next_deliveries("acme", 2).await.unwrap(), [made[1].clone(), made[0].clone()]);
+    assert_eq!(store.next_deliveries("nobody", 2).await.unwrap(), []);
+    assert!(store.delivers("acme", 3).await.unwrap() && !store.delivers("acme", 4).await.unwrap());
+    assert!(!store.delivers("nobody", 1).await.unwrap());
+    store.delivered(made[2].id).await.unwrap();
+    assert_eq!(store.delivering().await.unwrap(), [whose("acme", TIME + 1)]);
+}
+
+#[tokio::test]
+async fn deliveries_are_asked_for_tenant_by_tenant() {
+    deliveries_are_asked_for_by_tenant(&sqlite().await.store).await;
+}
+
+#[tokio::test]
+async fn deliveries_are_asked_for_tenant_by_tenant_in_postgresql() {
+    let Some(postgres) = Postgres::or_skip() else { return };
+    deliveries_are_asked_for_by_tenant(&world(|_| Location::Postgres(postgres.url())).await.store).await;
 }
 
 #[tokio::test]
@@ -271,7 +331,9 @@ async fn no_query_of_a_busy_host_reads_all_rows() {
         ("SELECT * FROM task WHERE tenant = 'a' AND id < 'b' ORDER BY id DESC LIMIT 9", "task_of"),
         ("SELECT * FROM task WHERE tenant = 'a' AND state = 'failed' ORDER BY id DESC LIMIT 9", "task_state"),
         ("SELECT * FROM task WHERE tenant = 'a' AND finished_ms <= 5 ORDER BY finished_ms LIMIT 9", "task_finished"),
-        ("SELECT id FROM task_delivery ORDER BY due_ms LIMIT 9", "task_delivery_due"),
+        ("SELECT id FROM task_delivery WHERE tenant = 'a' ORDER BY due_ms LIMIT 9", "task_delivery_of"),
+        ("SELECT MIN(due_ms) FROM task_delivery WHERE tenant = 'a'", "task_delivery_of"),
+        ("SELECT MIN(tenant) FROM task_delivery WHERE tenant > 'a'", "task_delivery_of"),
         ("SELECT MIN(tenant) FROM task WHERE tenant > 'a'", "task_"),
     ] {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));

@@ -1,6 +1,6 @@
 //! The tasks that are kept in memory: all that have not ended, and the last that have.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use uuid::Uuid;
 
@@ -15,11 +15,20 @@ pub(crate) struct Kept {
     ended_bytes: usize,
     pub(crate) unfinished: usize,
     unfinished_bytes: usize,
+    /// What each tenant has of both, if it has any.
+    tenants: HashMap<String, Load>,
+}
+
+/// Tasks that have not ended, and the bytes of their requests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    tasks: usize,
+    bytes: usize,
 }
 
 impl Kept {
-    /// Takes a place for a request of `bytes`.
-    pub(crate) fn reserve(&mut self, settings: &Settings, bytes: usize) -> Result<(), TaskError> {
+    /// Takes a place for a request of `tenant` and of `bytes`.
+    pub(crate) fn reserve(&mut self, settings: &Settings, tenant: &str, bytes: usize) -> Result<(), TaskError> {
         let most = settings.concurrency.saturating_add(settings.queue);
         if self.unfinished >= most {
             let message = format!("{} tasks run or wait already, the most that this host takes; try again later", most);
@@ -34,20 +43,44 @@ impl Kept {
             );
             return Err(TaskError::new(Code::Overloaded, message));
         }
-        self.unfinished += 1;
-        self.unfinished_bytes = sum;
+        let own = self.tenants.get(tenant).copied().unwrap_or_default();
+        let (tasks, share) = (settings.of_one_tenant(most), settings.of_one_tenant(settings.unfinished_bytes));
+        if own.tasks >= tasks || own.bytes.saturating_add(bytes) > share {
+            let message = format!(
+                "the tasks of tenant `{tenant}` that run or wait are {} and hold {} bytes of requests, and of one tenant \
+                 this host takes {tasks} and {share} bytes; try again when some have ended",
+                own.tasks, own.bytes
+            );
+            return Err(TaskError::new(Code::RateLimited, message));
+        }
+        self.take(tenant, bytes);
         Ok(())
     }
 
     /// Takes a place for a request that was accepted before, whatever there is.
-    pub(crate) fn force(&mut self) {
-        self.unfinished += 1;
+    pub(crate) fn force(&mut self, tenant: &str) {
+        self.take(tenant, 0);
     }
 
-    /// Gives back a place that [`Self::reserve`] took.
-    pub(crate) fn release(&mut self, bytes: usize) {
+    fn take(&mut self, tenant: &str, bytes: usize) {
+        self.unfinished += 1;
+        self.unfinished_bytes += bytes;
+        let own = self.tenants.entry(tenant.to_owned()).or_default();
+        own.tasks += 1;
+        own.bytes += bytes;
+    }
+
+    /// Gives back a place that [`Self::reserve`] or [`Self::force`] took.
+    pub(crate) fn release(&mut self, tenant: &str, bytes: usize) {
         self.unfinished -= 1;
         self.unfinished_bytes -= bytes;
+        if let Some(own) = self.tenants.get_mut(tenant) {
+            own.tasks -= 1;
+            own.bytes -= bytes;
+            if own.tasks == 0 {
+                self.tenants.remove(tenant);
+            }
+        }
     }
 
     /// Takes out a task that was not accepted after all.

@@ -26,7 +26,7 @@ pub use error::{Code, ErrorOrigin, ErrorType, TaskError};
 pub use handler::{Event, Handler, HandlerError, Work, WorkInput};
 pub use once::Once;
 pub use paths::Paths;
-pub use record::{CancelOnDrop, Happened, Moved, Task, TaskEvent, TaskView};
+pub use record::{CANCELLED_WITHIN, CancelOnDrop, Happened, Moved, Task, TaskEvent, TaskView};
 pub use request::{Document, Input, Parameter, Priority, TaskRequest, Value};
 pub use runner::{Edge, Handlers, Observer, OpenAccount, Settings, Tasks, Transition};
 pub use told::SealStoredError;

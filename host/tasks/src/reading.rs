@@ -22,7 +22,9 @@ impl Tasks {
         }
         let Some(store) = &self.0.store else { return Ok(None) };
         let stored = store.get(tenant, id).await.map_err(|error| unstored(&error))?;
-        stored.map(|stored| ended(&stored)).transpose()
+        stored
+            .map(|stored| if stored.row.state.is_final() { ended(&stored) } else { Ok(Task::left(&stored.row)) })
+            .transpose()
     }
 
     /// At most `limit` tasks of `tenant` that are kept and that `filter` takes, the newest first and without their

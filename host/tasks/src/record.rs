@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
@@ -25,6 +25,10 @@ const EVENT_BYTES: usize = 256 << 10;
 const TELL_MS: u64 = 250;
 /// What a record takes beyond its texts, about.
 const OVERHEAD: usize = 1024;
+
+/// How long a client that cancels a task waits for its end at most. A handler is dropped at once; what takes time is a database that
+/// does not answer.
+pub const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A task as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -120,8 +124,10 @@ pub struct Task(Arc<Record>);
 #[derive(Debug)]
 struct Record {
     about: About,
-    /// None where it had ended before this host began.
-    account: Option<Arc<Account>>,
+    /// That of its call tree, and until its turn has come one that nothing is charged to; none where it had ended before this host
+    /// began.
+    account: Option<Mutex<Arc<Account>>>,
+    accepted: Instant,
     inner: Mutex<Inner>,
     changed: watch::Sender<()>,
 }
@@ -257,10 +263,19 @@ impl Task {
         task
     }
 
+    /// A task that has not ended as `row` says, and that this host does not have: the database could not say that it took it, or
+    /// how it ended. The next host goes on with it.
+    pub(crate) fn left(row: &Row) -> Self {
+        let task = Self::with(About::stored(row), None, row.state, row.attempt);
+        task.change(|inner| inner.started_at_ms = row.started_ms);
+        task
+    }
+
     fn with(about: About, account: Option<Arc<Account>>, state: State, attempt: u32) -> Self {
         Self(Arc::new(Record {
             about,
-            account,
+            account: account.map(Mutex::new),
+            accepted: Instant::now(),
             inner: Mutex::new(Inner {
                 state,
                 started: false,
@@ -333,18 +348,25 @@ impl Task {
     /// Ends it, if it has not ended: whatever it called ends with it.
     pub fn cancel(&self) {
         if let Some(account) = &self.0.account {
-            account.end(CallError::Cancelled);
+            account.lock().end(CallError::Cancelled);
         }
     }
 
     /// The same, as `by` asked.
     pub fn cancel_by(&self, by: &CallContext) {
-        if let Some(account) = &self.0.account
-            && account.ended().is_none()
-        {
+        let Some(account) = &self.0.account else { return };
+        let account = account.lock();
+        if account.ended().is_none() {
             self.0.inner.lock().cancelled_by.get_or_insert_with(|| by.clone());
             account.end(CallError::Cancelled);
         }
+    }
+
+    /// The same, and waits for its end for so long; says whether it came. Where its end cannot be stored, or the host stops, it may
+    /// not.
+    pub async fn cancel_within(&self, by: &CallContext, patience: Duration) -> bool {
+        self.cancel_by(by);
+        tokio::time::timeout(patience, self.finished()).await.is_ok()
     }
 
     /// Who asked that it be cancelled, if that is known.
@@ -388,9 +410,24 @@ impl Task {
         }
     }
 
-    /// The account of its call tree; none where it had ended before this host began.
-    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
-        self.0.account.as_ref()
+    /// Its account; none where it had ended before this host began.
+    pub(crate) fn account(&self) -> Option<Arc<Account>> {
+        self.0.account.as_ref().map(|account| account.lock().clone())
+    }
+
+    /// Gives it the account that `open` opens for its call tree, unless it was cancelled before.
+    pub(crate) fn open_account(&self, open: impl FnOnce() -> Arc<Account>) {
+        if let Some(account) = &self.0.account {
+            let mut account = account.lock();
+            if account.ended().is_none() {
+                *account = open();
+            }
+        }
+    }
+
+    /// How long ago this host took it.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.accepted.elapsed()
     }
 
     pub(crate) fn about(&self) -> &About {

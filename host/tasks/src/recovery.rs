@@ -1,14 +1,14 @@
 //! What a host does with the tasks that the one before it left.
 
 use tracing::Instrument as _;
-use witan_capability::CallContext;
+use witan_capability::{Account, CallContext};
 use witan_task_store::{Row, State};
 
 use crate::{
     Code, Input, Paths, Task, TaskError, Tasks,
     record::now_ms,
     run::{Run, Source},
-    runner::{Place, limits, resolve, within},
+    runner::{Place, resolve},
     span,
 };
 
@@ -28,23 +28,22 @@ impl Tasks {
         let number = rows.len();
         let mut interrupted = Vec::new();
         for row in rows {
+            let place = Place::again(self, &row.tenant);
             let again = self.0.serving.read().run_again.contains(&row.intent) && row.attempt < ATTEMPTS;
             let run = self.recovered(&row, paths.clone()).await;
             match run {
                 Ok(run) if row.state != State::Working || again => {
-                    let place = Place { tasks: self.clone(), bytes: 0 };
                     run.tasks.0.kept.lock().insert(run.task.clone());
                     self.observe(&run.task, &run.context, run.task.state(), None);
                     let span = span::open(&run.context, &row.intent);
                     tokio::spawn(run.carry_out(Source::Stored, place).instrument(span));
                 }
-                Ok(run) => interrupted.push((run, interruption(&row))),
-                Err((run, error)) => interrupted.push((run, error)),
+                Ok(run) => interrupted.push((run, interruption(&row), place)),
+                Err((run, error)) => interrupted.push((run, error, place)),
             }
         }
         // All at once: the writer commits together what comes together.
-        let ends = interrupted.into_iter().map(|(run, error)| async move {
-            let place = Place { tasks: run.tasks.clone(), bytes: 0 };
+        let ends = interrupted.into_iter().map(|(run, error, place)| async move {
             run.tasks.0.kept.lock().insert(run.task.clone());
             let envelope = run.envelope(Err(error));
             run.end(envelope).await;
@@ -56,7 +55,6 @@ impl Tasks {
 
     /// The task of `row`, on its way again, or why it cannot be.
     async fn recovered(&self, row: &Row, paths: Paths) -> Result<Run, (Run, TaskError)> {
-        self.0.kept.lock().force();
         let (handler, allowed) = match self.handler(&row.intent) {
             Ok((handler, allowed)) => (Some(handler), allowed),
             Err(_) => (None, self.0.serving.read().limits.clone()),
@@ -66,17 +64,12 @@ impl Tasks {
             |_| CallContext::new(row.principal.as_str(), row.tenant.as_str()).for_task(row.id, Vec::new()),
             CallContext::clone,
         );
-        // What the request asked for itself counts from its acceptance; the time in which there was no host does not.
-        let left = context.deadline_ms().map(|own| own.saturating_sub(now_ms()));
-        let limits = limits(&allowed, left);
-        let account = (self.0.open_account)(limits.clone());
-        let deadline_ms = context.deadline_ms().map(|own| own.saturating_sub(row.created_ms));
         let run = |context: CallContext| Run {
             tasks: self.clone(),
-            task: Task::recovered(row, account, now_ms()),
+            task: Task::recovered(row, Account::open(allowed.clone()), now_ms()),
             handler,
-            context: within(&context, &limits),
-            deadline_ms,
+            context,
+            limits: allowed,
         };
         if let Err(error) = stored {
             let message = format!("the call context of the task cannot be read: {error}");

@@ -40,7 +40,7 @@ pub struct TaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0.0, maximum = 1_000_000.0)]
     pub budget_usd: Option<f64>,
-    /// Milliseconds from its acceptance after which the task is ended. Never longer than `limits.deadline`.
+    /// Milliseconds from its acceptance after which the task is ended, wherever it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub deadline_ms: Option<u64>,

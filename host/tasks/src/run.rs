@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use tracing::Instrument as _;
-use witan_capability::{Account, CallContext, CallError, Limit, Meter};
+use witan_capability::{Account, CallContext, CallError, Limit, LimitExceeded, Limits, Meter};
 use witan_queue::Turn;
 use witan_task_store::{Accepted, Delivery, Ended, New, State, Store};
 
@@ -22,9 +22,10 @@ pub(crate) struct Run {
     pub(crate) task: Task,
     /// None where its intent is served no longer.
     pub(crate) handler: Option<Arc<dyn Handler>>,
+    /// With the request's own deadline, which holds from its acceptance on.
     pub(crate) context: CallContext,
-    /// The request's own deadline, where it is the tighter one.
-    pub(crate) deadline_ms: Option<u64>,
+    /// What its call tree may use, which begins with its turn.
+    pub(crate) limits: Limits,
 }
 
 /// Where the work of a task is.
@@ -106,25 +107,39 @@ impl Run {
     }
 
     async fn result(&self, source: Source, busy: &mut Option<Busy>) -> Came {
+        let Some(waiting) = self.task.account() else { return Came::Nowhere };
+        let (_turn, attempt) = tokio::select! {
+            biased;
+            turn = self.turn() => turn,
+            () = waiting.when_ended() => return Came::To(Err(why(&waiting))),
+            error = self.own_deadline() => return Came::To(Err(error)),
+            () = self.tasks.0.abandoned.cancelled() => return Came::Nowhere,
+        };
+        *busy = Some(Busy::new(&self.tasks));
+        let limits = self.limits_now();
+        let context = within(&self.context, &limits);
+        self.task.open_account(|| (self.tasks.0.open_account)(limits));
         let Some(account) = self.task.account() else { return Came::Nowhere };
-        let work = AssertUnwindSafe(self.in_turn(source, busy)).catch_unwind();
+        let work = AssertUnwindSafe(self.in_turn(source, attempt, &context, &account)).catch_unwind();
         let result = tokio::select! {
             biased;
             result = work => result.unwrap_or_else(|_panic| {
                 Err(TaskError::new(Code::Internal, "the host failed while it ran the task; its log says more"))
             }),
             // Dropping the work takes its stores with it.
-            () = account.when_ended() => {
-                Err(account.ended().cloned().unwrap_or(CallError::Cancelled).into())
-            }
+            () = account.when_ended() => Err(why(&account)),
             () = self.tasks.0.abandoned.cancelled() => return Came::Nowhere,
         };
         Came::To(result)
     }
 
-    async fn in_turn(&self, source: Source, busy: &mut Option<Busy>) -> Result<Outcome, TaskError> {
-        let (_turn, attempt) = self.turn().await;
-        *busy = Some(Busy::new(&self.tasks));
+    async fn in_turn(
+        &self,
+        source: Source,
+        attempt: u32,
+        context: &CallContext,
+        account: &Arc<Account>,
+    ) -> Result<Outcome, TaskError> {
         let Some(handler) = &self.handler else {
             let message = format!("the intent `{}` is served no longer", self.task.about().intent);
             return Err(TaskError::new(Code::UnknownIntent, message).at("intent"));
@@ -139,12 +154,32 @@ impl Run {
         }
         self.task.begin(at_ms);
         self.observe(State::Working);
-        let (work, context) = self.work(source).await?;
+        let work = self.work(source).await?;
         let tell = |event| self.tell(shortened(event));
-        let Some(account) = self.task.account() else {
-            return Err(TaskError::new(Code::Internal, "a task that has ended was run"));
-        };
-        Ok(handler.handle(&context, account, work, &tell).await?)
+        Ok(handler.handle(context, account, work, &tell).await?)
+    }
+
+    /// How long the request's own deadline is off.
+    fn own_left(&self) -> Option<Duration> {
+        self.context.deadline_ms().map(|own| Duration::from_millis(own.saturating_sub(now_ms())))
+    }
+
+    /// Waits for the request's own deadline, if it has one.
+    async fn own_deadline(&self) -> TaskError {
+        match self.own_left() {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+        self.blame_deadline(
+            CallError::Limit(LimitExceeded { limit: Limit::Deadline, allowed: 0, component: None }).into(),
+        )
+    }
+
+    /// What a call tree that begins now may use.
+    fn limits_now(&self) -> Limits {
+        let mut limits = self.limits.clone();
+        limits.deadline = self.own_left().map_or(limits.deadline, |left| left.min(limits.deadline));
+        limits
     }
 
     /// Waits for its turn, which does not come while it is paused, and says how often it came.
@@ -165,10 +200,10 @@ impl Run {
         }
     }
 
-    /// What is to be done, and for whom.
-    async fn work(&self, source: Source) -> Result<(Work, CallContext), TaskError> {
+    /// What is to be done.
+    async fn work(&self, source: Source) -> Result<Work, TaskError> {
         let store = match source {
-            Source::Here(work) => return Ok((*work, self.context.clone())),
+            Source::Here(work) => return Ok(*work),
             Source::Stored => self.tasks.0.store.as_ref(),
         };
         let gone = || TaskError::new(Code::Internal, "what the task works on was not stored");
@@ -182,7 +217,7 @@ impl Run {
             Input::Documents(documents) => WorkInput::Documents(documents),
             Input::Paths(_) => WorkInput::Files(self.context.files().to_vec()),
         };
-        Ok((Work { intent: request.intent, input, parameters }, self.context.clone()))
+        Ok(Work { intent: request.intent, input, parameters })
     }
 
     pub(crate) fn envelope(&self, result: Result<Outcome, TaskError>) -> Envelope {
@@ -194,7 +229,7 @@ impl Run {
         let (status, result, error) = match result {
             Ok(outcome) => (Status::Ok, Some(outcome), None),
             Err(error) => {
-                let error = self.blame_deadline(error);
+                let error = if self.own_is_tighter() { self.blame_deadline(error) } else { error };
                 (Status::of(&error), None, Some(error))
             }
         };
@@ -205,15 +240,20 @@ impl Run {
             status,
             engine: EngineChoice { route: Route::Local, chosen_by: "system.toml".to_owned(), reason },
             result,
-            usage: self.task.account().map(|account| usage(account)).unwrap_or_default(),
+            usage: self.task.account().map(|account| usage(self.task.age(), &account)).unwrap_or_default(),
             error,
         }
     }
 
-    /// Where the request's own deadline was the tighter one, no setting would help.
+    /// Whether the call tree had less time than it may have.
+    fn own_is_tighter(&self) -> bool {
+        self.task.account().is_some_and(|account| account.limits().deadline < self.limits.deadline)
+    }
+
+    /// Where the request's own deadline has ended it, no setting would help.
     fn blame_deadline(&self, error: TaskError) -> TaskError {
-        let own = self.deadline_ms.filter(|_| error.limit.as_deref() == Some(Limit::Deadline.name()));
-        match own {
+        let own = self.context.deadline_ms().map(|own| own.saturating_sub(self.task.about().created_at_ms));
+        match own.filter(|_| error.limit.as_deref() == Some(Limit::Deadline.name())) {
             Some(deadline) => TaskError {
                 message: format!("the task did not end within its `deadline_ms` of {deadline}"),
                 setting: None,
@@ -223,6 +263,17 @@ impl Run {
             None => error,
         }
     }
+}
+
+/// Why a task of `account` has ended before it was done.
+fn why(account: &Account) -> TaskError {
+    account.ended().cloned().unwrap_or(CallError::Cancelled).into()
+}
+
+/// The context of a call tree that may last as long as `limits` say, from now on.
+fn within(context: &CallContext, limits: &Limits) -> CallContext {
+    let deadline = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX);
+    context.narrow_deadline(now_ms().saturating_add(deadline))
 }
 
 /// How often it is tried to store an end, and how long to wait after the first time; each time is twice as long.
@@ -253,10 +304,10 @@ async fn store_end(store: &Store, task: &Task, envelope: &Envelope, at_ms: u64, 
     }
 }
 
-fn usage(account: &Account) -> Usage {
+fn usage(age: Duration, account: &Account) -> Usage {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Usage {
-        latency_ms: ms(account.started().elapsed()),
+        latency_ms: ms(age),
         cpu_ms: ms(Duration::from_nanos(account.used(Meter::Cpu))),
         memory_peak: account.memory_peak(),
         ..Usage::default()

@@ -40,6 +40,9 @@ pub struct Settings {
     pub queue: usize,
     /// Bytes of the requests of all tasks that run or wait.
     pub unfinished_bytes: usize,
+    /// Whether tenants share the host: then one has at most seven eighths of each of these, and the rest is for whoever comes
+    /// next.
+    pub shared: bool,
     /// Ended tasks that are kept in memory.
     pub kept: usize,
     /// Bytes of the ended tasks that are kept in memory.
@@ -57,11 +60,19 @@ impl Default for Settings {
             concurrency: 64,
             queue: 1_000,
             unfinished_bytes: 256 << 20,
+            shared: false,
             kept: 1_000,
             kept_bytes: 32 << 20,
             limits: Limits::default(),
             run_again: BTreeSet::new(),
         }
+    }
+}
+
+impl Settings {
+    /// How many of `all` one tenant may have.
+    pub(crate) fn of_one_tenant(&self, all: usize) -> usize {
+        if self.shared { all - all / 8 } else { all }
     }
 }
 
@@ -133,13 +144,22 @@ pub(crate) struct Serving {
 
 /// A place among the unfinished, given back when it is dropped.
 pub(crate) struct Place {
-    pub(crate) tasks: Tasks,
-    pub(crate) bytes: usize,
+    tasks: Tasks,
+    tenant: String,
+    bytes: usize,
+}
+
+impl Place {
+    /// Takes a place for a request that was accepted before.
+    pub(crate) fn again(tasks: &Tasks, tenant: &str) -> Self {
+        tasks.0.kept.lock().force(tenant);
+        Self { tasks: tasks.clone(), tenant: tenant.to_owned(), bytes: 0 }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.tasks.0.kept.lock().release(self.bytes);
+        self.tasks.0.kept.lock().release(&self.tenant, self.bytes);
         self.tasks.0.changed.send_replace(());
     }
 }
@@ -192,7 +212,7 @@ impl Tasks {
         let run_again = settings.run_again.clone();
         Self(Arc::new(Shared {
             // Who may wait has taken a place among the unfinished, which are bounded.
-            turns: Turns::new(settings.concurrency, usize::MAX),
+            turns: Turns::new(settings.concurrency, settings.of_one_tenant(settings.concurrency), usize::MAX),
             serving: RwLock::new(Serving { handlers, limits, run_again }),
             settings,
             open_account,
@@ -241,13 +261,13 @@ impl Tasks {
         key: Option<witan_task_store::Key>,
     ) -> Result<Submitted, TaskError> {
         request.check()?;
-        self.check_callback(request.callback.as_ref())?;
+        self.check_callback(edge.context.tenant(), request.callback.as_ref()).await?;
         if edge.context.local_only() && request.callback.is_some() {
             let message = "a policy keeps the task on this machine, and a callback leaves it; ask for the task instead";
             return Err(TaskError::invalid("callback", message));
         }
         let (handler, allowed) = self.handler(&request.intent)?;
-        let place = self.place(request.bytes())?;
+        let place = self.place(edge.context.tenant(), request.bytes())?;
         let (parameters, budget) = (request.parameters()?, request.budget_micros()?);
         let id = Uuid::now_v7();
         let request = TaskRequest { callback: self.sealed(request.callback, id).await?, ..request };
@@ -265,22 +285,14 @@ impl Tasks {
             kept_in: if stored.is_some() { KeptIn::Database } else { KeptIn::Memory },
         };
         let context = narrowed(&edge.context.for_task(about.id, files), request.privacy, budget);
-        // The request's own deadline holds from its acceptance on, whatever happens to the host.
+        // The request's own deadline holds from its acceptance on, whether it waits or runs and whatever happens to the host.
         let own = request.deadline_ms.map(|deadline| about.created_at_ms.saturating_add(deadline));
         let context = own.map_or_else(|| context.clone(), |own| context.narrow_deadline(own));
         let new =
             stored.map(|input| Ok::<_, TaskError>(New { row: new_row(&about, &context)?, input, key })).transpose()?;
-        let limits = limits(&allowed, request.deadline_ms);
-        let account = (self.0.open_account)(limits.clone());
-        let deadline_ms = request.deadline_ms.filter(|deadline| Duration::from_millis(*deadline) < allowed.deadline);
         let work = Work { intent: request.intent, input, parameters };
-        let run = Run {
-            tasks: self.clone(),
-            task: Task::new(about, account),
-            handler: Some(handler),
-            context: within(&context, &limits),
-            deadline_ms,
-        };
+        let task = Task::new(about, Account::open(allowed.clone()));
+        let run = Run { tasks: self.clone(), task, handler: Some(handler), context, limits: allowed };
         // A client that goes away while the task is stored must not leave one that is accepted and never runs.
         let accepted = tokio::spawn(run.accept(new, work, place)).await;
         accepted.map_err(|_| TaskError::new(Code::Internal, "the host failed while it accepted the task"))?
@@ -302,6 +314,12 @@ impl Tasks {
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.0.kept.lock().unfinished
+    }
+
+    /// The tasks that run or wait: once [`Self::recover`] has returned and before others are taken, those that were left.
+    #[must_use]
+    pub fn left(&self) -> Vec<Task> {
+        self.0.kept.lock().newest(None).filter(|task| !task.state().is_final()).cloned().collect()
     }
 
     /// The queue for turns, and how many have theirs.
@@ -375,12 +393,12 @@ impl Tasks {
         })
     }
 
-    fn place(&self, bytes: usize) -> Result<Place, TaskError> {
+    fn place(&self, tenant: &str, bytes: usize) -> Result<Place, TaskError> {
         if self.draining() {
             return Err(TaskError::new(Code::Overloaded, "the host is stopping and takes no new tasks"));
         }
-        self.0.kept.lock().reserve(&self.0.settings, bytes)?;
-        Ok(Place { tasks: self.clone(), bytes })
+        self.0.kept.lock().reserve(&self.0.settings, tenant, bytes)?;
+        Ok(Place { tasks: self.clone(), tenant: tenant.to_owned(), bytes })
     }
 }
 
@@ -443,21 +461,7 @@ pub(crate) async fn resolve(
     }
 }
 
-pub(crate) fn limits(limits: &Limits, deadline_ms: Option<u64>) -> Limits {
-    let mut limits = limits.clone();
-    if let Some(deadline) = deadline_ms {
-        limits.deadline = limits.deadline.min(Duration::from_millis(deadline));
-    }
-    limits
-}
-
 fn narrowed(context: &CallContext, privacy: witan_capability::Privacy, budget: Option<u64>) -> CallContext {
     let context = context.narrow_privacy(privacy);
     budget.map_or_else(|| context.clone(), |micros| context.narrow_budget(micros))
-}
-
-/// The context of a call tree that may last as long as `limits` say, from now on.
-pub(crate) fn within(context: &CallContext, limits: &Limits) -> CallContext {
-    let deadline = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX);
-    context.narrow_deadline(now_ms().saturating_add(deadline))
 }

@@ -13,6 +13,7 @@ use witan_task_store::{Delivery, State, StoreError, Unsealed};
 use crate::{
     Code, Envelope, Event, Task, TaskError, TaskRequest, Tasks,
     record::{About, now_ms},
+    runner::unstored,
 };
 
 /// Tasks that are sealed in one go.
@@ -79,13 +80,19 @@ impl Tasks {
         let _first = self.0.deliverer.set(deliverer);
     }
 
-    pub(crate) fn check_callback(&self, callback: Option<&Callback>) -> Result<(), TaskError> {
+    pub(crate) async fn check_callback(&self, tenant: &str, callback: Option<&Callback>) -> Result<(), TaskError> {
         let Some(callback) = callback else { return Ok(()) };
         let Some(deliverer) = self.0.deliverer.get() else {
             return Err(TaskError::new(Code::Unsupported, "no callbacks are told here").at("callback"));
         };
         let checked = callback.check(deliverer.sender().settings());
-        checked.map_err(|error| TaskError::invalid("callback", error.to_string()))
+        checked.map_err(|error| TaskError::invalid("callback", error.to_string()))?;
+        if !deliverer.takes(tenant).await.map_err(|error| unstored(&error))? {
+            let message = "as many callbacks of the tenant wait to be delivered as this host keeps; try again when some have \
+                           arrived or were given up, or ask for the task instead";
+            return Err(TaskError::new(Code::RateLimited, message).at("callback"));
+        }
+        Ok(())
     }
 
     /// `callback` of `task` as it is kept: its secret is in no row and no file as the client said it.

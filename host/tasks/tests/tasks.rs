@@ -224,6 +224,53 @@ async fn a_deadline_is_a_timeout_that_names_who_set_it() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_call_tree_begins_with_its_turn_and_the_requests_own_with_its_acceptance() {
+    let world = world(Settings::default(), |_, _, _, _| Ok(outcome("never")));
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let opens = opened.clone();
+    let handler = Scripted {
+        permits: world.permits.clone(),
+        running: world.running.clone(),
+        action: Box::new(|context, account, _, _| {
+            // Not less than it would have if it had not waited.
+            assert!(context.deadline_ms().is_some() && account.limits().deadline == Limits::default().deadline);
+            Ok(outcome("done"))
+        }),
+    };
+    let tasks = Tasks::new(
+        Settings { concurrency: 1, ..Settings::default() },
+        BTreeMap::from([("summarize".to_owned(), Arc::new(handler) as Arc<dyn Handler>)]),
+        Arc::new(move |limits: Limits| {
+            opens.lock().unwrap().push(limits.deadline);
+            Account::open(limits)
+        }),
+        Arc::new(|_| ()),
+    );
+    let runs = tasks.submit(request(), &edge()).await.unwrap();
+    while runs.state() != State::Working {
+        runs.event_after(1).await;
+    }
+    let paused = tasks.submit(request(), &edge()).await.unwrap();
+    tasks.pause(&paused, &CallContext::local()).await.unwrap();
+    let waits = tasks.submit(request(), &edge()).await.unwrap();
+    let cancelled = tasks.submit(request(), &edge()).await.unwrap();
+    let late = tasks.submit(TaskRequest { deadline_ms: Some(1), ..request() }, &edge()).await.unwrap();
+    let envelope = late.finished().await;
+    let error = envelope.error.as_ref().unwrap();
+    assert_eq!((envelope.status, error.param.as_deref()), (Status::Timeout, Some("deadline_ms")));
+    assert!(error.setting.is_none() && error.message.contains("`deadline_ms` of 1"), "{error}");
+    cancelled.cancel();
+    assert_eq!(cancelled.finished().await.status, Status::Canceled);
+    assert_eq!(opened.lock().unwrap().len(), 1, "nothing that waits has a call tree");
+    tasks.resume(&paused, &CallContext::local()).await.unwrap();
+    world.permits.add_permits(3);
+    for task in [runs, paused, waits] {
+        assert_eq!(task.finished().await.status, Status::Ok);
+    }
+    assert_eq!(*opened.lock().unwrap(), [Limits::default().deadline; 3]);
+}
+
+#[tokio::test]
 async fn a_limit_ends_a_task_that_never_answers() {
     let world = world(Settings::default(), |_, _, _, _| Ok(outcome("never")));
     let account = Account::open(Limits::default());
@@ -281,6 +328,51 @@ async fn bytes_of_unfinished_requests_are_bounded() {
         tokio::task::yield_now().await;
     }
     assert!(world.tasks.submit(large(), &edge()).await.is_ok());
+}
+
+#[tokio::test]
+async fn one_tenant_leaves_places_turns_and_bytes_to_others_where_they_share_the_host() {
+    let settings = Settings { concurrency: 8, queue: 8, unfinished_bytes: 80_000, shared: true, ..Settings::default() };
+    let world = world(settings, |_, _, _, _| Ok(outcome("done")));
+    let of = |tenant| Edge { context: CallContext::new("ann", tenant), ..edge() };
+    let mut tasks = Vec::new();
+    for _ in 0..14 {
+        tasks.push(world.tasks.submit(request(), &of("acme")).await.unwrap());
+    }
+    let error = world.tasks.submit(request(), &of("acme")).await.unwrap_err();
+    assert_eq!((error.code, error.retryable), (Code::RateLimited, true));
+    assert!(error.message.contains("`acme`") && error.message.contains("14"), "{error}");
+    // One waits that began to wait after all of the others, and has its turn.
+    let other = world.tasks.submit(request(), &of("umbrella")).await.unwrap();
+    while other.state() != State::Working || world.running.load(Ordering::SeqCst) != 8 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.tasks.turns().waiting_of("acme"), 7);
+    let large = |bytes: usize| TaskRequest::new("summarize", Input::Text("a".repeat(bytes)));
+    assert_eq!(world.tasks.submit(large(71_000), &of("umbrella")).await.unwrap_err().code, Code::RateLimited);
+    // The host's own bound is another one.
+    assert_eq!(world.tasks.submit(large(81_000), &of("umbrella")).await.unwrap_err().code, Code::Overloaded);
+    world.permits.add_permits(100);
+    for task in tasks.iter().chain([&other]) {
+        assert_eq!(task.finished().await.status, Status::Ok);
+    }
+    while world.tasks.unfinished() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.tasks.submit(request(), &of("acme")).await.is_ok(), "what has ended makes room");
+}
+
+#[tokio::test]
+async fn a_tenant_that_shares_with_nobody_has_the_whole_host() {
+    let settings = Settings { concurrency: 8, queue: 8, ..Settings::default() };
+    let world = world(settings, |_, _, _, _| Ok(outcome("done")));
+    for _ in 0..16 {
+        world.tasks.submit(request(), &edge()).await.unwrap();
+    }
+    assert_eq!(world.tasks.submit(request(), &edge()).await.unwrap_err().code, Code::Overloaded);
+    while world.running.load(Ordering::SeqCst) != 8 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

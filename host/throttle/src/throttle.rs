@@ -331,6 +331,18 @@ impl Throttle {
     /// # Errors
     /// When as many run or wait as may.
     pub fn begin_task(&self, client: &Client<'_>) -> Result<Lease, Over> {
+        self.count(client, |by, number, most| if number < most { Ok(()) } else { Err(Over::Tasks { by, most }) })
+    }
+
+    /// The same, of a task that was accepted before and goes on, however many there are.
+    #[must_use]
+    pub fn resume_task(&self, client: &Client<'_>) -> Lease {
+        let counted = self.count(client, |_, _, _| Ok::<_, std::convert::Infallible>(()));
+        counted.unwrap_or_else(|never| match never {})
+    }
+
+    /// Counts a task of `client`, if it `may` be counted to the number of those that there are, of at most so many.
+    fn count<E>(&self, client: &Client<'_>, may: impl Fn(By, u32, u32) -> Result<(), E>) -> Result<Lease, E> {
         let mut lease = Lease { shared: self.0.clone(), counted: Vec::new() };
         if !self.0.limits.load(Ordering::Relaxed) {
             return Ok(lease);
@@ -339,9 +351,7 @@ impl Throttle {
         let mut keys = Vec::new();
         for by in By::ALL {
             let (Some(most), Some(who)) = (state.settings.of(by).tasks, self.who(by, client)) else { continue };
-            if state.tasks.get(&(by, who)).copied().unwrap_or(0) >= most {
-                return Err(Over::Tasks { by, most });
-            }
+            may(by, state.tasks.get(&(by, who)).copied().unwrap_or(0), most)?;
             keys.push((by, who));
         }
         for key in &keys {
@@ -504,6 +514,11 @@ mod tests {
         assert!(throttle.begin_task(&ann).is_ok());
         drop(third);
         assert_eq!(throttle.clients(), 0, "who has no task takes no room");
+        // What was accepted before counts, and is not held to the number.
+        let before: Vec<_> = (0..3).map(|_| throttle.resume_task(&ann)).collect();
+        assert_eq!(throttle.begin_task(&bob).unwrap_err(), Over::Tasks { by: By::Tenant, most: 3 });
+        drop(before);
+        assert_eq!(throttle.clients(), 0);
     }
 
     #[test]

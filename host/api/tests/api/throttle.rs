@@ -70,6 +70,25 @@ async fn tasks_at_once_are_counted_until_they_end_and_not_until_they_are_accepte
     }
 }
 
+#[tokio::test]
+async fn a_task_that_a_host_goes_on_with_is_counted_as_others_are() {
+    let user = Rates { tasks: Some(1), ..Rates::default() };
+    let settings = witan_throttle::Settings { user, ..Default::default() };
+    let world = World::new().await;
+    let id = world.echo("", "wait").await.json()["id"].as_str().unwrap().to_owned();
+    // As of a host that starts: nobody has counted it yet.
+    let requests = rates(settings);
+    let local = witan_throttle::Client { tenant: "local", user: Some("local"), key: None, address: None };
+    drop(requests.throttle.begin_task(&local).unwrap());
+    requests.count_left(&world.tasks);
+    assert!(requests.throttle.begin_task(&local).is_err());
+    assert!(requests.throttle.begin_task(&witan_throttle::Client { user: Some("ann"), ..local }).is_ok());
+    assert_eq!(world.post(&format!("/v1/tasks/{id}/cancel"), json!({})).await.status, 200);
+    while requests.throttle.begin_task(&local).is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Sends the request of a task, and hangs up while the task is being stored.
 async fn hang_up(world: &World, requests: &Requests, query: &str) {
     let writing = world.database.write().await.unwrap();

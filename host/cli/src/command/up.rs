@@ -121,6 +121,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let deliverer = tokio::spawn(tasks::callbacks(&up.tasks, store, &running.system)?.run());
     tasks::tell_loaded(&up.tasks, &running);
     tasks::recover(&up.tasks, &running).await?;
+    up.requests.count_left(&up.tasks);
 
     let address = listener.local_addr().context("cannot tell where the host listens")?;
     let announced =

@@ -599,7 +599,7 @@ pub mod tasks_client {
             req.extensions_mut().insert(GrpcMethod::new("witan.v1.Tasks", "StatusById"));
             self.inner.unary(req, path, codec).await
         }
-        /// Cancels a task, and answers when it has ended. One that has ended already stays as it is.
+        /// Cancels a task, and answers when it has ended, or after 10 s as it stands. One that has ended already stays as it is.
         pub async fn cancel(
             &mut self,
             request: impl tonic::IntoRequest<super::CancelRequest>,
@@ -645,7 +645,7 @@ pub mod tasks_server {
             &self,
             request: tonic::Request<super::StatusByIdRequest>,
         ) -> std::result::Result<tonic::Response<super::Task>, tonic::Status>;
-        /// Cancels a task, and answers when it has ended. One that has ended already stays as it is.
+        /// Cancels a task, and answers when it has ended, or after 10 s as it stands. One that has ended already stays as it is.
         async fn cancel(
             &self,
             request: tonic::Request<super::CancelRequest>,

@@ -12,6 +12,7 @@ use super::*;
 struct Host {
     runtime: Option<Runtime>,
     world: World,
+    store: Store,
 }
 
 fn host(folder: &Path, settings: Settings) -> Host {
@@ -39,8 +40,8 @@ fn host(folder: &Path, settings: Settings) -> Host {
     let observer = Arc::new(move |transition: &witan_tasks::Transition<'_>| {
         sees.lock().unwrap().extend(transition.envelope.map(|envelope| envelope.status));
     });
-    world.tasks = Tasks::stored(settings, handlers, Arc::new(Account::open), observer, store);
-    Host { runtime: Some(runtime), world }
+    world.tasks = Tasks::stored(settings, handlers, Arc::new(Account::open), observer, store.clone());
+    Host { runtime: Some(runtime), world, store }
 }
 
 impl Host {
@@ -164,15 +165,15 @@ fn a_path_is_judged_again_and_a_deadline_goes_on() {
     let blocks = first.submit(request(), &edge());
     first.until(blocks, State::Working);
     let path = first.submit(named(), &Edge { paths: rooted.clone(), ..edge() });
-    let late = first.submit(TaskRequest { deadline_ms: Some(1), ..request() }, &edge());
+    let late = first.submit(TaskRequest { deadline_ms: Some(2_000), ..request() }, &edge());
     first.kill();
     let again = Settings { run_again: ["summarize".to_owned()].into(), ..one_at_once() };
     let second = host(folder.path(), again.clone());
-    // The account of these tests ends at nothing; that of the engine ends at its deadline.
     assert_eq!(second.recover(&rooted), 3);
+    // It waits behind the others, and its time runs out meanwhile.
+    assert_eq!(second.finished(late).status, Status::Timeout);
     second.world.permits.add_permits(9);
     assert_eq!(second.finished(path).result.as_ref().unwrap().text, "a.md");
-    second.finished(late);
     let other = second.submit(named(), &Edge { paths: rooted, ..edge() });
     second.finished(other);
     second.kill();
@@ -232,4 +233,71 @@ fn events_of_a_task_that_has_ended_are_replayed_and_what_is_old_is_deleted() {
         assert_eq!(second.world.tasks.sweep(&none).await.unwrap(), 1);
         assert!(second.world.tasks.get("local", id).await.unwrap().is_none());
     });
+}
+
+#[test]
+fn a_task_that_the_host_does_not_know_to_have_is_shown_as_it_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), Settings::default());
+    let row = witan_task_store::Row {
+        id: uuid::Uuid::now_v7(),
+        tenant: "local".to_owned(),
+        principal: "local".to_owned(),
+        intent: "summarize".to_owned(),
+        state: State::Queued,
+        priority: 4,
+        attempt: 0,
+        created_ms: 7,
+        started_ms: None,
+        finished_ms: None,
+        context: CallContext::local().to_json().unwrap(),
+        callback: None,
+        metadata: BTreeMap::new(),
+    };
+    let input = serde_json::to_vec(&request()).unwrap();
+    host.run(host.store.accept(witan_task_store::New { row: row.clone(), input, key: None })).unwrap();
+    let view = host.view(row.id);
+    assert_eq!((view.state, view.created_at_ms, view.envelope), (State::Queued, 7, None));
+    host.run(async {
+        let task = host.world.tasks.get("local", row.id).await.unwrap().unwrap();
+        assert!(
+            !task.cancel_within(&CallContext::local(), Duration::from_millis(1)).await,
+            "nothing runs here that ends"
+        );
+    });
+    host.kill();
+    let next = super::stored::host(folder.path(), Settings::default());
+    assert_eq!(next.recover(&Paths::Under(Vec::new())), 1);
+    next.world.permits.add_permits(1);
+    assert_eq!(next.finished(row.id).status, Status::Ok);
+}
+
+#[test]
+fn a_tenant_whose_callbacks_do_not_arrive_has_no_more_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), Settings::default());
+    let keys =
+        witan_secrets::Store::new(folder.path(), witan_secrets::KeySource::Own(folder.path().join("secrets.key")));
+    let settings = witan_callback::Settings { is_public: |_| true, hosts: Vec::new(), egress: Default::default() };
+    let sender = witan_callback::Sender::new(settings).unwrap();
+    let (bus, sealer) = (host.world.tasks.bus().clone(), witan_secrets::Sealer::new(keys));
+    host.world.tasks.deliver_by(witan_callback::Deliverer::new(host.store.clone(), sender, bus, sealer));
+    let waits = |number: u64| witan_task_store::Delivery {
+        id: uuid::Uuid::from_u128(number.into()),
+        tenant: "local".to_owned(),
+        task: uuid::Uuid::nil(),
+        body: String::new(),
+        attempts: 0,
+        created_ms: 0,
+        due_ms: number,
+    };
+    let callback =
+        witan_callback::Callback { url: "https://example.com/".to_owned(), secret: None, events: Vec::new() };
+    let told = TaskRequest { callback: Some(callback), ..request() };
+    host.submit(told.clone(), &edge());
+    host.run(host.store.deliver((0..10_000).map(waits).collect())).unwrap();
+    let error = host.run(host.world.tasks.submit(told.clone(), &edge())).unwrap_err();
+    assert_eq!((error.code, error.param.as_deref()), (Code::RateLimited, Some("callback")));
+    host.submit(request(), &edge());
+    host.submit(told, &Edge { context: CallContext::new("ann", "umbrella"), ..edge() });
 }
