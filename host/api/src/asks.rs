@@ -82,7 +82,8 @@ impl Told {
     }
 }
 
-/// Paths that an operator needs when a host has too much to do. They cost little, and no client gains by them.
+/// Paths that an operator needs when a host has too much to do. They cost little, and no client gains by them; but whoever
+/// may not ask for them is no operator.
 const ALWAYS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/host/stop"];
 
 /// Bytes of a body that weigh as much as a request.
@@ -98,7 +99,7 @@ pub(crate) struct Passed {
 }
 
 impl Requests {
-    /// Lets `request` of `asks` pass when it is its turn.
+    /// Lets `request` of `asks` pass when it is its turn, whether or not its credential is for it.
     ///
     /// # Errors
     /// With the answer, when its client asks more than it may, or the host has more to do than can wait.
@@ -106,9 +107,10 @@ impl Requests {
         &self,
         request: &request::Parts,
         asks: &Asks,
+        permitted: bool,
         metrics: &Metrics,
     ) -> Result<Passed, Box<Response>> {
-        if ALWAYS.contains(&request.uri.path()) {
+        if permitted && ALWAYS.contains(&request.uri.path()) {
             return Ok(Passed { told: Told::default(), _place: None });
         }
         let admitted = self.throttle.admit(&asks.client(), cost(&request.headers), Instant::now());

@@ -132,7 +132,7 @@ impl Front {
         let refusals = peer.refusals;
         let named = gate::peer(peer.address, &head.headers, behind_proxy);
         let peer = witan_identity::Peer { certificate, ..named };
-        match gate::pass(&self.api, &mut head, &peer, mount.is_some()).await {
+        match gate::meet(&self.api, &mut head, &peer, mount.is_some()).await {
             Ok(()) => {}
             Err(Stopped::Error(error)) => return Err(error),
             Err(Stopped::Wait(error, wait)) => {
@@ -150,7 +150,9 @@ impl Front {
             head.extensions.insert(traced);
         }
         let parts = &self.api.0.parts;
-        let passed = match parts.requests.pass(&head, &asks, &parts.metrics).await {
+        // What is refused is held to rates too, so that nobody has the host refuse, and write that down, as fast as it can.
+        let permitted = gate::permits(&head, mount.is_some());
+        let passed = match parts.requests.pass(&head, &asks, permitted.is_ok(), &parts.metrics).await {
             Ok(passed) => passed,
             Err(refusal) => {
                 if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
@@ -161,11 +163,30 @@ impl Front {
         };
         refusals.forget();
         head.extensions.insert(asks);
-        let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
-        let answered = self.answered(Request::from_parts(head, body), mount, peer).await;
+        let answered = match permitted {
+            Ok(()) => self.permitted(head, body, mount, peer).await,
+            Err(error) => {
+                gate::refused(&self.api, &head, &error);
+                Err(error)
+            }
+        };
         let mut response = answered.unwrap_or_else(error_response);
         response.extensions_mut().insert(passed.told);
         Ok(response)
+    }
+
+    /// Answers a request that its credential is for.
+    async fn permitted(
+        &self,
+        head: http::request::Parts,
+        body: Incoming,
+        mount: Option<(String, Arc<dyn Mount>)>,
+        peer: witan_identity::Peer,
+    ) -> Result<Response, TaskError> {
+        gate::accounts(&self.api, &head, mount.is_some())?;
+        let parts = &self.api.0.parts;
+        let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
+        self.answered(Request::from_parts(head, body), mount, peer).await
     }
 
     /// Answers a request whose turn it is.

@@ -7,7 +7,7 @@ use std::{
     future::pending,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt as _;
@@ -17,7 +17,10 @@ use witan_identity::{AuthError, Client, Kind, Peer, Shown, TrustLevel, Verb};
 use witan_ledger::Entry;
 use witan_tasks::{Code, TaskError};
 
-use crate::Api;
+use crate::{
+    Api,
+    denials::{self, Noted},
+};
 
 /// What anybody may ask for: whether the host lives, what it serves, and how to get a credential.
 const OPEN: [&str; 6] =
@@ -110,9 +113,9 @@ pub(crate) fn refusal(error: &AuthError) -> TaskError {
     if code == Code::Unauthorized { error.at("Authorization") } else { error }
 }
 
-/// Finds out who sent a request, checks that they may ask for it, and puts [`Client`] and [`CallContext`] into its
-/// extensions. What a mount gets has no credential any more: it was shown to the host.
-pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, mounted: bool) -> Result<(), Stopped> {
+/// Finds out who sent a request, and puts [`Client`] and [`CallContext`] into its extensions. What a mount gets has no
+/// credential any more: it was shown to the host.
+pub(crate) async fn meet(api: &Api, head: &mut request::Parts, peer: &Peer, mounted: bool) -> Result<(), Stopped> {
     if !mounted && is_open(head.uri.path()) {
         return Ok(());
     }
@@ -124,14 +127,6 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
         }
         None => identities.authenticate(&head.headers, peer).await?,
     };
-    let (area, verb) = asked(head.uri.path(), &head.method, mounted);
-    if let Err(error) = may(&client, area, verb) {
-        refused(api, head, &client, &error);
-        return Err(error.into());
-    }
-    if !mounted && verb == Verb::Write && !takes_away(head) {
-        accountable(api)?;
-    }
     head.extensions.insert(Shown::of(&head.headers, peer));
     if mounted && identities.is_on() {
         head.headers.remove(header::AUTHORIZATION);
@@ -140,6 +135,20 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
     head.extensions.insert(context(&client));
     head.extensions.insert(client);
     Ok(())
+}
+
+/// Whether whom [`meet`] found may ask for what they do. What is open is open to all.
+pub(crate) fn permits(head: &request::Parts, mounted: bool) -> Result<(), TaskError> {
+    let Some(client) = head.extensions.get::<Client>() else { return Ok(()) };
+    let (area, verb) = asked(head.uri.path(), &head.method, mounted);
+    may(client, area, verb)
+}
+
+/// Refuses what could not be written down.
+pub(crate) fn accounts(api: &Api, head: &request::Parts, mounted: bool) -> Result<(), TaskError> {
+    let (_, verb) = asked(head.uri.path(), &head.method, mounted);
+    let known = head.extensions.get::<Client>().is_some();
+    if known && !mounted && verb == Verb::Write && !takes_away(head) { accountable(api) } else { Ok(()) }
 }
 
 impl Api {
@@ -185,9 +194,9 @@ impl Api {
     }
 }
 
-/// Writes down what was refused to `client`. A refusal that the ledger has no room for stays one; the ledger counts it.
-fn refused(api: &Api, head: &request::Parts, client: &Client, error: &TaskError) {
-    let Some(ledger) = &api.0.parts.ledger else { return };
+/// Writes down that a request was refused. A refusal that the ledger has no room for stays one; the ledger counts it.
+pub(crate) fn refused(api: &Api, head: &request::Parts, error: &TaskError) {
+    let (Some(ledger), Some(client)) = (&api.0.parts.ledger, head.extensions.get::<Client>()) else { return };
     let mut resource = format!("{} {}", head.method, head.uri.path());
     resource.truncate(resource.floor_char_boundary(LONGEST_RESOURCE));
     let mut entry = Entry::new(witan_ledger::Kind::Decision, "request", resource)
@@ -195,7 +204,29 @@ fn refused(api: &Api, head: &request::Parts, client: &Client, error: &TaskError)
         .denied(error.message.as_str())
         .with("address", client.address());
     entry.trace_id = head.extensions.get::<Trace>().map(ToString::to_string);
+    let entry = match api.0.denials.note(entry, Instant::now()) {
+        Noted::Counted => return,
+        Noted::Written(entry) => entry,
+        Noted::First(entry, of) => {
+            let (denials, ledger) = (api.0.denials.clone(), ledger.downgrade());
+            tokio::spawn(async move {
+                tokio::time::sleep(denials::WINDOW).await;
+                let _counted = denials.end(&of).zip(ledger.upgrade()).map(|(rest, ledger)| ledger.append(rest));
+            });
+            entry
+        }
+    };
     let _counted = ledger.append(entry);
+}
+
+impl Api {
+    /// Writes down what was refused and only counted so far.
+    pub(crate) fn tell_denials(&self) {
+        let Some(ledger) = &self.0.parts.ledger else { return };
+        for entry in self.0.denials.end_all() {
+            let _counted = ledger.append(entry);
+        }
+    }
 }
 
 /// Refuses what could not be written down.

@@ -146,4 +146,5 @@ async fn drain(api: &Api, connections: &TaskTracker, abandoned: &CancellationTok
         }
     };
     tokio::join!(api.0.parts.tasks.drain(patience), requests, sockets);
+    api.tell_denials();
 }
