@@ -127,6 +127,20 @@ impl Requests {
         }
     }
 
+    /// Holds what `asks` asks on a connection that is open already, and that weighs `cost`, to the rates of its client.
+    ///
+    /// # Errors
+    /// When the client asks more than it may, with the time after which it may ask again, if ever.
+    pub(crate) fn charge(
+        &self,
+        asks: &Asks,
+        cost: u32,
+        metrics: &Metrics,
+    ) -> Result<(), (TaskError, Option<Duration>)> {
+        let admitted = self.throttle.admit(&asks.client(), cost, Instant::now());
+        admitted.map(drop).map_err(|over| (refusal(&over, metrics), over.wait()))
+    }
+
     /// Counts a task of `asks` until the lease is dropped.
     ///
     /// # Errors

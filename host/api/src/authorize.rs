@@ -235,6 +235,10 @@ impl Door for Api {
         Ok(Box::new(parts.requests.count_task(asks, &parts.metrics)?))
     }
 
+    fn follow(&self, request: &Extensions) -> Result<Counted, TaskError> {
+        Ok(Box::new(self.0.streams.open(Caller::of(request).context.tenant())?))
+    }
+
     fn cut_off(&self, request: &Extensions, task: &Task) -> gate::CutOff {
         let (caller, task) = (Caller::of(request), task.clone());
         self.until_either(request, move |api| api.may(&caller, Action::TaskRead, &task, Way::default()))

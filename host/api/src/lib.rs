@@ -31,6 +31,7 @@ mod seen;
 mod serve;
 mod settings;
 mod socket;
+mod streams;
 mod tasks;
 mod tls;
 

@@ -21,6 +21,8 @@ pub struct Settings {
     /// Connections that are open at once; the next is closed. A quarter of them are for one address, half of them for this
     /// machine, and a sixteenth for this machine alone; behind a proxy, the proxy has as many as there are.
     pub connections: usize,
+    /// What clients follow at once: streams of events, WebSockets and streams over gRPC. Seven eighths of them are for one tenant.
+    pub streams: usize,
     /// How long requests and tasks that are under way may go on when the host stops.
     pub drain: Duration,
     /// The longest that a client may wait for a task with `?wait=`.
@@ -37,6 +39,7 @@ impl Default for Settings {
             body_time: Duration::from_secs(60),
             behind_proxy: false,
             connections: 2_000,
+            streams: 1_000,
             drain: Duration::from_secs(30),
             longest_wait: Duration::from_secs(300),
         }

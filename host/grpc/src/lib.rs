@@ -33,8 +33,8 @@ pub use status::{CODE_DOMAIN, status};
 /// Everything in `proto/`, as clients ask for it by reflection.
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
 
-/// Counts a task until it is dropped.
-pub type Counted = Box<dyn Any + Send>;
+/// Counts a task or a stream until it is dropped.
+pub type Counted = Box<dyn Any + Send + Sync>;
 
 /// What decides requests, by what was found out about each before it came here: its extensions.
 pub trait Door: Send + Sync + 'static {
@@ -59,7 +59,14 @@ pub trait Door: Send + Sync + 'static {
     /// When as many run or wait as may.
     fn begin_task(&self, request: &Extensions) -> Result<Counted, TaskError>;
 
-    /// Resolves when who asks may not be told any more of `task`, which they began to follow, with what to say of it.
+    /// Counts a stream among those of who asks, as long as what comes back is kept.
+    ///
+    /// # Errors
+    /// When as many are open as may be.
+    fn follow(&self, request: &Extensions) -> Result<Counted, TaskError>;
+
+    /// Resolves when who asks may not be told any more of `task`, which they begin to follow, with what to say of it. It is
+    /// called before [`Self::see`], which decides whether they begin, so that no change between the two is missed.
     fn cut_off(&self, request: &Extensions, task: &Task) -> Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
     /// Whether `task` may be seen.

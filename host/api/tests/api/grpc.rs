@@ -22,7 +22,7 @@ use witan_throttle::{GateSettings, Rates};
 
 use crate::world::{World, task};
 
-async fn channel(world: &World) -> Channel {
+pub async fn channel(world: &World) -> Channel {
     Endpoint::from_shared(world.url("")).unwrap().connect().await.unwrap()
 }
 
