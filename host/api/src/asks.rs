@@ -11,7 +11,9 @@ use http::{Extensions, HeaderMap, header, request};
 use witan_identity::Kind;
 use witan_tasks::{Code, TaskError};
 use witan_telemetry::Metrics;
-use witan_throttle::{Client, Gate, GateSettings, Lease, Over, Place, Priority, Settings, Standing, Throttle};
+use witan_throttle::{
+    Client, Gate, GateSettings, LONGEST_WAIT, Lease, Over, Place, Priority, Settings, Standing, Throttle,
+};
 
 use crate::answer::error_response;
 
@@ -74,6 +76,16 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// That it may help to ask again after `wait`.
+    pub(crate) fn later(wait: Duration) -> Self {
+        Self { standing: Standing::default(), retry: Some(Some(wait)) }
+    }
+
+    /// After which time it may help to ask again, where that is known.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.retry.flatten().map(|wait| wait.min(LONGEST_WAIT))
+    }
+
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         witan_throttle::standing(&self.standing, headers);
         if let Some(wait) = self.retry {

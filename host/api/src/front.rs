@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{Router, body::Body, response::Response};
@@ -89,7 +90,7 @@ impl Front {
         };
         seen.answered(&response, &self.api.0.parts.metrics);
         let told = response.extensions_mut().remove::<Told>();
-        answer::complete(&mut response, &id, grpc);
+        answer::complete(&mut response, &id, grpc, told.as_ref());
         if let Some(told) = told {
             told.write(response.headers_mut());
         }
@@ -137,7 +138,7 @@ impl Front {
             Err(Stopped::Error(error)) => return Err(error),
             Err(Stopped::Wait(error, wait)) => {
                 let mut response = error_response(error);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+                response.extensions_mut().insert(Told::later(Duration::from_secs(wait.as_secs().saturating_add(1))));
                 return Ok(response);
             }
         }

@@ -20,7 +20,7 @@ pub mod v1 {
     include!("generated/witan.v1.rs");
 }
 
-use std::{any::Any, pin::Pin, sync::Arc};
+use std::{any::Any, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use http::{Extensions, HeaderMap, header};
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use witan_capability::CallContext;
 use witan_tasks::{Edge, Task, TaskError, TaskRequest, Tasks};
 
-pub use status::{CODE_DOMAIN, status};
+pub use status::{CODE_DOMAIN, status, status_after};
 
 /// Everything in `proto/`, as clients ask for it by reflection.
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
@@ -114,10 +114,10 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     kind.strip_prefix("application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
-/// The answer that `error` becomes for a client of gRPC: headers alone.
+/// The answer that `error` becomes for a client of gRPC, which may ask again after `wait`: headers alone.
 #[must_use]
-pub fn refusal(error: &TaskError) -> http::Response<axum::body::Body> {
-    status(error).into_http()
+pub fn refusal(error: &TaskError, wait: Option<Duration>) -> http::Response<axum::body::Body> {
+    status_after(error, wait).into_http()
 }
 
 #[cfg(test)]

@@ -183,6 +183,11 @@ impl World {
         Self::start(Start { requests, ..Start::default() }).await
     }
 
+    /// Runs tasks as `queue` says.
+    pub async fn queueing(queue: witan_tasks::Settings) -> Self {
+        Self::start(Start { queue, ..Start::default() }).await
+    }
+
     /// One that asks for credentials, as `auth` under `[host.auth]` says.
     pub async fn asking(auth: &str) -> Self {
         Self::asking_limited(auth, Requests::default()).await
