@@ -99,7 +99,7 @@ impl Told {
 const ALWAYS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/host/stop"];
 
 /// Bytes of a body that weigh as much as a request.
-const WEIGHT: u64 = 64 << 10;
+pub(crate) const WEIGHT: u64 = 64 << 10;
 
 /// The longest that a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -193,8 +193,8 @@ fn overloaded(message: String, wait: Duration, told: Told) -> Response {
     response
 }
 
-/// What a request weighs: one, and one more for each 64 KiB that its body is said to have. One that does not say is
-/// counted as if it were small; its size is bounded all the same.
+/// What a request weighs: one, and one more for each 64 KiB that its body is said to have. The body of one that does not say
+/// is weighed as it comes.
 fn cost(headers: &HeaderMap) -> u32 {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     u32::try_from(length.unwrap_or(0) / WEIGHT).unwrap_or(u32::MAX).saturating_add(1)

@@ -187,6 +187,7 @@ impl Front {
         gate::accounts(&self.api, &head, mount.is_some())?;
         let parts = &self.api.0.parts;
         let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
+        let body = body.weighed(&head, parts);
         self.answered(Request::from_parts(head, body), mount, peer).await
     }
 

@@ -248,3 +248,28 @@ async fn refusals_of_one_principal_that_are_many_are_one_entry() {
         entries.iter().filter_map(|entry| entry.details.get("requests")).map(String::as_str).collect();
     assert_eq!((entries.len(), counted), (8 + 1 + 1, vec!["32"]));
 }
+
+#[tokio::test]
+async fn a_body_that_does_not_say_its_length_weighs_what_comes_of_it() {
+    let address = Rates { per_minute: Some(4), ..Rates::default() };
+    let world = World::limited(rates(witan_throttle::Settings { address, ..Default::default() })).await;
+    let chunked = |world: &World, path: &str, bytes: usize| {
+        let piece = format!("{:x}\r\n{}\r\n", 20_000, "a".repeat(20_000)).repeat(bytes / 20_000);
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n{piece}0\r\n\r\n",
+            world.address
+        )
+    };
+    // Of 280,000 bytes, all but the last 17,856 weigh as much as four requests, and the request itself is one.
+    let answer = world.raw(chunked(&world, "/v1/tasks", 280_000).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("rate_limited"), "{answer}");
+    assert!(answer.to_lowercase().contains("retry-after: "), "{answer}");
+    let next = world.get("/v1/host").await;
+    assert_eq!(next.status, 429, "what came is charged");
+
+    let world = World::limited(rates(witan_throttle::Settings { address, ..Default::default() })).await;
+    let small = world.raw(chunked(&world, "/mirror", 120_000).as_bytes()).await;
+    assert!(small.starts_with("HTTP/1.1 200"), "{small}");
+    assert_eq!(world.get("/v1/host").await.header("x-ratelimit-remaining-requests"), Some("1"));
+}
