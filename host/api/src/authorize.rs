@@ -20,7 +20,7 @@ use crate::{
     answer::Refusal,
     asks::Asks,
     audit,
-    gate::{self, Operator},
+    gate::{self, Decided, Operator},
     openapi, tasks,
 };
 
@@ -318,6 +318,9 @@ async fn asked(api: &Api, head: &mut Parts, route: &str, access: Access) -> Resu
             (action, resource)
         }
     };
+    if matches!(action, Action::TaskRead | Action::EventRead) {
+        head.extensions.insert(Decided(api.policy_changes()));
+    }
     let way = Way { route: Some(route), method: Some(head.method.as_str()), path: Some(head.uri.path()) };
     api.authorize(&caller, action, resource, way).map(|_| ())
 }

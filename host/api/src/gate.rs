@@ -12,6 +12,7 @@ use std::{
 
 use futures::FutureExt as _;
 use http::{Extensions, HeaderMap, Method, header, request};
+use tokio::sync::watch;
 use witan_capability::{Authority, Beginning, CallContext, PrincipalKind, Trace};
 use witan_identity::{AuthError, Client, Kind, Peer, Shown, TrustLevel, Verb};
 use witan_ledger::Entry;
@@ -68,6 +69,10 @@ const OWN: &str = "auth";
 /// In the extensions of a request that showed the host's own token, from this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operator;
+
+/// In the extensions of a request that policies let through: their changes since before they were asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided(pub(crate) watch::Receiver<()>);
 
 /// Resolves when a client may not be told any more what it follows, with what to say of it.
 pub(crate) type CutOff = Pin<Box<dyn Future<Output = TaskError> + Send>>;
@@ -166,12 +171,14 @@ impl Api {
     }
 
     /// Resolves when request policy does not let a client follow any more what it began to: when `ask` says so, which is asked
-    /// now and once for each set of policies that decides from then on.
-    pub(crate) fn until_denied(&self, ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static) -> CutOff {
+    /// once for each set of policies that decides from when `changes` were asked for: before it was decided that the client
+    /// may.
+    pub(crate) fn until_denied(
+        &self,
+        mut changes: watch::Receiver<()>,
+        ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static,
+    ) -> CutOff {
         let api = self.clone();
-        let mut changes = api.0.parts.policies.authorizer().changes();
-        // One may have come since the client was let in.
-        changes.mark_changed();
         Box::pin(async move {
             while changes.changed().await.is_ok() {
                 if let Err(error) = ask(&api) {
@@ -183,13 +190,20 @@ impl Api {
         })
     }
 
-    /// Resolves when either does.
+    /// Changes each time that other policies decide from then on.
+    pub(crate) fn policy_changes(&self) -> watch::Receiver<()> {
+        self.0.parts.policies.authorizer().changes()
+    }
+
+    /// Resolves when either does, for a request with these extensions, that was decided or is about to be.
     pub(crate) fn until_either(
         &self,
         extensions: &Extensions,
         ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static,
     ) -> CutOff {
-        let (cut_off, denied) = (self.until_cut_off(extensions), self.until_denied(ask));
+        let decided = extensions.get::<Decided>().map(|Decided(changes)| changes.clone());
+        let changes = decided.unwrap_or_else(|| self.policy_changes());
+        let (cut_off, denied) = (self.until_cut_off(extensions), self.until_denied(changes, ask));
         Box::pin(futures::future::select(cut_off, denied).map(|either| either.factor_first().0))
     }
 }

@@ -268,6 +268,7 @@ impl Session {
     async fn subscribe(&mut self, name: &str, subject: Subject, after: Option<u64>) -> Result<(), TaskError> {
         let of = name.to_owned();
         let Asker { client, caller, .. } = &self.asker;
+        let changes = self.api.policy_changes();
         let tenant = client.tenant().as_str();
         let way = Way { route: Some(ROUTE), method: Some("GET"), path: Some(ROUTE) };
         match subject {
@@ -276,7 +277,7 @@ impl Session {
                 let task = task.ok_or_else(|| TaskError::new(Code::NotFound, "no such task is kept").at("task"))?;
                 self.api.may(caller, Action::TaskRead, &task, way)?;
                 let (caller, asked) = (caller.clone(), task.clone());
-                let denied = self.api.until_denied(move |api| api.may(&caller, Action::TaskRead, &asked, way));
+                let denied = self.api.until_denied(changes, move |api| api.may(&caller, Action::TaskRead, &asked, way));
                 let story = unless(denied, of_task(task, after.unwrap_or(0)));
                 self.add(name.to_owned(), story.map(move |told| named(told, &of)));
             }
@@ -285,7 +286,7 @@ impl Session {
                 gate::may(client, "events", Verb::Read)?;
                 may_read(&self.api, caller, way)?;
                 let caller = caller.clone();
-                let denied = self.api.until_denied(move |api| may_read(api, &caller, way));
+                let denied = self.api.until_denied(changes, move |api| may_read(api, &caller, way));
                 let story = unless(denied, of_events(Heard::new(&self.api, tenant, patterns, after)));
                 self.add(name.to_owned(), story.map(move |told| named(told, &of)));
             }
