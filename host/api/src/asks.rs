@@ -195,13 +195,13 @@ fn overloaded(message: String, wait: Duration, told: Told) -> Response {
 
 /// What a request weighs: one, and one more for each 64 KiB that its body is said to have. The body of one that does not say
 /// is weighed as it comes.
-fn cost(headers: &HeaderMap) -> u32 {
+pub(crate) fn cost(headers: &HeaderMap) -> u32 {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     u32::try_from(length.unwrap_or(0) / WEIGHT).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// What the client says of its own request (RFC 9218): that it can wait. That it is urgent, everybody could say.
-fn priority(headers: &HeaderMap) -> Priority {
+pub(crate) fn priority(headers: &HeaderMap) -> Priority {
     let said = headers.get("priority").and_then(|said| said.to_str().ok()).unwrap_or_default();
     let urgency = said.split(',').find_map(|part| part.trim().strip_prefix("u=")?.parse::<u8>().ok());
     if urgency.is_some_and(|urgency| urgency > 3) { Priority::Low } else { Priority::Normal }

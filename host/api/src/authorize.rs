@@ -68,8 +68,8 @@ const ACCESS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/auth/token", Access::Open),
     ("POST", "/v1/auth/logout", Access::Open),
     ("GET", "/v1/auth/me", Access::Open),
-    ("GET", "/v1/auth/sessions", Access::Open),
-    ("DELETE", "/v1/auth/sessions/{id}", Access::Open),
+    ("GET", "/v1/auth/sessions", Access::Within),
+    ("DELETE", "/v1/auth/sessions/{id}", Access::Within),
     ("GET", "/v1/keys", Access::Tenant(Action::KeyManage)),
     ("POST", "/v1/keys", Access::Tenant(Action::KeyManage)),
     ("GET", "/v1/keys/{id}", Access::Tenant(Action::KeyManage)),
@@ -191,26 +191,27 @@ impl Api {
     /// # Errors
     /// When request policy denies it, or its budget is none.
     pub(crate) fn admit(&self, extensions: &Extensions, asked: &TaskRequest) -> Result<Edge, TaskError> {
-        let caller = Caller::of(extensions);
+        let (caller, intent) = (Caller::of(extensions), asked.intent.as_str());
         let context = caller.context.narrow_privacy(asked.privacy);
         let context = asked.budget_micros()?.map_or_else(|| context.clone(), |budget| context.narrow_budget(budget));
-        self.begin(&Caller { context, ..caller }, extensions, &asked.intent)
+        let caller = Caller { context, ..caller };
+        let route = extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+        let way = Way { route, method: Some("POST"), path: route };
+        let obligations = self.authorize(&caller, Action::TaskCreate, Resource::Intent(intent.into()), way)?;
+        let beginning = Beginning { intent: Some(intent.into()), route: route.map(Into::into), source: caller.source };
+        Ok(self.edge(narrowed(&caller.context, obligations).begun(beginning)))
     }
 
-    /// The same for a task with `intent` that was asked for before.
+    /// Asks whether the keys and sessions of others in the caller's tenant may be seen and ended.
     ///
     /// # Errors
     /// When request policy denies it.
-    pub(crate) fn admit_again(&self, extensions: &Extensions, intent: &str) -> Result<Edge, TaskError> {
-        self.begin(&Caller::of(extensions), extensions, intent)
-    }
-
-    fn begin(&self, caller: &Caller, extensions: &Extensions, intent: &str) -> Result<Edge, TaskError> {
-        let route = extensions.get::<MatchedPath>().map(MatchedPath::as_str);
-        let way = Way { route, method: Some("POST"), path: route };
-        let obligations = self.authorize(caller, Action::TaskCreate, Resource::Intent(intent.into()), way)?;
-        let beginning = Beginning { intent: Some(intent.into()), route: route.map(Into::into), source: caller.source };
-        Ok(self.edge(narrowed(&caller.context, obligations).begun(beginning)))
+    pub(crate) fn manages_keys(&self, head: &Parts) -> Result<(), TaskError> {
+        let caller = Caller::of(&head.extensions);
+        let route = head.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+        let way = Way { route, method: Some(head.method.as_str()), path: Some(head.uri.path()) };
+        let tenant = Resource::Tenant(caller.context.tenant().to_owned().into());
+        self.authorize(&caller, Action::KeyManage, tenant, way).map(|_| ())
     }
 }
 
@@ -222,10 +223,6 @@ impl Door for Api {
 
     fn caller(&self, request: &Extensions) -> CallContext {
         Caller::of(request).context
-    }
-
-    fn submit_again(&self, request: &Extensions, intent: &str) -> Result<(), TaskError> {
-        self.admit_again(request, intent).map(|_| ())
     }
 
     fn begin_task(&self, request: &Extensions) -> Result<Counted, TaskError> {

@@ -35,13 +35,12 @@ const ROUTE: &str = "/v1/events";
 /// Events for one who listens: those of a tenant that are asked for, and those of the host where the tenant is its operator's.
 pub(crate) struct Heard {
     subscription: Subscription,
-    tenant: String,
     patterns: Vec<Pattern>,
 }
 
 impl Heard {
     pub(crate) fn new(api: &Api, tenant: &str, patterns: Vec<Pattern>, after: Option<u64>) -> Self {
-        Self { subscription: api.0.parts.tasks.bus().subscribe(after), tenant: tenant.to_owned(), patterns }
+        Self { subscription: api.0.parts.tasks.bus().subscribe(tenant, after), patterns }
     }
 
     /// Whether events are missing before the first.
@@ -52,20 +51,12 @@ impl Heard {
     pub(crate) async fn next(&mut self) -> Result<Arc<Event>, CutOff> {
         loop {
             let event = self.subscription.next().await?;
-            let own = match &event.tenant {
-                Some(tenant) => *tenant == self.tenant,
-                // What the host does is its operator's to know.
-                None => self.tenant == OPERATOR,
-            };
-            if own && self.patterns.iter().any(|pattern| pattern.takes(event.what.name())) {
+            if self.patterns.iter().any(|pattern| pattern.takes(event.what.name())) {
                 return Ok(event);
             }
         }
     }
 }
-
-/// The tenant of whoever runs the host.
-const OPERATOR: &str = "local";
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,9 @@
 //! `/v1/keys`: the API keys of a tenant.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Json,
@@ -12,7 +15,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
-use witan_identity::{Client, Key, NewKey, Scope, Secret, TrustLevel};
+use witan_identity::{Client, Directory, IdentityError, Key, Kind, NewKey, Scope, Secret, TrustLevel};
 use witan_tasks::{Code, TaskError};
 
 use crate::{
@@ -107,7 +110,7 @@ pub struct NewKeyRequest {
     /// How far it is trusted; no further than you. Default: `restricted` or `standard`, as you are at most.
     #[serde(default)]
     pub trust: Option<String>,
-    /// How many seconds it is good; for good without.
+    /// How many seconds it is good; for good without. One that a key makes ends with that one at the latest.
     #[serde(default)]
     pub expires_in: Option<u64>,
 }
@@ -184,9 +187,21 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, Refusal> {
     let request: NewKeyRequest = json(body).await?;
-    let new = new_key(&client, request)?;
-    let key = api.0.parts.identities.directory().create_key(&new, client.principal()).await;
+    let mut new = new_key(&client, request)?;
+    let directory = api.0.parts.identities.directory();
+    if let Some(left) = left(&client, directory).await.map_err(|error| identity_refusal(&error))? {
+        new.time = Some(new.time.map_or(left, |time| time.min(left)));
+    }
+    let key = directory.create_key(&new, client.principal()).await;
     key.map(|key| made(key, StatusCode::CREATED)).map_err(|error| identity_refusal(&error))
+}
+
+/// How long the client is good still, where it is a key that ends: those that it makes end with it.
+async fn left(client: &Client, directory: &Directory) -> Result<Option<Duration>, IdentityError> {
+    let Some(id) = client.credential().filter(|_| client.kind() == Kind::Key) else { return Ok(None) };
+    let ends = directory.key(Some(client.tenant()), id).await?.expires;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(ends.map(|ends| Duration::from_secs(ends.try_into().unwrap_or(0)).saturating_sub(now)))
 }
 
 fn new_key(client: &Client, request: NewKeyRequest) -> Result<NewKey, TaskError> {

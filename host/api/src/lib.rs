@@ -18,6 +18,7 @@ mod flight;
 mod front;
 mod gate;
 mod hosts;
+pub mod input;
 mod keys;
 mod listen;
 mod mount;

@@ -132,7 +132,7 @@ pub(crate) async fn submit(
     let (task, replayed, guard, _answering) = match known {
         // What is known already begins nothing.
         Some(task) => {
-            api.admit_again(&head.extensions, task.intent())?;
+            api.admit(&head.extensions, &TaskRequest::from_json(&body)?)?;
             (task, true, None, once)
         }
         None => {
@@ -429,14 +429,15 @@ pub(crate) async fn retry(
     Extension(asks): Extension<Asks>,
     Given(extensions): Given,
 ) -> Result<Response, Refusal> {
-    let edge = api.admit_again(&extensions, task.intent())?;
+    let asked = api.0.parts.tasks.request_again(&task).await?;
+    let edge = api.admit(&extensions, &asked)?;
     let lease = match api.0.parts.requests.begin_task(&asks, &api.0.parts.metrics) {
         Ok(lease) => lease,
         Err(refusal) => return Ok(*refusal),
     };
     let tasks = api.0.parts.tasks.clone();
     let again = to_its_end(async move {
-        let again = tasks.retry(&task, &edge).await?;
+        let again = tasks.submit(asked, &edge).await?;
         count(&again, lease);
         Ok(again)
     })

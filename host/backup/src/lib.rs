@@ -152,7 +152,11 @@ pub fn write(
         if !is_name(name) {
             return Err(BackupError::Malformed(format!("`{}` cannot be the name of a file in it", path.display())));
         }
-        let source = File::open(path).map_err(failed(path))?;
+        let source = match File::open(path) {
+            // What goes away meanwhile, as what is old does, is not in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            source => source.map_err(failed(path))?,
+        };
         let bytes = source.metadata().map_err(failed(path))?.len();
         contents.files.push(copy(name, source.take(bytes), &mut copies).map_err(failed(path))?);
     }

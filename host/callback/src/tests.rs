@@ -270,7 +270,7 @@ async fn a_host_that_starts_again_goes_on() {
 async fn what_wants_no_more_or_may_not_be_told_any_more_is_given_up_aloud() {
     let world = world().await;
     let (host, served) = server(&["410 Gone"]).await;
-    let mut events = world.bus.subscribe(None);
+    let mut events = world.bus.subscribe("acme", None);
     world.deliver(&callback(&format!("http://{host}/"))).await;
     // It was named when it was accepted, and is not now.
     world.deliver(&callback("http://127.0.0.1:9/")).await;

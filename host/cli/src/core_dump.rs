@@ -15,6 +15,12 @@ pub(crate) fn off() {
 /// Leaves one, as the operator asked.
 pub(crate) fn on() {
     let limit = getrlimit(Resource::Core);
+    if limit.maximum == Some(0) {
+        tracing::warn!(
+            "a crash will leave no image of this process, although `host.core-dumps` asks for one: the limit that it was started \
+             with is 0; raise `LimitCORE` of the service, or `ulimit -Hc`"
+        );
+    }
     let done = setrlimit(Resource::Core, Rlimit { current: limit.maximum, ..limit });
     if let Err(error) = done.and_then(|()| set_dumpable_behavior(DumpableBehavior::Dumpable)) {
         tracing::warn!(%error, "a crash will leave no image of this process, although `host.core-dumps` asks for one");

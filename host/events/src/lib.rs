@@ -9,7 +9,7 @@ mod command;
 mod event;
 mod pattern;
 
-pub use bus::{Bus, CutOff, Subscription};
+pub use bus::{Bus, CutOff, OPERATOR, Subscription};
 pub use command::{Command, CommandError, MESSAGE_BYTES, Subject};
 pub use event::{
     CallbackFailed, ComponentLoaded, Event, PolicyReloaded, SystemReloaded, TaskCancelled, TaskCompleted, TaskCreated,

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use witan_capability::CallContext;
 use witan_tasks::{Edge, Task, TaskError, TaskRequest, Tasks};
 
+pub use message::request;
 pub use status::{CODE_DOMAIN, status, status_after};
 
 /// Everything in `proto/`, as clients ask for it by reflection.
@@ -46,12 +47,6 @@ pub trait Door: Send + Sync + 'static {
     /// # Errors
     /// When it may not be submitted.
     fn submit(&self, request: &Extensions, asked: &TaskRequest) -> Result<Edge, TaskError>;
-
-    /// Whether a request for `intent` that was carried out before may be answered again.
-    ///
-    /// # Errors
-    /// When it may not be submitted any more.
-    fn submit_again(&self, request: &Extensions, intent: &str) -> Result<(), TaskError>;
 
     /// Counts a task among those of who asks, as long as what comes back is kept.
     ///

@@ -16,7 +16,10 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 const DEPTH: usize = 8;
 
 /// What `message` asks for.
-pub(crate) fn request(message: v1::SubmitRequest) -> Result<TaskRequest, TaskError> {
+///
+/// # Errors
+/// When it has no input, or a value that the host does not know or cannot hold.
+pub fn request(message: v1::SubmitRequest) -> Result<TaskRequest, TaskError> {
     use v1::submit_request::Input as Given;
     let input = match message.input {
         Some(Given::Text(text)) => Input::Text(text),

@@ -41,7 +41,7 @@ impl Submission {
         if let Some(once) = &once
             && let Some(known) = tasks.known(&keys_of(&*door, &extensions), once).await?
         {
-            door.submit_again(&extensions, known.intent())?;
+            door.submit(&extensions, &asked)?;
             return Ok((known, true));
         }
         let edge = door.submit(&extensions, &asked)?;

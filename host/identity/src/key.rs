@@ -186,7 +186,8 @@ impl Directory {
         if !former.is_good() {
             return Err(IdentityError::KeyEnded(id));
         }
-        let time = former.expires.map(|expires| expires.saturating_sub(former.created));
+        let expires = former.expires;
+        let time = expires.map(|expires| expires.saturating_sub(former.created));
         let next = Key {
             id: Uuid::now_v7(),
             created: now(),
@@ -197,14 +198,21 @@ impl Directory {
         };
         let mut writer = self.database.write().await?;
         let ends = now().saturating_add(seconds(overlap));
-        let former = sqlx::query("UPDATE api_key SET expires = $1 WHERE id = $2 AND expires > $1 AND revoked = 0")
-            .bind(ends)
-            .bind(id.to_string())
-            .execute(&mut *writer)
-            .await?;
+        let statement = "UPDATE api_key SET expires = CASE WHEN expires > $1 THEN $1 ELSE expires END WHERE id = $2 AND \
+                         revoked = 0 AND expires > $3";
+        let shortened =
+            sqlx::query(statement).bind(ends).bind(id.to_string()).bind(now()).execute(&mut *writer).await?;
+        if shortened.rows_affected() == 0 {
+            // Since it was looked at, somebody has revoked it, who does not want another in its place.
+            return Err(IdentityError::KeyEnded(id));
+        }
         let (key, secret) = insert(&mut writer, next).await?;
         writer.commit().await?;
-        let detail = if former.rows_affected() == 0 { "it ends at its own time" } else { "it ends after the overlap" };
+        let detail = if expires.is_some_and(|expires| expires <= ends) {
+            "it ends at its own time"
+        } else {
+            "it ends after the overlap"
+        };
         self.changed(
             Event::new(What::KeyRotated).of(&key.tenant).by(by).on(id).because(format!("{detail}; now {}", key.id)),
         )?;

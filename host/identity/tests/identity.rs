@@ -520,6 +520,24 @@ async fn a_refresh_token_is_good_once_and_its_reuse_ends_the_session() {
 }
 
 #[tokio::test]
+async fn a_refresh_token_that_was_traded_long_ago_ends_its_session_too() {
+    let provider = Provider::serve(person());
+    let world = World::with(&provider, "").await;
+    let first = world.tokens().await;
+    let second = world.identities.refresh(first.refresh.expose(), HERE).await.unwrap();
+    // As if a month had passed in which the session went on.
+    let database = Database::open(Location::Sqlite(world.folder.path().join("rows.db"))).await.unwrap();
+    sqlx::query("UPDATE refresh_token SET used = used - 2592000 WHERE used > 0")
+        .execute(database.pool())
+        .await
+        .unwrap();
+    let third = world.identities.refresh(second.refresh.expose(), HERE).await.unwrap();
+    assert!(world.identities.refresh(first.refresh.expose(), ELSEWHERE).await.is_err());
+    assert!(world.seen().contains(&What::RefreshReused));
+    assert!(world.is_refused(third.access.expose()).await);
+}
+
+#[tokio::test]
 async fn a_session_ends_when_it_is_revoked_and_with_its_person() {
     let provider = Provider::serve(person());
     let world = World::with(&provider, "").await;

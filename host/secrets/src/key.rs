@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
@@ -177,13 +177,24 @@ impl KeySource {
 fn read(path: &Path) -> Result<Vec<Key>, KeyError> {
     let failed = |source| KeyError::Read { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.permissions().mode();
+    if mode & others(path, &metadata) != 0 {
         return Err(KeyError::Open { path: path.to_owned(), mode: mode & 0o777 });
     }
     let mut text = Zeroizing::new(String::new());
     io::Read::read_to_string(&mut io::Read::take(file, LARGEST_OUTPUT), &mut text).map_err(failed)?;
     parse(&text, &path.display().to_string())
+}
+
+/// The bits of a mode that let others read `path`. A credential that systemd gives a service is root's, and shows under its group
+/// what an access list lets this service alone do.
+fn others(path: &Path, metadata: &fs::Metadata) -> u32 {
+    let given = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| {
+        let folder = Path::new(&folder);
+        folder.is_absolute() && path.parent() == Some(folder)
+    });
+    if given && metadata.uid() == 0 { 0o007 } else { 0o077 }
 }
 
 /// What `command` prints, within bounds.

@@ -109,11 +109,11 @@ impl Tasks {
         })
     }
 
-    /// Accepts the request of `task` again, as a task of its own.
+    /// The request of `task`, to be submitted again as a task of its own.
     ///
     /// # Errors
-    /// `conflict` where it has not failed and was not cancelled; otherwise as [`Self::submit`].
-    pub async fn retry(&self, task: &Task, edge: &Edge) -> Result<Task, TaskError> {
+    /// `conflict` where it has not failed and was not cancelled; when it cannot be read.
+    pub async fn request_again(&self, task: &Task) -> Result<TaskRequest, TaskError> {
         let state = task.state();
         let input = match &self.0.store {
             Some(store) if state.is_final() => store.input(task.id()).await.map_err(|error| unstored(&error))?,
@@ -123,7 +123,7 @@ impl Tasks {
         match request {
             Some(request) => {
                 let callback = self.opened(request.callback, task.id()).await?;
-                self.submit(TaskRequest { callback, ..request }, edge).await
+                Ok(TaskRequest { callback, ..request })
             }
             None => {
                 let message =

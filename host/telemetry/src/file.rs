@@ -8,10 +8,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::LogRecord;
@@ -20,6 +20,10 @@ use crate::LogRecord;
 const QUEUE: usize = 8_192;
 /// How long a process that ends waits for a disk that is slow.
 const LAST: Duration = Duration::from_secs(5);
+/// How often files are looked at for their age, where nothing is logged.
+const IDLE: Duration = Duration::from_secs(600);
+/// How often it looks meanwhile whether there is room.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Why log lines cannot be written to a file.
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +81,17 @@ impl LogFile {
 
     /// Waits until the lines that were given to it are in the file, for at most five seconds.
     pub fn flush(&self) {
-        let (written, done) = channel();
-        if self.queue.send(Message::Flush(written)).is_ok() {
-            let _in_time = done.recv_timeout(LAST);
+        let (until, (written, done)) = (Instant::now() + LAST, channel());
+        let mut message = Message::Flush(written);
+        // A disk that hangs leaves no room, and must not keep the process.
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            message = back;
+            thread::sleep(LOOK);
         }
+        let _in_time = done.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 
     pub(crate) fn write(&self, line: &LogRecord) {
@@ -110,8 +121,12 @@ impl Written {
 
     fn run(mut self, messages: &Receiver<Message>) {
         let mut well = true;
-        while let Ok(first) = messages.recv() {
-            let done = self.take(first, messages);
+        loop {
+            let done = match messages.recv_timeout(IDLE) {
+                Ok(first) => self.take(first, messages),
+                Err(RecvTimeoutError::Timeout) => self.age(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             // Standard error has the line itself; a line about it for each would make it worse.
             if let Err(error) = &done
                 && well
@@ -141,17 +156,26 @@ impl Written {
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let full = self.bytes > 0 && self.bytes + line.len() as u64 > self.retention.size;
-        if full || self.began.elapsed().is_ok_and(|age| age > self.retention.age) {
-            self.turn()?;
-        }
+        let turned = if full || self.is_old() { self.turn() } else { Ok(()) };
         self.file.write_all(line)?;
         self.bytes += line.len() as u64;
-        Ok(())
+        turned
+    }
+
+    fn is_old(&self) -> bool {
+        self.began.elapsed().is_ok_and(|age| age > self.retention.age)
+    }
+
+    /// Does what age asks for where nothing is written.
+    fn age(&mut self) -> io::Result<()> {
+        if self.bytes > 0 && self.is_old() { self.turn() } else { self.forget_old() }
     }
 
     /// Moves each file one on, and begins a new one.
     fn turn(&mut self) -> io::Result<()> {
         self.file.flush()?;
+        // First, so that one that cannot be made costs nothing of what is kept: lines go on into the full one.
+        let (next, file) = self.next()?;
         remove(&self.numbered(self.retention.files.max(1)))?;
         for number in (1..self.retention.files).rev() {
             move_to(&self.numbered(number), &self.numbered(number + 1))?;
@@ -162,8 +186,19 @@ impl Written {
             move_to(&self.path, &self.numbered(1))?;
         }
         self.forget_old()?;
-        *self = Self::open(&self.path, self.retention.clone())?;
+        fs::rename(next, &self.path)?;
+        (self.file, self.bytes, self.began) = (BufWriter::new(file), 0, SystemTime::now());
         Ok(())
+    }
+
+    /// An empty file beside it, and its path.
+    fn next(&self) -> io::Result<(PathBuf, File)> {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".new");
+        let path = PathBuf::from(path);
+        // Of one that was left so by a crash, nobody has read or written a line.
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        Ok((path, file))
     }
 
     fn forget_old(&self) -> io::Result<()> {
@@ -248,6 +283,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let none = Retention { age: Duration::ZERO, ..retention(1_000, 3) };
         assert_eq!(named(&written(folder.path(), none, 5)).len(), 1);
+    }
+
+    #[test]
+    fn what_is_old_goes_though_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path(), retention(10, 2), 7);
+        let none = Retention { age: Duration::ZERO, ..retention(10, 2) };
+        Written::open(&folder.path().join("log"), none).unwrap().age().unwrap();
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["log"]);
+    }
+
+    #[test]
+    fn where_no_new_file_can_be_made_the_full_one_goes_on_and_nothing_that_is_kept_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("log.new")).unwrap();
+        fs::write(folder.path().join("log.1"), "before\n").unwrap();
+        let mut written = Written::open(&folder.path().join("log"), retention(10, 2)).unwrap();
+        let done: Vec<bool> = (0..6).map(|line| written.write(format!("{line:04}\n").as_bytes()).is_ok()).collect();
+        written.file.flush().unwrap();
+        assert_eq!(done, [true, true, false, false, false, false]);
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!((read("log").lines().count(), read("log.1").as_str()), (6, "before\n"));
+        fs::remove_dir(folder.path().join("log.new")).unwrap();
+        written.write(b"more\n").unwrap();
+        written.file.flush().unwrap();
+        assert_eq!((read("log").as_str(), read("log.2").as_str()), ("more\n", "before\n"));
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod tests {
     use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
 
     use super::*;
+    use crate::masking::Masking;
     use crate::{Traces, spans::Spans};
 
     #[derive(Clone, Default)]
@@ -75,8 +76,9 @@ mod tests {
     fn a_line_names_trace_task_and_tenant_and_stays_json() {
         let written = Written::default();
         let layer = tracing_subscriber::fmt::layer().with_writer(written.clone()).json().flatten_event(true);
-        let subscriber =
-            tracing_subscriber::registry().with(Spans::new(Traces::default())).with(layer.map_event_format(Named));
+        let subscriber = tracing_subscriber::registry()
+            .with(Spans::new(Traces::default(), Masking::default()))
+            .with(layer.map_event_format(Named));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!("outside");
             let task =

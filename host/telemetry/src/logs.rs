@@ -115,7 +115,7 @@ pub fn init(settings: &LogSettings) -> Result<Logs, LogError> {
     let levels = Levels::new(&filter(settings), calls, traces.clone())?;
     let logs = Logs { ring: Ring::default(), levels, traces };
     tracing_subscriber::registry()
-        .with(SpanLayer::new(logs.traces.clone()))
+        .with(SpanLayer::new(logs.traces.clone(), logs.ring.masking().clone()))
         .with(lines(settings, colored(settings.color), logs.ring.masking().clone(), std::io::stderr))
         .with(logs.ring.clone())
         .with(Filter::new(logs.levels.clone()))
@@ -181,7 +181,8 @@ mod tests {
         }));
         let settings = LogSettings { format, ..LogSettings::default() };
         let lines = lines(&settings, color, masking, Arc::new(File::create(file.path()).unwrap()));
-        let subscriber = tracing_subscriber::registry().with(SpanLayer::new(Traces::default())).with(lines);
+        let subscriber =
+            tracing_subscriber::registry().with(SpanLayer::new(Traces::default(), Masking::default())).with(lines);
         tracing::subscriber::with_default(subscriber, || {
             let _span = tracing::info_span!("outer", password = "hunter2", user = "alice").entered();
             tracing::warn!(password = "hunter2", user = "bob", "it did not fit");

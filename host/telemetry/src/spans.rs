@@ -14,7 +14,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, Scope},
 };
 
-use crate::Traces;
+use crate::{Traces, masking::Masking};
 
 /// The spans that are exported, and which end of a call each is.
 const EXPORTED: [(&str, End); 4] = [
@@ -110,11 +110,13 @@ pub(crate) struct Open {
 /// Reads what spans say.
 pub(crate) struct Spans {
     traces: Traces,
+    masking: Masking,
 }
 
 impl Spans {
-    pub(crate) fn new(traces: Traces) -> Self {
-        Self { traces }
+    /// What is written of lines within spans is masked by `masking`.
+    pub(crate) fn new(traces: Traces, masking: Masking) -> Self {
+        Self { traces, masking }
     }
 }
 
@@ -173,7 +175,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
             if open.notes.len() < NOTES {
                 let mut message = Message::default();
                 event.record(&mut message);
-                open.notes.push((SystemTime::now(), message.0));
+                let mut note = self.masking.text(None, message.0);
+                note.truncate(note.floor_char_boundary(VALUE_BYTES));
+                open.notes.push((SystemTime::now(), note));
             } else {
                 open.notes_left_out += 1;
             }
@@ -306,7 +310,6 @@ impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.0 = format!("{value:?}");
-            self.0.truncate(self.0.floor_char_boundary(VALUE_BYTES));
         }
     }
 }

@@ -56,6 +56,33 @@ fn traces(text: &str) {
     }
 }
 
+/// Reads `bytes` as the head of a request, its address in the first line and a header in each other one, and as the message that a
+/// client sends over gRPC. A header that HTTP would not let through is none.
+pub fn request(bytes: &[u8]) {
+    if let Ok(message) = <witan_grpc::v1::SubmitRequest as prost::Message>::decode(bytes)
+        && let Ok(request) = witan_grpc::request(message)
+    {
+        let _refused = request.check();
+        assert!(serde_json::to_vec(&request).is_ok());
+    }
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut request = http::Request::new(());
+    let address = lines.next().and_then(|line| http::Uri::try_from(line).ok());
+    *request.uri_mut() = address.unwrap_or_default();
+    for line in lines.take(100) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let name = parts.next().and_then(|name| http::HeaderName::from_bytes(name).ok());
+        let value = parts.next().and_then(|value| http::HeaderValue::from_bytes(value.trim_ascii()).ok());
+        if let (Some(name), Some(value)) = (name, value) {
+            request.headers_mut().append(name, value);
+        }
+    }
+    let read = witan_api::input::read(&request, "https://witan.example");
+    assert!(read.cost >= 1);
+    let hosts = request.headers().get_all("host").iter().count() + usize::from(request.uri().host().is_some());
+    assert!(!read.ours || hosts >= 1, "a request that names no host is not for this one");
+}
+
 /// Reads `bytes` as what a client sends: the request of a task, with its callback, a command over a WebSocket, and the headers
 /// of a trace. What is taken reads the same once it was stored.
 pub fn client(bytes: &[u8]) {
@@ -77,6 +104,7 @@ pub fn client(bytes: &[u8]) {
         }
     }
     let text = String::from_utf8_lossy(bytes);
+    let _refused = witan_telemetry::Levels::check(&text);
     let _refused = Command::parse(&text);
     if let Ok(patterns) = Pattern::list(&text) {
         assert!(patterns.iter().all(|pattern| What::TYPES.iter().any(|name| pattern.takes(name))));

@@ -122,6 +122,32 @@ fn no_export_of_a_ledger_makes_its_reader_panic_or_says_what_was_not_logged() {
 }
 
 #[test]
+fn no_head_of_a_request_makes_the_host_panic() {
+    let words = [
+        "host: ",
+        "origin: ",
+        "cookie: ",
+        "witan_login=",
+        "x-forwarded-for: ",
+        "priority: u=",
+        "content-length: ",
+        "\n",
+        ":",
+        ";",
+        ",",
+        "=",
+        "[::1]:8080",
+        "127.0.0.1",
+        "localhost:8080",
+        "https://witan.example",
+        "http://",
+        "\u{2a}",
+        "9999999999999999999",
+    ];
+    run("request", 20_000, &words, witan_inputs::request);
+}
+
+#[test]
 fn no_client_makes_the_host_panic() {
     let words = [
         "{\"",

@@ -208,6 +208,14 @@ async fn a_key_makes_no_key_that_is_for_more() {
     let path = format!("/v1/keys/{}", rotated["id"].as_str().unwrap());
     assert_eq!(world.ask(&maker, "DELETE", &path, None).await.json()["active"], false);
     assert_eq!(world.ask(second, "GET", "/v1/tasks", None).await.status, 401);
+    // One that ends makes none that outlives it.
+    let short = body(json!(["keys:*", "tasks:read"]), json!({"expires_in": 600}));
+    let short = world.ask(&maker, "POST", "/v1/keys", short).await.json();
+    let short = (short["secret"].as_str().unwrap().to_owned(), short["expires_at"].as_i64().unwrap());
+    for more in [json!({}), json!({"expires_in": 86400})] {
+        let child = world.ask(&short.0, "POST", "/v1/keys", body(json!(["tasks:read"]), more)).await.json();
+        assert!((short.1 - 60..=short.1 + 1).contains(&child["expires_at"].as_i64().unwrap()), "{child}");
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ async fn each_route_asks_for_its_action() {
         ("key.manage", "GET", "/v1/keys"),
         ("key.manage", "POST", "/v1/keys"),
         ("key.manage", "POST", "/v1/keys/0198c5e0-0000-7000-8000-000000000000/rotate"),
+        ("key.manage", "GET", "/v1/auth/sessions?all=true"),
+        ("key.manage", "DELETE", "/v1/auth/sessions/0198c5e0-0000-7000-8000-000000000000"),
         ("log.read", "GET", "/v1/logs/level"),
         ("task.cancel", "POST", "/v1/tasks/{task}/cancel"),
         ("task.create", "POST", "/v1/tasks"),
@@ -48,6 +50,7 @@ async fn each_route_asks_for_its_action() {
         assert_eq!(answer.status, 200, "{answer:?}");
         let refused = match method {
             "GET" => world.get(&path(route)).await,
+            "DELETE" => Answer::of(world.client.delete(world.url(&path(route))).send().await.unwrap()).await,
             _ => world.post(&path(route), json!({"intent": "echo", "input": {"text": "a"}})).await,
         };
         assert_eq!((refused.status, refused.code().as_str()), (403, "denied"), "{action} {route}");
@@ -328,7 +331,21 @@ async fn rules_see_what_a_task_asks_for_itself() {
     asked["budget_usd"] = json!(0.6);
     assert_eq!(world.post("/v1/tasks?wait=60", asked.clone()).await.code(), "denied");
     asked["budget_usd"] = json!(0.5);
-    assert_eq!(world.post("/v1/tasks?wait=60", asked).await.status, 200);
+    // Also where it comes again, by its key and as a task of its own.
+    for replayed in [false, true] {
+        let request = world.client.post(world.url("/v1/tasks?wait=60")).header("idempotency-key", "k").json(&asked);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!((answer.status, answer.header("idempotency-replayed").is_some()), (200, replayed), "{answer:?}");
+    }
+    let mut fails = asked;
+    fails["input"]["text"] = json!("failed");
+    let failed = world.post("/v1/tasks?wait=60", fails).await.json();
+    assert_eq!(failed["status"], "ERROR", "{failed}");
+    let path = format!("/v1/tasks/{}/retry", failed["task_id"].as_str().unwrap());
+    assert_eq!(world.post(&path, json!({})).await.status, 202);
+    let less = rules.replace("500000", "400000");
+    assert_eq!(world.policies(&less).await.status, 200);
+    assert_eq!(world.post(&path, json!({})).await.code(), "denied");
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ async fn a_task_is_counted_whose_client_hung_up_while_it_was_stored() {
     let user = Rates { tasks: Some(1), ..Rates::default() };
     let requests = rates(witan_throttle::Settings { user, ..Default::default() });
     let world = World::limited(requests.clone()).await;
-    let mut events = world.tasks.bus().subscribe(None);
+    let mut events = world.tasks.bus().subscribe("local", None);
     hang_up(&world, &requests, "").await;
     let created = events.next().await.unwrap();
     assert!(matches!(created.what, What::TaskCreated(_)), "{created:?}");

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufReader, Read as _},
+    io::{self, BufReader, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
@@ -16,7 +16,7 @@ use witan_database::{Database, Location};
 use witan_secrets::KeySource;
 use witan_system::System;
 
-use crate::{Global, output, source};
+use crate::{Global, output, source, supply};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -83,6 +83,9 @@ impl Keys {
 
 /// What the data folder has that no backup needs: what one process says about itself, and what is made anew.
 const LEFT_OUT: [&str; 5] = ["code", "code.key", "host-id", "host.json", "lock"];
+
+/// How often the log of the ledger is copied anew because the host went on with it.
+const ATTEMPTS: usize = 100;
 
 /// Below which names the files of the data folder stand, and the lock file.
 const STATE: &str = "state/";
@@ -151,18 +154,20 @@ async fn create(system: &System, file: &Path, without_database: bool, key: Optio
     let scratch = if key.is_some() { state.as_path() } else { folder };
     let copies = tempfile::Builder::new().prefix(".backup-").tempdir_in(scratch);
     let copies = copies.with_context(|| format!("cannot write into `{}`", scratch.display()))?;
-    let mut files = Vec::new();
-    let mut found: Vec<(String, PathBuf)> = walk(state)?.into_iter().collect();
-    found.sort_by_key(|(name, _)| turn(name));
-    for (name, path) in found {
-        if without_database && name == "witan.db" {
-            continue;
+    let mut found = BTreeMap::new();
+    // The files that rows name are looked for after them: those that came later are no harm.
+    let databases = walk(state)?.into_iter().filter(|(_, path)| is_sqlite(path));
+    for (number, (name, path)) in databases.enumerate() {
+        if !(without_database && name == "witan.db") {
+            found.insert(name, copy_rows(&path, copies.path(), number).await?);
         }
-        let path = if is_sqlite(&path) { copy_rows(&path, copies.path(), files.len()).await? } else { path };
-        files.push((format!("{STATE}{name}"), path));
     }
-    let lock = system.folder().join("witan.lock");
-    if lock.is_file() {
+    found.extend(copy_log(state, copies.path())?);
+    found.extend(walk(state)?.into_iter().filter(|(name, path)| !is_log_head(name) && !is_sqlite(path)));
+    let mut found: Vec<(String, PathBuf)> = found.into_iter().collect();
+    found.sort_by_key(|(name, _)| turn(name));
+    let mut files: Vec<_> = found.into_iter().map(|(name, path)| (format!("{STATE}{name}"), path)).collect();
+    if let Some(lock) = supply::lock_path(system).filter(|lock| lock.is_file()) {
         files.push((LOCK.to_owned(), lock));
     }
     let program = env!("CARGO_PKG_VERSION");
@@ -183,6 +188,48 @@ fn turn(name: &str) -> u8 {
     }
 }
 
+/// Whether a file below the data folder changes from one checkpoint of the ledger to the next: all of its log but the tiles that
+/// are full.
+fn is_log_head(name: &str) -> bool {
+    let Some(name) = name.strip_prefix("ledger/") else { return false };
+    match name.strip_prefix("log/") {
+        None => name == "checkpoint" || name.starts_with("cosigned-"),
+        Some(name) => !name.starts_with("tile/") || name.contains(".p/"),
+    }
+}
+
+/// Copies of the files that [`is_log_head`] says, of one checkpoint. While they are copied a host may make the next one, and remove
+/// what that replaces.
+fn copy_log(state: &Path, copies: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let head = || match fs::read(state.join("ledger/log/checkpoint")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        head => head.map(Some),
+    };
+    let cannot = || format!("cannot copy the log of the ledger in `{}`", state.display());
+    for attempt in 0..ATTEMPTS {
+        let before = head().with_context(cannot)?;
+        let copied = copy_log_once(state, &copies.join(format!("log-{attempt}")));
+        match copied {
+            Ok(copied) if head().with_context(cannot)? == before => return Ok(copied),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(cannot),
+            _ => {}
+        }
+    }
+    bail!("the log of the ledger changes faster than it can be copied; try again when the host has less to do")
+}
+
+fn copy_log_once(state: &Path, copies: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+    let mut copied = BTreeMap::new();
+    // In the order of their names: the checkpoint that is bound to a time comes before the log, which then has all it is of.
+    for (number, (name, path)) in walk(state)?.into_iter().filter(|(name, _)| is_log_head(name)).enumerate() {
+        fs::create_dir_all(copies)?;
+        let copy = copies.join(number.to_string());
+        fs::copy(path, &copy)?;
+        copied.insert(name, copy);
+    }
+    Ok(copied)
+}
+
 /// A copy of all rows of the SQLite database `path` at one moment.
 async fn copy_rows(path: &Path, copies: &Path, number: usize) -> anyhow::Result<PathBuf> {
     let copy = copies.join(number.to_string());
@@ -201,16 +248,21 @@ pub(super) fn is_sqlite(path: &Path) -> bool {
 
 /// The files of the data folder that a backup has, by their names below it. What goes away meanwhile, as a log that is set
 /// aside does under its former name, is not in it.
-fn walk(state: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+fn walk(state: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
     let (mut files, mut folders) = (BTreeMap::new(), vec![(String::new(), state.to_owned())]);
     while let Some((prefix, folder)) = folders.pop() {
-        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", folder.display()));
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => continue,
+            entries => entries.map_err(named)?,
+        };
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
-            let name =
-                name.to_str().with_context(|| format!("`{}` has a name that is no text", entry.path().display()))?;
-            let passing = [".tmp", ".new-", ".backup-", ".restore-"].iter().any(|start| name.starts_with(start))
+            let no_text = || io::Error::other(format!("`{}` has a name that is no text", entry.path().display()));
+            let name = name.to_str().ok_or_else(no_text)?;
+            let passing = name == "tmp" && prefix == "ledger/log/"
+                || [".tmp", ".new-", ".backup-", ".restore-"].iter().any(|start| name.starts_with(start))
                 || ["-wal", "-shm", "-journal", ".lock"].iter().any(|end| name.ends_with(end));
             if passing || (prefix.is_empty() && LEFT_OUT.contains(&name)) {
                 continue;
@@ -229,14 +281,14 @@ fn walk(state: &Path) -> anyhow::Result<BTreeMap<String, PathBuf>> {
 fn restore(system: &System, file: &Path, keys: &Keys) -> anyhow::Result<Contents> {
     let (contents, others) =
         witan_backup::restore(open(file, keys)?, STATE, &system.host.state).with_context(|| cannot(file))?;
-    let lock = system.folder().join("witan.lock");
-    match others.get(LOCK) {
-        Some(bytes) if !lock.exists() => {
+    match (others.get(LOCK), supply::lock_path(system)) {
+        (Some(bytes), Some(lock)) if !lock.exists() => {
             witan_durable::replace(&lock, bytes, 0o644)
                 .with_context(|| format!("cannot write `{}`", lock.display()))?;
         }
-        Some(bytes) if fs::read(&lock).is_ok_and(|now| now != *bytes) => {
-            output::note("`witan.lock` is another than at the time of the backup, and stays as it is");
+        (Some(bytes), Some(lock)) if fs::read(&lock).is_ok_and(|now| now != *bytes) => {
+            let lock = lock.display();
+            output::note(&format!("`{lock}` is another than at the time of the backup, and stays as it is"));
         }
         _ => {}
     }

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use serde_json::{Value, json};
@@ -275,6 +276,55 @@ fn an_encrypted_backup_has_the_tasks_of_the_host_and_opens_with_its_key_alone() 
     // What ran was of the host before, and is not said to have ended well.
     for id in run {
         up.until(&format!("/v1/tasks/{id}"), |task| task.contains("interrupted"));
+    }
+}
+
+#[test]
+fn backups_beside_a_host_that_works_are_whole_and_their_ledgers_verify() {
+    let folder = crate::killed::folder();
+    let system = folder.path().join("system.toml");
+    let text_of_system = fs::read_to_string(&system).unwrap();
+    fs::write(&system, format!("{text_of_system}\n[host.ledger]\ncheckpoint = \"100ms\"\n")).unwrap();
+    let up = Up::on(folder.path(), &[]);
+    let done = AtomicBool::new(false);
+    let submitted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let task = json!({ "intent": "record", "input": { "text": "one 0" } });
+                up.ask("POST", "/v1/tasks?wait=30", &task.to_string()).unwrap();
+                submitted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let ended = Ended(&done);
+        for number in 0..5 {
+            let before = submitted.load(Ordering::Relaxed);
+            while submitted.load(Ordering::Relaxed) < before + 20 {
+                std::thread::yield_now();
+            }
+            let made = witan(up.folder(), &format!("backup create made-{number}"));
+            assert!(made.status.success(), "{}", text(&made.stderr));
+        }
+        drop(ended);
+    });
+    drop(up);
+    for number in 0..5 {
+        let other = crate::killed::folder();
+        fs::copy(folder.path().join(format!("made-{number}")), other.path().join("made")).unwrap();
+        assert!(witan(other.path(), "backup restore made").status.success());
+        let verified = json(&witan(other.path(), "audit verify --json"));
+        assert_eq!(verified["holds"], true, "{verified}");
+        let up = Up::on(other.path(), &[]);
+        assert_eq!(up.get("/readyz").status, 200);
+    }
+}
+
+/// Says that the work beside a test is over, also where the test failed.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -122,9 +122,10 @@ fn what_waits_runs_and_what_has_ended_is_there_after_a_crash() {
         assert_eq!(second.world.tasks.pause(&task, &CallContext::local()).await.unwrap_err().code, Code::Conflict);
         // One that has failed is tried again, as another; one that was done is not.
         let failed = second.world.tasks.get("local", runs).await.unwrap().unwrap();
-        let again = second.world.tasks.retry(&failed, &edge()).await.unwrap();
+        let again = second.world.tasks.request_again(&failed).await.unwrap();
+        let again = second.world.tasks.submit(again, &edge()).await.unwrap();
         assert_eq!(again.finished().await.status, Status::Ok);
-        assert_eq!(second.world.tasks.retry(&task, &edge()).await.unwrap_err().code, Code::Conflict);
+        assert_eq!(second.world.tasks.request_again(&task).await.unwrap_err().code, Code::Conflict);
     });
     let (views, _) = second.run(second.world.tasks.list("local", &Filter::default(), 9, None)).unwrap();
     assert_eq!(views.len(), 6);

@@ -59,7 +59,8 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Row>> {
         figure: Figure::AtLeast { value: good as f64 / asked as f64, bar: 0.999, aim: None },
     };
     rows.insert(0, success);
-    let ledger = host.server.share("ledger-")? * 100.0;
+    // Those that write entries and make checkpoints, and the one that keeps the Merkle log.
+    let ledger = (host.server.share("ledger-")? + host.server.share("merkle-log")?) * 100.0;
     rows.push(Row {
         measure: "— the ledger's threads, of the processor time of the host".to_owned(),
         value: format!("{ledger:.1} %"),

@@ -138,8 +138,12 @@ async fn wait(listener: &TcpListener, state: &str) -> anyhow::Result<String> {
         let ours = query("state").is_some_and(|given| given == state);
         match (ours, query("code")) {
             (true, Some(code)) => {
-                answer(&mut stream, "200 OK", "The command that waited says whether you are logged in; this page may be closed.")
-                    .await;
+                answer(
+                    &mut stream,
+                    "200 OK",
+                    "The command that waited says whether you are logged in; this page may be closed.",
+                )
+                .await;
                 return Ok(code);
             }
             (true, None) => {
