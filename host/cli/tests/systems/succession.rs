@@ -296,7 +296,12 @@ async fn as_before(folder: &Path) {
             update.execute(&mut *rows).await.unwrap();
         }
     }
-    for statement in ["DROP TABLE task_unsealed", "UPDATE part SET version = 2 WHERE name = 'tasks'"] {
+    for statement in [
+        "DROP TABLE task_unsealed",
+        "DROP INDEX task_delivery_of",
+        "CREATE INDEX task_delivery_due ON task_delivery (due_ms)",
+        "UPDATE part SET version = 2 WHERE name = 'tasks'",
+    ] {
         sqlx::query(statement).execute(&mut *rows).await.unwrap();
     }
     rows.commit().await.unwrap();
