@@ -88,15 +88,19 @@ impl Secrets {
         headers: &mut HeaderMap,
         permits: impl Fn(&SecretName) -> bool,
     ) -> Result<Option<Scan>, SwapError> {
-        if !headers.values().any(|value| Marked::of(value).is_some()) {
+        let marked = headers.values().enumerate().filter_map(|(place, value)| Some((place, Marked::of(value)?)));
+        let marked: Vec<_> = marked.collect();
+        if marked.is_empty() {
             return Ok(None);
         }
+        let mut marked = marked.into_iter().peekable();
         let (mut swapped, mut used): (HeaderMap, Vec<Value>) = (headers.clone(), Vec::new());
-        for (name, value) in &mut swapped {
-            if let Some(marked) = Marked::of(value) {
+        for (place, (name, value)) in swapped.iter_mut().enumerate() {
+            if let Some((_, marked)) = marked.next_if(|(marked, _)| *marked == place) {
                 *value = self.swap_one(asker, name.as_str(), marked, &permits, &mut used).await?;
             }
         }
+        drop(marked);
         // What is compressed cannot be searched.
         swapped.remove(header::ACCEPT_ENCODING);
         *headers = swapped;

@@ -346,16 +346,28 @@ async fn a_placeholder_is_swapped_where_its_secret_goes_and_stops_the_request_el
         ask("agent", "https://api.example", "x-api-key", &mixed).await,
         Err(SwapError::NotGranted { .. })
     ));
-    // Policy is asked, and its word holds.
-    let asker = Asker {
+    let origin = "https://api.example".parse().unwrap();
+    let asker = || Asker {
         component: "agent",
         tenant: "local",
         grants: &all.1.components[&"agent".parse().unwrap()].grants.secrets,
-        origin: &"https://api.example".parse().unwrap(),
+        origin: &origin,
     };
+    // Each header that has one, wherever it stands among the others and of its name.
+    let mut headers = HeaderMap::new();
+    for (name, value) in
+        [("x-api-key", "first"), ("accept", "*/*"), ("authorization", &placeholder), ("x-api-key", &placeholder)]
+    {
+        headers.append(name, value.parse().unwrap());
+    }
+    assert!(all.0.swap(asker(), &mut headers, |_| true).await.unwrap().is_some());
+    let keys: Vec<_> = headers.get_all("x-api-key").iter().collect();
+    assert_eq!(keys, ["first", CANARY]);
+    assert!(headers["accept"] == "*/*" && headers["authorization"] == CANARY);
+    // Policy is asked, and its word holds.
     let mut headers = HeaderMap::new();
     headers.insert("x-api-key", placeholder.parse().unwrap());
-    let refused = all.0.swap(asker, &mut headers, |_| false).await.unwrap_err();
+    let refused = all.0.swap(asker(), &mut headers, |_| false).await.unwrap_err();
     assert!(matches!(refused, SwapError::Policy(_)) && headers["x-api-key"] == placeholder);
     // Another run has other placeholders.
     let again = Secrets::new(&all.1, RunKey::generate().unwrap(), &Default::default()).unwrap();

@@ -253,7 +253,7 @@ fn get(world: &World, path: &str) -> http::Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn a_connection_without_requests_is_let_go_and_one_with_a_request_is_not() {
-    let world = World::bounded(Settings { header_time: Duration::from_millis(100), ..Settings::default() }).await;
+    let world = World::bounded(Settings { header_time: Duration::from_millis(500), ..Settings::default() }).await;
     let (client, url) = (world.client.clone(), world.url("/v1/tasks?wait=60"));
     let first = tokio::spawn(async move { client.post(url).json(&task("wait")).send().await.unwrap().status() });
     let (mut sender, _connection) = http_2(&world, 65_535).await;
@@ -263,19 +263,21 @@ async fn a_connection_without_requests_is_let_go_and_one_with_a_request_is_not()
     while world.tasks.unfinished() < 2 {
         tokio::task::yield_now().await;
     }
-    // Each takes as long as a connection may be idle. A request that was refused is no reason to stay either.
-    for path in ["/healthz", "/none", "/v1/host/stop"] {
+    // They take as long as a connection may be idle. A request that was refused is no reason to stay either.
+    let evil = |path: &str| http::Request::get(format!("http://evil.example{path}")).body(Full::default()).unwrap();
+    let idle = ["/healthz", "/none", "/v1/host/stop"].map(async |path| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
-        assert!(world.raw(request.as_bytes()).await.starts_with("HTTP/1.1 "));
-        let (mut sender, connection) = http_2(&world, 65_535).await;
-        let answer = sender.send_request(get(&world, path)).await.unwrap();
-        answer.into_body().collect().await.unwrap();
-        connection.await.unwrap().unwrap();
-        let refused = http::Request::get(format!("http://evil.example{path}")).body(Full::default()).unwrap();
-        let (mut sender, connection) = http_2(&world, 65_535).await;
-        assert_eq!(sender.send_request(refused).await.unwrap().status(), 421);
-        connection.await.unwrap().unwrap();
-    }
+        let first = async { assert!(world.raw(request.as_bytes()).await.starts_with("HTTP/1.1 ")) };
+        let second = async |request, refused| {
+            let (mut sender, connection) = http_2(&world, 65_535).await;
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.status() == 421, refused);
+            answer.into_body().collect().await.unwrap();
+            connection.await.unwrap().unwrap();
+        };
+        tokio::join!(first, second(get(&world, path), false), second(evil(path), true));
+    });
+    futures::future::join_all(idle).await;
     world.permits.add_permits(2);
     for waiting in [first, second] {
         assert_eq!(waiting.await.unwrap(), 200);
@@ -284,13 +286,15 @@ async fn a_connection_without_requests_is_let_go_and_one_with_a_request_is_not()
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answers_is_let_go() {
-    let world = World::bounded(Settings { body_time: Duration::from_millis(100), ..Settings::default() }).await;
+    let (header_time, body_time) = (Duration::from_millis(500), Duration::from_millis(100));
+    let world = World::bounded(Settings { header_time, body_time, ..Settings::default() }).await;
     let (mut sender, connection) = http_2(&world, 0).await;
     let answer = sender.send_request(get(&world, "/openapi.json")).await.unwrap();
     // The connection is alive, and answers what the host asks; there is no room for the body.
     let _ended = connection.await.unwrap();
     assert!(answer.into_body().collect().await.is_err());
     // A large answer that is taken arrives whole.
+    let world = World::new().await;
     let (mut sender, _connection) = http_2(&world, 1_000).await;
     let answer = sender.send_request(get(&world, "/openapi.json")).await.unwrap();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
