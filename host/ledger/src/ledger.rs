@@ -16,9 +16,10 @@ use zeroize::Zeroizing;
 use crate::{
     Entry, HOST, HostKeyError, HostKeys, Kind, ReadError, Reader, Redactor, Settings, file,
     host_key::HostKey,
-    journal::{Journal, JournalError, segments},
+    journal::{Journal, JournalError, Next, Records, segments},
     keeper::{self, Desk, Keeper},
     keys::{KeyId, Keys, Namer},
+    read::{Logged, Tree},
     trace::traced,
     writer::{Queue, Writer, in_words},
 };
@@ -189,6 +190,7 @@ impl Ledger {
         };
         let begun = begin(folder, &key).map_err(damaged)?;
         let size = size(folder, &key.public).map_err(damaged)?;
+        newest_is_logged(folder, &key.public).map_err(damaged)?;
         let mut journal = Journal::open(&folder.join("entries"), size, settings.file_bytes)
             .map_err(|error| damaged(in_words(&error)))?;
         if journal.next() < size {
@@ -507,6 +509,20 @@ fn snapshot(folder: &Path, keys: &HostKeys) -> Result<Snapshot, String> {
 /// How many entries the log has.
 fn size(folder: &Path, keys: &HostKeys) -> Result<u64, String> {
     Ok(snapshot(folder, keys)?.checkpoint().size())
+}
+
+/// That the file which would be gone on with begins with what the log has there: another was put beside the journal's.
+fn newest_is_logged(folder: &Path, keys: &HostKeys) -> Result<(), String> {
+    let disk = |error: io::Error| error.to_string();
+    let Some(newest) = segments(&folder.join("entries")).map_err(disk)?.pop() else { return Ok(()) };
+    let first = Records::open(&newest).and_then(|mut records| records.next()).map_err(disk)?;
+    let mut logged = Logged::of(Some(Tree { snapshot: snapshot(folder, keys)?, keys: keys.clone() }));
+    match first {
+        Next::Record(first) if !logged.has(&first) => {
+            Err(format!("`{}` is none of its files: the log has another entry {}", newest.path.display(), newest.first))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Compares the log with the newest checkpoint that went to `sink`.

@@ -321,6 +321,9 @@ fn entries_that_were_put_beside_the_journal_are_found_and_not_shown() {
         let report = verify(folder.path(), None, &[]).unwrap();
         if is_ours {
             has(&report, |fault| matches!(fault, Fault::Foreign { index: 3, .. }));
+            // Nor is it gone on with.
+            let error = Ledger::open(folder.path(), settings()).unwrap_err();
+            assert!(error.to_string().contains("is none of its files"), "{error}");
         } else {
             assert!(report.holds, "a file of another name is none of the ledger's: {:?}", report.faults);
         }
