@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use witan_tasks::{Code, TaskError};
 
-/// Seconds after which a client may try again what was refused for want of room.
-const RETRY_AFTER: u16 = 1;
+use crate::asks::Told;
 
 /// An answer that is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -44,14 +43,18 @@ pub fn error_response(error: TaskError) -> Response {
     response
 }
 
-/// Gives an answer that is an error its body, which names the request; a client of gRPC gets it as a status.
-pub(crate) fn complete(response: &mut Response, request_id: &HeaderValue, grpc: bool) {
+/// Gives an answer that is an error its body, which names the request; a client of gRPC gets it as a status. `told` is what
+/// else clients are told, which the caller writes into the headers.
+pub(crate) fn complete(response: &mut Response, request_id: &HeaderValue, grpc: bool, told: Option<&Told>) {
     let Some(Refusal(mut error)) = response.extensions_mut().remove::<Refusal>() else { return };
-    retry_headers(&error, response.headers_mut());
-    ask_for_credential(&error, response.headers_mut());
     error.request_id = request_id.to_str().ok().map(Into::into);
     if grpc {
-        *response = witan_grpc::refusal(&error);
+        let wait = told.and_then(Told::wait).or(error.code.retry_after());
+        *response = witan_grpc::refusal(&error, wait);
+    }
+    retry_headers(&error, response.headers_mut());
+    ask_for_credential(&error, response.headers_mut());
+    if grpc {
         return;
     }
     let json = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
@@ -68,11 +71,8 @@ pub(crate) fn status(code: Code) -> StatusCode {
 /// Tells clients that retry by themselves whether that helps.
 pub(crate) fn retry_headers(error: &TaskError, headers: &mut HeaderMap) {
     let status = error.code.http_status();
-    if status == 503 || status == 429 || error.code == Code::IdempotencyInFlight {
-        let seconds = headers.get(header::RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-        let seconds: u32 = seconds.unwrap_or(u32::from(RETRY_AFTER));
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        headers.insert("retry-after-ms", HeaderValue::from(seconds.saturating_mul(1000)));
+    if let Some(wait) = error.code.retry_after() {
+        witan_throttle::retry(Some(wait), headers);
     }
     // Clients of model providers retry these statuses unless they are told not to.
     if !error.retryable && (matches!(status, 408 | 409 | 429) || status >= 500) {
@@ -100,7 +100,8 @@ mod tests {
             let mut headers = HeaderMap::new();
             let error = TaskError::new(*code, "");
             retry_headers(&error, &mut headers);
-            let later = matches!(code.http_status(), 429 | 503) || *code == Code::IdempotencyInFlight;
+            let room = matches!(code.http_status(), 429 | 503) || *code == Code::IdempotencyInFlight;
+            let later = room && error.retryable;
             assert_eq!(headers.contains_key("retry-after"), later, "{code}");
             let advised_against = headers.contains_key("x-should-retry");
             assert!(!(advised_against && error.retryable), "{code}");

@@ -18,7 +18,7 @@ use witan_ledger::Ledger;
 use witan_tasks::{Edge, Observer, Paths, Tasks, Transition};
 use witan_telemetry::{Logs, Metrics};
 
-use crate::{ComponentStatus, Mounts, Requests, Settings, Token};
+use crate::{ComponentStatus, Mounts, Requests, Settings, Token, denials::Denials, streams::Streams};
 
 /// What the API asks of the host it serves.
 pub trait Host: Send + Sync + 'static {
@@ -90,6 +90,10 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// Turns for reading the ledger.
     pub(crate) audits: Arc<Semaphore>,
+    /// What was refused, and is not in the ledger yet.
+    pub(crate) denials: Arc<Denials>,
+    /// What clients follow.
+    pub(crate) streams: Streams,
     /// The WebSockets that are open.
     pub(crate) sockets: TaskTracker,
     /// Cancelled when the host stops: streams that would go on end.
@@ -103,15 +107,17 @@ impl Api {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(Arc::new(Shared {
             roots: RwLock::new(parts.roots.clone()),
-            parts,
             mounts: RwLock::default(),
             listen: OnceLock::new(),
             started: Instant::now(),
             started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             stop: CancellationToken::new(),
             audits: Arc::new(Semaphore::new(AUDITS)),
+            denials: Arc::default(),
+            streams: Streams::new(parts.settings.streams),
             sockets: TaskTracker::new(),
             draining: CancellationToken::new(),
+            parts,
         }))
     }
 

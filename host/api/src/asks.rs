@@ -11,7 +11,9 @@ use http::{Extensions, HeaderMap, header, request};
 use witan_identity::Kind;
 use witan_tasks::{Code, Task, TaskError, Tasks};
 use witan_telemetry::Metrics;
-use witan_throttle::{Client, Gate, GateSettings, Lease, Over, Place, Priority, Settings, Standing, Throttle};
+use witan_throttle::{
+    Client, Gate, GateSettings, LONGEST_WAIT, Lease, Over, Place, Priority, Settings, Standing, Throttle,
+};
 
 use crate::answer::error_response;
 
@@ -74,6 +76,16 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// That it may help to ask again after `wait`.
+    pub(crate) fn later(wait: Duration) -> Self {
+        Self { standing: Standing::default(), retry: Some(Some(wait)) }
+    }
+
+    /// After which time it may help to ask again, where that is known.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.retry.flatten().map(|wait| wait.min(LONGEST_WAIT))
+    }
+
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         witan_throttle::standing(&self.standing, headers);
         if let Some(wait) = self.retry {
@@ -82,11 +94,12 @@ impl Told {
     }
 }
 
-/// Paths that an operator needs when a host has too much to do. They cost little, and no client gains by them.
+/// Paths that an operator needs when a host has too much to do. They cost little, and no client gains by them; but whoever
+/// may not ask for them is no operator.
 const ALWAYS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/host/stop"];
 
 /// Bytes of a body that weigh as much as a request.
-const WEIGHT: u64 = 64 << 10;
+pub(crate) const WEIGHT: u64 = 64 << 10;
 
 /// The longest that a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -109,7 +122,7 @@ impl Requests {
         }
     }
 
-    /// Lets `request` of `asks` pass when it is its turn.
+    /// Lets `request` of `asks` pass when it is its turn, whether or not its credential is for it.
     ///
     /// # Errors
     /// With the answer, when its client asks more than it may, or the host has more to do than can wait.
@@ -117,9 +130,10 @@ impl Requests {
         &self,
         request: &request::Parts,
         asks: &Asks,
+        permitted: bool,
         metrics: &Metrics,
     ) -> Result<Passed, Box<Response>> {
-        if ALWAYS.contains(&request.uri.path()) {
+        if permitted && ALWAYS.contains(&request.uri.path()) {
             return Ok(Passed { told: Told::default(), _place: None });
         }
         let admitted = self.throttle.admit(&asks.client(), cost(&request.headers), Instant::now());
@@ -134,6 +148,20 @@ impl Requests {
                 Err(Box::new(overloaded(message, Duration::from_secs(5), told)))
             }
         }
+    }
+
+    /// Holds what `asks` asks on a connection that is open already, and that weighs `cost`, to the rates of its client.
+    ///
+    /// # Errors
+    /// When the client asks more than it may, with the time after which it may ask again, if ever.
+    pub(crate) fn charge(
+        &self,
+        asks: &Asks,
+        cost: u32,
+        metrics: &Metrics,
+    ) -> Result<(), (TaskError, Option<Duration>)> {
+        let admitted = self.throttle.admit(&asks.client(), cost, Instant::now());
+        admitted.map(drop).map_err(|over| (refusal(&over, metrics), over.wait()))
     }
 
     /// Counts a task of `asks` until the lease is dropped.
@@ -187,8 +215,8 @@ fn overloaded(message: String, wait: Duration, told: Told) -> Response {
     response
 }
 
-/// What a request weighs: one, and one more for each 64 KiB that its body is said to have. One that does not say is
-/// counted as if it were small; its size is bounded all the same.
+/// What a request weighs: one, and one more for each 64 KiB that its body is said to have. The body of one that does not say
+/// is weighed as it comes.
 pub(crate) fn cost(headers: &HeaderMap) -> u32 {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     u32::try_from(length.unwrap_or(0) / WEIGHT).unwrap_or(u32::MAX).saturating_add(1)

@@ -20,7 +20,7 @@ use crate::{
     answer::Refusal,
     asks::Asks,
     audit,
-    gate::{self, Operator},
+    gate::{self, Decided, Operator},
     openapi, tasks,
 };
 
@@ -232,6 +232,10 @@ impl Door for Api {
         Ok(Box::new(parts.requests.count_task(asks, &parts.metrics)?))
     }
 
+    fn follow(&self, request: &Extensions) -> Result<Counted, TaskError> {
+        Ok(Box::new(self.0.streams.open(Caller::of(request).context.tenant())?))
+    }
+
     fn cut_off(&self, request: &Extensions, task: &Task) -> gate::CutOff {
         let (caller, task) = (Caller::of(request), task.clone());
         self.until_either(request, move |api| api.may(&caller, Action::TaskRead, &task, Way::default()))
@@ -311,6 +315,9 @@ async fn asked(api: &Api, head: &mut Parts, route: &str, access: Access) -> Resu
             (action, resource)
         }
     };
+    if matches!(action, Action::TaskRead | Action::EventRead) {
+        head.extensions.insert(Decided(api.policy_changes()));
+    }
     let way = Way { route: Some(route), method: Some(head.method.as_str()), path: Some(head.uri.path()) };
     api.authorize(&caller, action, resource, way).map(|_| ())
 }

@@ -2,16 +2,23 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use http::{header, request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use witan_tasks::{Code, TaskError};
 
-use crate::Settings;
+use witan_telemetry::Metrics;
+
+use crate::{
+    Parts, Requests, Settings,
+    asks::{Asks, WEIGHT},
+};
 
 /// Why a request's body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +34,9 @@ pub enum BodyError {
     /// It did not arrive in time.
     #[error("the body did not arrive within {0:?}")]
     Late(std::time::Duration),
+    /// With what came of it, its client asks more than it may.
+    #[error("{0}")]
+    Rate(Box<TaskError>),
     /// The client went away or broke the protocol.
     #[error("the body broke off")]
     Broken(#[source] hyper::Error),
@@ -37,8 +47,36 @@ impl From<&BodyError> for TaskError {
         match error {
             BodyError::TooLarge { setting, .. } => Self::new(Code::BodyTooLarge, error.to_string()).setting(*setting),
             BodyError::Late(_) => Self::new(Code::RequestTimeout, error.to_string()),
+            BodyError::Rate(error) => Self::clone(error),
             BodyError::Broken(_) => Self::new(Code::InvalidRequest, error.to_string()),
         }
+    }
+}
+
+/// What has a body charged that did not say its length.
+struct Scales {
+    requests: Requests,
+    metrics: Arc<Metrics>,
+    asks: Asks,
+    /// Bytes that are not charged yet.
+    light: u64,
+}
+
+impl std::fmt::Debug for Scales {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scales").field("light", &self.light).finish_non_exhaustive()
+    }
+}
+
+impl Scales {
+    fn weigh(&mut self, bytes: u64) -> Result<(), BodyError> {
+        self.light += bytes;
+        let cost = u32::try_from(self.light / WEIGHT).unwrap_or(u32::MAX);
+        self.light %= WEIGHT;
+        if cost == 0 {
+            return Ok(());
+        }
+        self.requests.charge(&self.asks, cost, &self.metrics).map_err(|(error, _)| BodyError::Rate(Box::new(error)))
     }
 }
 
@@ -52,6 +90,7 @@ pub struct RequestBody {
     time: std::time::Duration,
     /// Made when there is something to wait for: most bodies come with their headers, and need none.
     late: Option<Pin<Box<Sleep>>>,
+    scales: Option<Box<Scales>>,
 }
 
 impl RequestBody {
@@ -64,7 +103,20 @@ impl RequestBody {
         if body.size_hint().lower() > allowed {
             return Err(BodyError::TooLarge { allowed, setting: settings.body_setting });
         }
-        Ok(Self { body, left: allowed, allowed, setting: settings.body_setting, time: settings.body_time, late: None })
+        let (setting, time) = (settings.body_setting, settings.body_time);
+        Ok(Self { body, left: allowed, allowed, setting, time, late: None, scales: None })
+    }
+
+    /// The body of the request with this head, charged to its client as it comes where its length was not said.
+    pub(crate) fn weighed(mut self, head: &request::Parts, parts: &Parts) -> Self {
+        if head.headers.contains_key(header::CONTENT_LENGTH) || self.body.is_end_stream() {
+            return self;
+        }
+        self.scales = head.extensions.get::<Asks>().map(|asks| {
+            let (requests, metrics) = (parts.requests.clone(), parts.metrics.clone());
+            Box::new(Scales { requests, metrics, asks: asks.clone(), light: 0 })
+        });
+        self
     }
 
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
@@ -72,6 +124,9 @@ impl RequestBody {
         match self.left.checked_sub(bytes) {
             Some(left) => {
                 self.left = left;
+                if let Some(scales) = &mut self.scales {
+                    scales.weigh(bytes)?;
+                }
                 Ok(frame)
             }
             None => Err(BodyError::TooLarge { allowed: self.allowed, setting: self.setting }),

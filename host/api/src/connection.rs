@@ -1,14 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2, from its first byte to its last.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -25,6 +17,7 @@ use witan_stall::Stall;
 
 use crate::{
     Settings, Tls,
+    flight::{Flights, Standing},
     front::{Front, Peer},
     tls,
 };
@@ -98,18 +91,19 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let spoken = Arc::new(AtomicBool::new(false));
-    let speaks = spoken.clone();
+    let flights = Flights::new();
+    let begins = flights.clone();
     let service = service_fn(move |request| {
-        speaks.store(true, Ordering::Relaxed);
+        let flight = begins.begin();
         let (front, peer) = (front.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(front.answer(request, peer).await) }
+        async move { Ok::<_, Infallible>(front.answer(request, peer).await.map(|body| flight.answer(body))) }
     });
     let io = TokioIo::new(Stall::new(stream, settings.body_time));
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-    // hyper's own clock starts once it knows which version is spoken, and a client may keep that from it.
-    let mut silence = pin!(tokio::time::sleep(settings.header_time));
-    let (mut silent, mut told) = (true, false);
+    // hyper's own clocks start once it knows which version is spoken, and a client may keep that from it; and of HTTP/2 they
+    // ask no more of a client than that it is there.
+    let mut clock = pin!(tokio::time::sleep(settings.header_time));
+    let mut told = false;
     loop {
         tokio::select! {
             biased;
@@ -123,13 +117,43 @@ async fn serve<S>(
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = silence.as_mut(), if silent => {
-                silent = false;
-                if !spoken.load(Ordering::Relaxed) {
-                    return;
-                }
+            () = clock.as_mut() => {
+                let wait = match due(&flights, settings, told) {
+                    Due::In(wait) => wait,
+                    Due::Told => {
+                        told = true;
+                        connection.as_mut().graceful_shutdown();
+                        settings.body_time
+                    }
+                    Due::Over => return,
+                };
+                clock.as_mut().reset(tokio::time::Instant::now() + wait);
             }
             () = abandoned.cancelled() => return,
         }
+    }
+}
+
+/// What a connection has come to.
+enum Due {
+    /// Nothing; in so long it is to be asked again.
+    In(Duration),
+    /// It has been idle for too long, and its client is to be told to go.
+    Told,
+    /// Its end.
+    Over,
+}
+
+fn due(flights: &Flights, settings: &Settings, told: bool) -> Due {
+    let in_time = |most: Duration, quiet: Duration| most.checked_sub(quiet).filter(|left| !left.is_zero());
+    match flights.standing() {
+        Standing::Busy => Due::In(settings.header_time),
+        Standing::Untaken(quiet) => in_time(settings.body_time, quiet).map_or(Due::Over, Due::In),
+        Standing::Idle(_) if flights.is_silent() => Due::Over,
+        // The last of what was answered may be on its way still.
+        Standing::Idle(quiet) if told => {
+            in_time(settings.header_time + settings.body_time, quiet).map_or(Due::Over, Due::In)
+        }
+        Standing::Idle(quiet) => in_time(settings.header_time, quiet).map_or(Due::Told, Due::In),
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     answer::{ErrorBody, Refusal},
     authorize::{Caller, Way},
     gate,
+    streams::Following,
     tasks::{Fields, Given, last_event},
 };
 
@@ -83,6 +84,7 @@ pub(crate) struct Asked {
     responses(
         (status = 200, description = "The events", content_type = "text/event-stream", body = String),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
+        (status = 503, description = "Too many are open", body = ErrorBody),
     )
 )]
 pub(crate) async fn events(
@@ -95,11 +97,12 @@ pub(crate) async fn events(
     let patterns = Pattern::list(asked.types.as_deref().unwrap_or("*"));
     let patterns = patterns.map_err(|error| TaskError::invalid("types", error.to_string()))?;
     let after = last_event(&headers)?.or(asked.starting_after);
+    let following = api.0.streams.open(context.tenant())?;
     let heard = Heard::new(&api, context.tenant(), patterns, after);
     let caller = Caller::of(&extensions);
     let way = Way { route: Some(ROUTE), method: Some("GET"), path: Some(ROUTE) };
     let cut_off = api.until_either(&extensions, move |api| may_read(api, &caller, way));
-    let begin = Telling { gap: heard.gap(), heard, draining: api.0.draining.clone(), cut_off };
+    let begin = Telling { gap: heard.gap(), heard, draining: api.0.draining.clone(), cut_off, _following: following };
     let events = stream::unfold(Some(begin), |telling| async { telling?.next().await });
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
     // Proxies that buffer would hold events back.
@@ -118,6 +121,7 @@ struct Telling {
     gap: bool,
     draining: CancellationToken,
     cut_off: gate::CutOff,
+    _following: Following,
 }
 
 /// The last event for a client that may not be told any more.

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{Router, body::Body, response::Response};
@@ -89,7 +90,7 @@ impl Front {
         };
         seen.answered(&response, &self.api.0.parts.metrics);
         let told = response.extensions_mut().remove::<Told>();
-        answer::complete(&mut response, &id, grpc);
+        answer::complete(&mut response, &id, grpc, told.as_ref());
         if let Some(told) = told {
             told.write(response.headers_mut());
         }
@@ -132,12 +133,12 @@ impl Front {
         let refusals = peer.refusals;
         let named = gate::peer(peer.address, &head.headers, behind_proxy);
         let peer = witan_identity::Peer { certificate, ..named };
-        match gate::pass(&self.api, &mut head, &peer, mount.is_some()).await {
+        match gate::meet(&self.api, &mut head, &peer, mount.is_some()).await {
             Ok(()) => {}
             Err(Stopped::Error(error)) => return Err(error),
             Err(Stopped::Wait(error, wait)) => {
                 let mut response = error_response(error);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+                response.extensions_mut().insert(Told::later(Duration::from_secs(wait.as_secs().saturating_add(1))));
                 return Ok(response);
             }
         }
@@ -150,7 +151,9 @@ impl Front {
             head.extensions.insert(traced);
         }
         let parts = &self.api.0.parts;
-        let passed = match parts.requests.pass(&head, &asks, &parts.metrics).await {
+        // What is refused is held to rates too, so that nobody has the host refuse, and write that down, as fast as it can.
+        let permitted = gate::permits(&head, mount.is_some());
+        let passed = match parts.requests.pass(&head, &asks, permitted.is_ok(), &parts.metrics).await {
             Ok(passed) => passed,
             Err(refusal) => {
                 if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
@@ -161,11 +164,31 @@ impl Front {
         };
         refusals.forget();
         head.extensions.insert(asks);
-        let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
-        let answered = self.answered(Request::from_parts(head, body), mount, peer).await;
+        let answered = match permitted {
+            Ok(()) => self.permitted(head, body, mount, peer).await,
+            Err(error) => {
+                gate::refused(&self.api, &head, &error);
+                Err(error)
+            }
+        };
         let mut response = answered.unwrap_or_else(error_response);
         response.extensions_mut().insert(passed.told);
         Ok(response)
+    }
+
+    /// Answers a request that its credential is for.
+    async fn permitted(
+        &self,
+        head: http::request::Parts,
+        body: Incoming,
+        mount: Option<(String, Arc<dyn Mount>)>,
+        peer: witan_identity::Peer,
+    ) -> Result<Response, TaskError> {
+        gate::accounts(&self.api, &head, mount.is_some())?;
+        let parts = &self.api.0.parts;
+        let body = RequestBody::new(body, &parts.settings).map_err(|error| TaskError::from(&error))?;
+        let body = body.weighed(&head, parts);
+        self.answered(Request::from_parts(head, body), mount, peer).await
     }
 
     /// Answers a request whose turn it is.

@@ -7,17 +7,21 @@ use std::{
     future::pending,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt as _;
 use http::{Extensions, HeaderMap, Method, header, request};
+use tokio::sync::watch;
 use witan_capability::{Authority, Beginning, CallContext, PrincipalKind, Trace};
 use witan_identity::{AuthError, Client, Kind, Peer, Shown, TrustLevel, Verb};
 use witan_ledger::Entry;
 use witan_tasks::{Code, TaskError};
 
-use crate::Api;
+use crate::{
+    Api,
+    denials::{self, Noted},
+};
 
 /// What anybody may ask for: whether the host lives, what it serves, and how to get a credential.
 const OPEN: [&str; 6] =
@@ -66,6 +70,10 @@ const OWN: &str = "auth";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operator;
 
+/// In the extensions of a request that policies let through: their changes since before they were asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided(pub(crate) watch::Receiver<()>);
+
 /// Resolves when a client may not be told any more what it follows, with what to say of it.
 pub(crate) type CutOff = Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
@@ -110,9 +118,9 @@ pub(crate) fn refusal(error: &AuthError) -> TaskError {
     if code == Code::Unauthorized { error.at("Authorization") } else { error }
 }
 
-/// Finds out who sent a request, checks that they may ask for it, and puts [`Client`] and [`CallContext`] into its
-/// extensions. What a mount gets has no credential any more: it was shown to the host.
-pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, mounted: bool) -> Result<(), Stopped> {
+/// Finds out who sent a request, and puts [`Client`] and [`CallContext`] into its extensions. What a mount gets has no
+/// credential any more: it was shown to the host.
+pub(crate) async fn meet(api: &Api, head: &mut request::Parts, peer: &Peer, mounted: bool) -> Result<(), Stopped> {
     if !mounted && is_open(head.uri.path()) {
         return Ok(());
     }
@@ -124,14 +132,6 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
         }
         None => identities.authenticate(&head.headers, peer).await?,
     };
-    let (area, verb) = asked(head.uri.path(), &head.method, mounted);
-    if let Err(error) = may(&client, area, verb) {
-        refused(api, head, &client, &error);
-        return Err(error.into());
-    }
-    if !mounted && verb == Verb::Write && !takes_away(head) {
-        accountable(api)?;
-    }
     head.extensions.insert(Shown::of(&head.headers, peer));
     if mounted && identities.is_on() {
         head.headers.remove(header::AUTHORIZATION);
@@ -140,6 +140,20 @@ pub(crate) async fn pass(api: &Api, head: &mut request::Parts, peer: &Peer, moun
     head.extensions.insert(context(&client));
     head.extensions.insert(client);
     Ok(())
+}
+
+/// Whether whom [`meet`] found may ask for what they do. What is open is open to all.
+pub(crate) fn permits(head: &request::Parts, mounted: bool) -> Result<(), TaskError> {
+    let Some(client) = head.extensions.get::<Client>() else { return Ok(()) };
+    let (area, verb) = asked(head.uri.path(), &head.method, mounted);
+    may(client, area, verb)
+}
+
+/// Refuses what could not be written down.
+pub(crate) fn accounts(api: &Api, head: &request::Parts, mounted: bool) -> Result<(), TaskError> {
+    let (_, verb) = asked(head.uri.path(), &head.method, mounted);
+    let known = head.extensions.get::<Client>().is_some();
+    if known && !mounted && verb == Verb::Write && !takes_away(head) { accountable(api) } else { Ok(()) }
 }
 
 impl Api {
@@ -157,12 +171,14 @@ impl Api {
     }
 
     /// Resolves when request policy does not let a client follow any more what it began to: when `ask` says so, which is asked
-    /// now and once for each set of policies that decides from then on.
-    pub(crate) fn until_denied(&self, ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static) -> CutOff {
+    /// once for each set of policies that decides from when `changes` were asked for: before it was decided that the client
+    /// may.
+    pub(crate) fn until_denied(
+        &self,
+        mut changes: watch::Receiver<()>,
+        ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static,
+    ) -> CutOff {
         let api = self.clone();
-        let mut changes = api.0.parts.policies.authorizer().changes();
-        // One may have come since the client was let in.
-        changes.mark_changed();
         Box::pin(async move {
             while changes.changed().await.is_ok() {
                 if let Err(error) = ask(&api) {
@@ -174,20 +190,27 @@ impl Api {
         })
     }
 
-    /// Resolves when either does.
+    /// Changes each time that other policies decide from then on.
+    pub(crate) fn policy_changes(&self) -> watch::Receiver<()> {
+        self.0.parts.policies.authorizer().changes()
+    }
+
+    /// Resolves when either does, for a request with these extensions, that was decided or is about to be.
     pub(crate) fn until_either(
         &self,
         extensions: &Extensions,
         ask: impl Fn(&Self) -> Result<(), TaskError> + Send + 'static,
     ) -> CutOff {
-        let (cut_off, denied) = (self.until_cut_off(extensions), self.until_denied(ask));
+        let decided = extensions.get::<Decided>().map(|Decided(changes)| changes.clone());
+        let changes = decided.unwrap_or_else(|| self.policy_changes());
+        let (cut_off, denied) = (self.until_cut_off(extensions), self.until_denied(changes, ask));
         Box::pin(futures::future::select(cut_off, denied).map(|either| either.factor_first().0))
     }
 }
 
-/// Writes down what was refused to `client`. A refusal that the ledger has no room for stays one; the ledger counts it.
-fn refused(api: &Api, head: &request::Parts, client: &Client, error: &TaskError) {
-    let Some(ledger) = &api.0.parts.ledger else { return };
+/// Writes down that a request was refused. A refusal that the ledger has no room for stays one; the ledger counts it.
+pub(crate) fn refused(api: &Api, head: &request::Parts, error: &TaskError) {
+    let (Some(ledger), Some(client)) = (&api.0.parts.ledger, head.extensions.get::<Client>()) else { return };
     let mut resource = format!("{} {}", head.method, head.uri.path());
     resource.truncate(resource.floor_char_boundary(LONGEST_RESOURCE));
     let mut entry = Entry::new(witan_ledger::Kind::Decision, "request", resource)
@@ -195,7 +218,29 @@ fn refused(api: &Api, head: &request::Parts, client: &Client, error: &TaskError)
         .denied(error.message.as_str())
         .with("address", client.address());
     entry.trace_id = head.extensions.get::<Trace>().map(ToString::to_string);
+    let entry = match api.0.denials.note(entry, Instant::now()) {
+        Noted::Counted => return,
+        Noted::Written(entry) => entry,
+        Noted::First(entry, of) => {
+            let (denials, ledger) = (api.0.denials.clone(), ledger.downgrade());
+            tokio::spawn(async move {
+                tokio::time::sleep(denials::WINDOW).await;
+                let _counted = denials.end(&of).zip(ledger.upgrade()).map(|(rest, ledger)| ledger.append(rest));
+            });
+            entry
+        }
+    };
     let _counted = ledger.append(entry);
+}
+
+impl Api {
+    /// Writes down what was refused and only counted so far.
+    pub(crate) fn tell_denials(&self) {
+        let Some(ledger) = &self.0.parts.ledger else { return };
+        for entry in self.0.denials.end_all() {
+            let _counted = ledger.append(entry);
+        }
+    }
 }
 
 /// Refuses what could not be written down.

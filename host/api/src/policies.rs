@@ -11,7 +11,8 @@ use http::{Extensions, Request, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::{IntoParams, ToSchema};
 use witan_authorize::{
-    Candidate, Case, Cases, Explanation, Fault, Faults, Outcome, PolicyError, Question, ShadowView, VersionView,
+    Candidate, Case, Cases, Explanation, Fault, Faults, Outcome, PolicyError, Principal, Question, ShadowView,
+    VersionView,
 };
 use witan_tasks::{Code, TaskError};
 
@@ -46,8 +47,8 @@ impl From<PolicyError> for Refusal {
     }
 }
 
-fn by(extensions: &Extensions) -> String {
-    Caller::of(extensions).principal.to_string()
+fn by(extensions: &Extensions) -> Principal {
+    Caller::of(extensions).principal
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Body>) -> Result<T, TaskError> {

@@ -1,15 +1,27 @@
 //! Accepts connections, and lets them finish when the host stops.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Api, Exposure, ListenError, Tls, check_listen, connection, front::Front};
+use crate::{
+    Api, Exposure, ListenError, Tls, check_listen, connection,
+    front::Front,
+    places::{Full, Places},
+};
 
 /// How long to wait after a connection could not be accepted, for want of file handles mostly: at once would fail at
 /// once.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+
+/// How often the log says that connections find no place.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Serves `api` to whoever connects to `listener`, until `shutdown` resolves or a client that may asks for it; then
 /// takes no more connections and tasks, lets those under way finish for [`crate::Settings::drain`], and ends the rest.
@@ -61,7 +73,7 @@ async fn follow(tls: Option<&Tls>) {
 async fn accept(
     listener: TcpListener,
     api: &Api,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     tls: Option<Arc<Tls>>,
     connections: &TaskTracker,
     abandoned: &CancellationToken,
@@ -69,15 +81,21 @@ async fn accept(
     let settings = Arc::new(api.0.parts.settings.clone());
     let front = Front::new(api.clone(), address, tls.is_some());
     let builder = Arc::new(connection::builder(&settings));
-    let places = Arc::new(Semaphore::new(settings.connections));
+    let places = Places::new(&settings);
+    let mut turned_away = TurnedAway::default();
     loop {
-        // Nobody closes the semaphore.
-        let place = places.clone().acquire_owned().await.ok();
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(AFTER_REFUSAL).await;
+                continue;
+            }
+        };
+        let place = match places.take(address.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                turned_away.say(full, address);
                 continue;
             }
         };
@@ -88,6 +106,24 @@ async fn accept(
             connection::greet(stream, address, tls, front, &builder, &settings, draining, abandoned).await;
             drop(place);
         });
+    }
+}
+
+/// Connections for which there was no place.
+#[derive(Default)]
+struct TurnedAway {
+    said: Option<Instant>,
+    since: u64,
+}
+
+impl TurnedAway {
+    /// Says so now and then: whoever opens them chooses how many there are.
+    fn say(&mut self, full: Full, address: SocketAddr) {
+        self.since += 1;
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            tracing::warn!(%full, %address, connections = self.since, "connections are turned away");
+            (self.said, self.since) = (Some(Instant::now()), 0);
+        }
     }
 }
 
@@ -110,4 +146,5 @@ async fn drain(api: &Api, connections: &TaskTracker, abandoned: &CancellationTok
         }
     };
     tokio::join!(api.0.parts.tasks.drain(patience), requests, sockets);
+    api.tell_denials();
 }

@@ -17,6 +17,7 @@ use futures::{
     future::{AbortHandle, Abortable},
     stream::{self, SelectAll},
 };
+use http::Extensions;
 use serde_json::{Value, json};
 use witan_authorize::Action;
 use witan_events::{Command, CutOff, MESSAGE_BYTES, Subject};
@@ -26,6 +27,7 @@ use witan_tasks::{Code, Task, TaskError};
 use crate::{
     Api,
     answer::{ErrorBody, Refusal},
+    asks::Asks,
     authorize::{Caller, Way},
     events::{Heard, may_read},
     gate,
@@ -34,8 +36,8 @@ use crate::{
 
 /// Where clients subscribe.
 const ROUTE: &str = "/v1/ws";
-/// Sockets that are open at once.
-const SOCKETS: usize = 500;
+/// Commands in a row that are over a rate before the socket is closed.
+const REFUSALS: u32 = 16;
 /// Subscriptions of one socket.
 const SUBSCRIPTIONS: usize = 32;
 /// How long a client may take nothing of what it is sent.
@@ -68,9 +70,9 @@ pub(crate) async fn open(
     Given(extensions): Given,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let caller = Caller::of(&extensions);
+    let asker = Asker::of(client, &extensions)?;
     let cut_off = api.until_cut_off(&extensions);
-    serve(api, upgrade, cut_off, move |api, socket| Session::new(api, socket, client, caller))
+    serve(api, upgrade, cut_off, asker, Session::new)
 }
 
 /// Opens a WebSocket that tells of one task what its events tell, and closes with its end.
@@ -93,34 +95,45 @@ pub(crate) async fn open_task(
     Found(task): Found,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let caller = Caller::of(&extensions);
+    let asker = Asker::of(client, &extensions)?;
     let cut_off = api.until_either(&extensions, follows(&extensions, task.clone()));
-    serve(api, upgrade, cut_off, move |api, socket| {
-        let mut session = Session { single: true, ..Session::new(api, socket, client, caller) };
+    serve(api, upgrade, cut_off, asker, move |api, socket, asker| {
+        let mut session = Session { single: true, ..Session::new(api, socket, asker) };
         session.add(task.id().to_string(), of_task(task, 0));
         session
     })
+}
+
+/// Who opens a socket.
+struct Asker {
+    client: Client,
+    caller: Caller,
+    asks: Asks,
+}
+
+impl Asker {
+    fn of(client: Client, extensions: &Extensions) -> Result<Self, TaskError> {
+        // The front has left it there.
+        let asks = extensions.get::<Asks>().cloned().ok_or_else(|| TaskError::new(Code::Internal, "nobody asks"))?;
+        Ok(Self { client, caller: Caller::of(extensions), asks })
+    }
 }
 
 fn serve(
     api: Api,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     cut_off: gate::CutOff,
-    session: impl FnOnce(Api, WebSocket) -> Session + Send + 'static,
+    asker: Asker,
+    session: impl FnOnce(Api, WebSocket, Asker) -> Session + Send + 'static,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|rejection| {
         TaskError::new(Code::InvalidRequest, format!("this is no WebSocket handshake: {}", rejection.body_text()))
     })?;
-    let sockets = api.0.sockets.clone();
-    if sockets.len() >= SOCKETS {
-        let message = format!("{SOCKETS} WebSockets are open, the most that this host takes; try again later");
-        return Err(TaskError::new(Code::Overloaded, message).into());
-    }
     // Counted from now on, so that a host that stops waits for it.
-    let open = sockets.token();
+    let open = (api.0.streams.open(asker.client.tenant().as_str())?, api.0.sockets.token());
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
-        session(api, socket).run(cut_off).await;
+        session(api, socket, asker).run(cut_off).await;
         drop(open);
     }))
 }
@@ -132,8 +145,9 @@ type Stories = SelectAll<Pin<Box<dyn Stream<Item = Told> + Send>>>;
 struct Session {
     api: Api,
     socket: WebSocket,
-    client: Client,
-    caller: Caller,
+    asker: Asker,
+    /// Commands in a row that were over a rate.
+    refused: u32,
     /// Whether it tells of one thing, and closes with its end.
     single: bool,
     stories: Stories,
@@ -141,9 +155,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(api: Api, socket: WebSocket, client: Client, caller: Caller) -> Self {
+    fn new(api: Api, socket: WebSocket, asker: Asker) -> Self {
         let (stories, names) = (SelectAll::new(), BTreeMap::new());
-        Self { api, socket, client, caller, single: false, stories, names }
+        Self { api, socket, asker, refused: 0, single: false, stories, names }
     }
 
     fn add(&mut self, name: String, story: impl Stream<Item = Value> + Send + 'static) {
@@ -184,6 +198,9 @@ impl Session {
                 _ = ping.tick() => self.send(Message::Ping(bytes::Bytes::new())).await,
                 () = draining.cancelled() => break (GOING_AWAY, "the host is stopping"),
             };
+            if self.refused >= REFUSALS {
+                break (POLICY, "the client does not wait when it is told to");
+            }
             if !sent {
                 break (POLICY, "what was sent was not taken");
             }
@@ -201,10 +218,20 @@ impl Session {
     }
 
     async fn hear(&mut self, message: Message) -> bool {
+        if matches!(message, Message::Ping(_) | Message::Pong(_) | Message::Close(_)) {
+            return true;
+        }
+        // A command is what a request would be.
+        let parts = &self.api.0.parts;
+        if let Err((error, wait)) = parts.requests.charge(&self.asker.asks, 1, &parts.metrics) {
+            self.refused += 1;
+            let wait = wait.map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+            return self.say(json!({ "type": "error", "error": error, "retry_after_ms": wait })).await;
+        }
+        self.refused = 0;
         let said = match message {
             Message::Text(text) => self.obey(text.as_str()).await,
-            Message::Binary(_) => Err(TaskError::new(Code::InvalidRequest, "commands are text")),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return true,
+            _ => Err(TaskError::new(Code::InvalidRequest, "commands are text")),
         };
         let said = said.unwrap_or_else(|error| json!({ "type": "error", "error": error }));
         self.say(said).await
@@ -240,24 +267,26 @@ impl Session {
 
     async fn subscribe(&mut self, name: &str, subject: Subject, after: Option<u64>) -> Result<(), TaskError> {
         let of = name.to_owned();
-        let tenant = self.client.tenant().as_str();
+        let Asker { client, caller, .. } = &self.asker;
+        let changes = self.api.policy_changes();
+        let tenant = client.tenant().as_str();
         let way = Way { route: Some(ROUTE), method: Some("GET"), path: Some(ROUTE) };
         match subject {
             Subject::Task(id) => {
                 let task = self.api.0.parts.tasks.get(tenant, id).await?;
                 let task = task.ok_or_else(|| TaskError::new(Code::NotFound, "no such task is kept").at("task"))?;
-                self.api.may(&self.caller, Action::TaskRead, &task, way)?;
-                let (caller, asked) = (self.caller.clone(), task.clone());
-                let denied = self.api.until_denied(move |api| api.may(&caller, Action::TaskRead, &asked, way));
+                self.api.may(caller, Action::TaskRead, &task, way)?;
+                let (caller, asked) = (caller.clone(), task.clone());
+                let denied = self.api.until_denied(changes, move |api| api.may(&caller, Action::TaskRead, &asked, way));
                 let story = unless(denied, of_task(task, after.unwrap_or(0)));
                 self.add(name.to_owned(), story.map(move |told| named(told, &of)));
             }
             Subject::Events(patterns) => {
                 // The route is one of tasks.
-                gate::may(&self.client, "events", Verb::Read)?;
-                may_read(&self.api, &self.caller, way)?;
-                let caller = self.caller.clone();
-                let denied = self.api.until_denied(move |api| may_read(api, &caller, way));
+                gate::may(client, "events", Verb::Read)?;
+                may_read(&self.api, caller, way)?;
+                let caller = caller.clone();
+                let denied = self.api.until_denied(changes, move |api| may_read(api, &caller, way));
                 let story = unless(denied, of_events(Heard::new(&self.api, tenant, patterns, after)));
                 self.add(name.to_owned(), story.map(move |told| named(told, &of)));
             }

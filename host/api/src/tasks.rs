@@ -460,6 +460,7 @@ pub(crate) struct After {
         (status = 200, description = "The events", content_type = "text/event-stream", body = String),
         (status = 404, description = "No such task is kept", body = ErrorBody),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
+        (status = 503, description = "Too many are open", body = ErrorBody),
     )
 )]
 pub(crate) async fn events(
@@ -471,7 +472,7 @@ pub(crate) async fn events(
 ) -> Result<Response, Refusal> {
     let after = last_event(&headers)?.or(from.starting_after).unwrap_or(0);
     let draining = api.0.draining.clone();
-    let listening = api.0.parts.metrics.subscriber("sse");
+    let listening = (api.0.parts.metrics.subscriber("sse"), api.0.streams.open(task.tenant())?);
     let cut_off = api.until_either(&extensions, follows(&extensions, task.clone())).shared();
     // After the last event comes the envelope, and after that nothing.
     let stream = stream::unfold(Some(after), move |after| {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use crate::{Decision, Request, Set};
+use crate::{Decision, Principal, Request, Set};
 
 /// Differences between the active set and its shadow that are kept; of more, the oldest go.
 pub const MOST_DIFFERENCES: usize = 1_000;
@@ -68,7 +68,7 @@ impl Would {
 }
 
 /// A change of the policies: the event `policy.reloaded`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// What happened.
     pub kind: ChangeKind,
@@ -77,7 +77,7 @@ pub struct Change {
     /// What names its texts; for a candidate, the candidate's.
     pub digest: String,
     /// Who did it.
-    pub by: String,
+    pub by: Principal,
     /// When, in milliseconds since the Unix epoch.
     pub time_ms: u64,
 }
@@ -180,7 +180,7 @@ impl Authorizer {
     }
 
     pub(crate) fn tell(&self, change: &Change) {
-        tracing::info!(kind = ?change.kind, version = change.version, digest = change.digest, by = change.by, "policy.reloaded");
+        tracing::info!(kind = ?change.kind, version = change.version, digest = change.digest, by = %change.by, "policy.reloaded");
         if let Some(observer) = self.observer.get() {
             observer.changed(change);
         }

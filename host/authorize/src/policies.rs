@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use witan_database::{Database, DatabaseError, Writer};
 
 use crate::{
-    Active, Authorizer, BuiltIn, Change, ChangeKind, Fault, Faults, Set, SourceError, Sources,
+    Active, Authorizer, BuiltIn, Change, ChangeKind, Fault, Faults, Principal, Set, SourceError, Sources,
     authorizer::{Shadow, now_ms},
 };
 
@@ -173,13 +173,13 @@ impl Policies {
     ///
     /// # Errors
     /// When they cannot be read, are at fault, or cannot be kept.
-    pub async fn reload(&self, by: &str) -> Result<VersionView, PolicyError> {
+    pub async fn reload(&self, by: &Principal) -> Result<VersionView, PolicyError> {
         let _one = self.0.changing.lock().await;
         let settings = self.0.settings.clone();
         let read = tokio::task::spawn_blocking(move || settings.sources()).await;
         let (sources, origin) = read.map_err(|_| PolicyError::BrokenOff)??;
         let set = checked(sources.clone()).await?;
-        let version = keep(&self.0.database, &sources, set.digest(), &origin, by).await?;
+        let version = keep(&self.0.database, &sources, set.digest(), &origin, &by.to_string()).await?;
         self.begin(set, version, ChangeKind::Reloaded, by).await
     }
 
@@ -187,7 +187,7 @@ impl Policies {
     ///
     /// # Errors
     /// When there is none, or it does not hold any more.
-    pub async fn rollback(&self, to: Option<u64>, by: &str) -> Result<VersionView, PolicyError> {
+    pub async fn rollback(&self, to: Option<u64>, by: &Principal) -> Result<VersionView, PolicyError> {
         let _one = self.0.changing.lock().await;
         let version = match to {
             Some(version) => version,
@@ -239,7 +239,7 @@ impl Policies {
     ///
     /// # Errors
     /// When it is at fault, or there is no such version.
-    pub async fn begin_shadow(&self, candidate: Candidate, by: &str) -> Result<(), PolicyError> {
+    pub async fn begin_shadow(&self, candidate: Candidate, by: &Principal) -> Result<(), PolicyError> {
         let _one = self.0.changing.lock().await;
         let origin = match &candidate {
             Candidate::Version(version) => format!("version {version}"),
@@ -253,7 +253,7 @@ impl Policies {
     }
 
     /// Asks no candidate any more. Whether there was one.
-    pub async fn end_shadow(&self, by: &str) -> bool {
+    pub async fn end_shadow(&self, by: &Principal) -> bool {
         let _one = self.0.changing.lock().await;
         let Some(shadow) = self.0.authorizer.shadow() else { return false };
         self.0.authorizer.replace_shadow(None);
@@ -281,7 +281,13 @@ impl Policies {
         u64::try_from(found).map_err(|_| PolicyError::NothingBefore)
     }
 
-    async fn begin(&self, set: Set, version: u64, kind: ChangeKind, by: &str) -> Result<VersionView, PolicyError> {
+    async fn begin(
+        &self,
+        set: Set,
+        version: u64,
+        kind: ChangeKind,
+        by: &Principal,
+    ) -> Result<VersionView, PolicyError> {
         let digest = set.digest().to_owned();
         log_warnings(&set);
         let warnings = set.warnings().to_vec();
@@ -291,9 +297,9 @@ impl Policies {
         Ok(VersionView { sources: None, warnings, ..view })
     }
 
-    fn tell(&self, kind: ChangeKind, digest: String, by: &str) {
+    fn tell(&self, kind: ChangeKind, digest: String, by: &Principal) {
         let version = self.0.authorizer.active().version;
-        self.0.authorizer.tell(&Change { kind, version, digest, by: by.to_owned(), time_ms: now_ms() });
+        self.0.authorizer.tell(&Change { kind, version, digest, by: by.clone(), time_ms: now_ms() });
     }
 }
 

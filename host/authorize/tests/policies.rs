@@ -15,6 +15,14 @@ use witan_database::{Database, Location};
 const ALL: &str = "@id(\"all\") permit (principal, action, resource);";
 const NOBODY: &str = "@id(\"nobody\") forbid (principal, action, resource);";
 
+fn who(name: &str) -> Principal {
+    Principal { name: name.into(), ..Principal::local() }
+}
+
+fn me() -> Principal {
+    who("me")
+}
+
 struct Place {
     folder: TempDir,
     database: Database,
@@ -85,22 +93,22 @@ async fn a_reload_is_whole_or_nothing_and_the_same_texts_keep_their_version() {
     place.write(ALL);
     let policies = place.open().await;
     assert_eq!((ask(&policies).version, allows(&policies)), (1, true));
-    assert_eq!(policies.reload("me").await.unwrap().version, 1);
+    assert_eq!(policies.reload(&me()).await.unwrap().version, 1);
 
     place.write("forbid (principal, action, resource)\nwhen { principal.nose };");
-    let refused = policies.reload("me").await.unwrap_err();
+    let refused = policies.reload(&me()).await.unwrap_err();
     let PolicyError::Faults(faults) = refused else { panic!("{refused:?}") };
     assert_eq!(faults.0[0].line, Some(2), "{faults}");
     assert_eq!((ask(&policies).version, allows(&policies)), (1, true));
 
     place.write(NOBODY);
-    let view = policies.reload("me").await.unwrap();
-    assert!(view.active && !view.pinned && view.loaded_by == "me");
+    let view = policies.reload(&me()).await.unwrap();
+    assert!(view.active && !view.pinned && view.loaded_by == me().to_string());
     assert_eq!((ask(&policies).version, allows(&policies)), (2, false));
     let kept = policies.version(2).await.unwrap().sources.unwrap();
     assert_eq!(kept.policies["rules.cedar"], NOBODY);
     fs::remove_dir_all(place.policies()).unwrap();
-    assert!(matches!(policies.reload("me").await, Err(PolicyError::Source(_))));
+    assert!(matches!(policies.reload(&me()).await, Err(PolicyError::Source(_))));
     assert!(!allows(&policies));
 }
 
@@ -109,17 +117,17 @@ async fn a_rollback_needs_no_file_and_stays_until_the_files_are_loaded_again() {
     let place = Place::sqlite().await;
     place.write(ALL);
     let policies = place.open().await;
-    assert!(matches!(policies.rollback(None, "me").await, Err(PolicyError::NothingBefore)));
+    assert!(matches!(policies.rollback(None, &me()).await, Err(PolicyError::NothingBefore)));
     place.write(NOBODY);
-    policies.reload("me").await.unwrap();
-    assert!(matches!(policies.rollback(Some(9), "me").await, Err(PolicyError::NoVersion(9))));
-    let view = policies.rollback(None, "me").await.unwrap();
+    policies.reload(&me()).await.unwrap();
+    assert!(matches!(policies.rollback(Some(9), &me()).await, Err(PolicyError::NoVersion(9))));
+    let view = policies.rollback(None, &me()).await.unwrap();
     assert!(view.active && view.pinned && view.version == 1);
     assert!(allows(&policies));
 
     let restarted = place.open().await;
     assert_eq!((ask(&restarted).version, allows(&restarted)), (1, true));
-    assert_eq!(restarted.reload("me").await.unwrap().version, 2);
+    assert_eq!(restarted.reload(&me()).await.unwrap().version, 2);
     assert!(!allows(&restarted));
     let restarted = place.open().await;
     assert_eq!((ask(&restarted).version, allows(&restarted)), (2, false));
@@ -146,7 +154,7 @@ async fn a_version_that_was_changed_in_the_database_is_not_put_back() {
     place.write(NOBODY);
     let policies = place.open().await;
     place.write(ALL);
-    policies.reload("me").await.unwrap();
+    policies.reload(&me()).await.unwrap();
     let mut writer = place.database.write().await.unwrap();
     sqlx::query("UPDATE policy_version SET sources = $1 WHERE version = 1")
         .bind(serde_json::to_string(&Sources::default()).unwrap())
@@ -154,7 +162,7 @@ async fn a_version_that_was_changed_in_the_database_is_not_put_back() {
         .await
         .unwrap();
     writer.commit().await.unwrap();
-    assert!(matches!(policies.rollback(Some(1), "me").await, Err(PolicyError::Damaged(1))));
+    assert!(matches!(policies.rollback(Some(1), &me()).await, Err(PolicyError::Damaged(1))));
     assert!(allows(&policies));
 }
 
@@ -165,7 +173,7 @@ async fn a_shadow_is_asked_counted_and_never_obeyed() {
     let policies = place.open().await;
     assert!(policies.authorizer().shadow().is_none());
     let candidate = Sources { policies: [("c.cedar".to_owned(), NOBODY.to_owned())].into(), entities: None };
-    policies.begin_shadow(Candidate::Sources(candidate), "me").await.unwrap();
+    policies.begin_shadow(Candidate::Sources(candidate), &me()).await.unwrap();
     for _ in 0..witan_authorize::MOST_DIFFERENCES + 5 {
         assert!(allows(&policies));
     }
@@ -176,15 +184,15 @@ async fn a_shadow_is_asked_counted_and_never_obeyed() {
     assert_eq!((&newest.by[..], &newest.would_by[..]), (&["all".to_owned()][..], &["nobody".to_owned()][..]));
 
     // The policies that decide, in their own shadow, differ in nothing.
-    policies.begin_shadow(Candidate::Version(1), "me").await.unwrap();
+    policies.begin_shadow(Candidate::Version(1), &me()).await.unwrap();
     assert!(allows(&policies));
     let view = policies.authorizer().shadow().unwrap().view(10);
     assert_eq!((view.asked, view.differences.len()), (1, 0));
 
     let broken = Sources { policies: [("c.cedar".to_owned(), "permit".to_owned())].into(), entities: None };
-    assert!(policies.begin_shadow(Candidate::Sources(broken), "me").await.is_err());
+    assert!(policies.begin_shadow(Candidate::Sources(broken), &me()).await.is_err());
     assert_eq!(policies.authorizer().shadow().unwrap().view(0).origin, "version 1");
-    assert!(policies.end_shadow("me").await && !policies.end_shadow("me").await);
+    assert!(policies.end_shadow(&me()).await && !policies.end_shadow(&me()).await);
     assert!(policies.authorizer().shadow().is_none());
 }
 
@@ -210,7 +218,7 @@ impl Observer for Heard {
     }
 
     fn changed(&self, change: &Change) {
-        self.0.lock().push(format!("{:?} {} by {}", change.kind, change.version, change.by));
+        self.0.lock().push(format!("{:?} {} by {}", change.kind, change.version, change.by.name));
     }
 }
 
@@ -223,9 +231,9 @@ async fn an_observer_is_told_of_decisions_and_changes() {
     policies.authorizer().observe(heard.clone());
     ask(&policies);
     place.write(NOBODY);
-    policies.reload("ann").await.unwrap();
+    policies.reload(&who("ann")).await.unwrap();
     ask(&policies);
-    policies.rollback(Some(1), "bob").await.unwrap();
+    policies.rollback(Some(1), &who("bob")).await.unwrap();
     assert_eq!(*heard.0.lock(), ["system.read true", "Reloaded 2 by ann", "system.read false", "RolledBack 1 by bob"]);
 }
 
@@ -238,8 +246,8 @@ async fn postgresql_keeps_versions_too() {
     place.write(ALL);
     let policies = place.open().await;
     place.write(NOBODY);
-    policies.reload("me").await.unwrap();
-    policies.rollback(None, "me").await.unwrap();
+    policies.reload(&me()).await.unwrap();
+    policies.rollback(None, &me()).await.unwrap();
     let restarted = place.open().await;
     assert_eq!((ask(&restarted).version, allows(&restarted)), (1, true));
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use url::Url;
 use witan_egress::{Egress, Observer, Resolving, Sent, Tunnel};
 use witan_http::{Proxy, Settings};
+use witan_ledger::Redactor;
 use witan_secrets::{RunKey, Secrets};
 use witan_system::{Resolve, System};
 
@@ -112,9 +113,13 @@ impl Observer for Whoever {
     }
 }
 
-/// What the client of components gets. The components of `system` get the placeholders of their secrets.
-pub(crate) fn settings(system: &mut System, run: &RunKey) -> anyhow::Result<Settings> {
+/// What the client of components gets. The components of `system` get the placeholders of their secrets, and `redactor` masks
+/// each value from its first use on.
+pub(crate) fn settings(system: &mut System, run: &RunKey, redactor: Arc<Redactor>) -> anyhow::Result<Settings> {
     let secrets = Secrets::new(system, run.clone(), &way(system)?).context("secrets cannot be used")?;
+    let secrets = secrets.heard_by(Arc::new(move |tenant, name, value| {
+        redactor.hide_used(&format!("{tenant}/{name}"), value.expose());
+    }));
     secrets.place(system);
     let egress = &system.host.egress;
     let roots = match &egress.ca {

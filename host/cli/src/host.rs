@@ -227,7 +227,10 @@ impl Host {
             capabilities: capabilities_with(
                 &self.state,
                 tools,
-                witan_http::Settings { propagate: self.propagate, ..egress::settings(system, &self.run)? },
+                witan_http::Settings {
+                    propagate: self.propagate,
+                    ..egress::settings(system, &self.run, self.ledger.redactor())?
+                },
             )?,
             cache: Some(cache(&self.state)?),
             compiler: Some(compiler()?),

@@ -124,6 +124,7 @@ impl Observer for Identities {
         if let Some(principal) = &event.principal {
             entry.principal.clone_from(principal);
         }
+        entry.about.clone_from(&event.about);
         if event.what.is_refusal() {
             entry.decision = Verdict::Deny;
         }

@@ -96,6 +96,6 @@ impl Drop for Tree {
 fn wasi_error(error: &BodyError) -> Error {
     match error {
         BodyError::TooLarge { allowed, .. } => Error::HttpRequestBodySize(Some(*allowed)),
-        BodyError::Late(_) | BodyError::Broken(_) => Error::HttpRequestDenied,
+        BodyError::Late(_) | BodyError::Rate(_) | BodyError::Broken(_) => Error::HttpRequestDenied,
     }
 }

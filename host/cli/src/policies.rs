@@ -98,8 +98,10 @@ impl Observer for Watch {
             ChangeKind::ShadowBegun => "policies-shadow-begin",
             ChangeKind::ShadowEnded => "policies-shadow-end",
         };
-        let entry = Entry::new(Kind::Administration, action, change.digest.as_str());
-        self.write(entry.with("version", change.version).with("by", &change.by));
+        let entry = Entry::new(Kind::Administration, action, change.digest.as_str())
+            .by(&*change.by.tenant, &*change.by.name)
+            .with("version", change.version);
+        self.write(entry);
         if matches!(change.kind, ChangeKind::Reloaded | ChangeKind::RolledBack) {
             let reloaded = PolicyReloaded { version: change.version.to_string() };
             self.tasks.bus().publish(None, What::PolicyReloaded(reloaded));

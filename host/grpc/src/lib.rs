@@ -20,7 +20,7 @@ pub mod v1 {
     include!("generated/witan.v1.rs");
 }
 
-use std::{any::Any, pin::Pin, sync::Arc};
+use std::{any::Any, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use http::{Extensions, HeaderMap, header};
@@ -29,13 +29,13 @@ use witan_capability::CallContext;
 use witan_tasks::{Edge, Task, TaskError, TaskRequest, Tasks};
 
 pub use message::request;
-pub use status::{CODE_DOMAIN, status};
+pub use status::{CODE_DOMAIN, status, status_after};
 
 /// Everything in `proto/`, as clients ask for it by reflection.
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
 
-/// Counts a task until it is dropped.
-pub type Counted = Box<dyn Any + Send>;
+/// Counts a task or a stream until it is dropped.
+pub type Counted = Box<dyn Any + Send + Sync>;
 
 /// What decides requests, by what was found out about each before it came here: its extensions.
 pub trait Door: Send + Sync + 'static {
@@ -54,7 +54,14 @@ pub trait Door: Send + Sync + 'static {
     /// When as many run or wait as may.
     fn begin_task(&self, request: &Extensions) -> Result<Counted, TaskError>;
 
-    /// Resolves when who asks may not be told any more of `task`, which they began to follow, with what to say of it.
+    /// Counts a stream among those of who asks, as long as what comes back is kept.
+    ///
+    /// # Errors
+    /// When as many are open as may be.
+    fn follow(&self, request: &Extensions) -> Result<Counted, TaskError>;
+
+    /// Resolves when who asks may not be told any more of `task`, which they begin to follow, with what to say of it. It is
+    /// called before [`Self::see`], which decides whether they begin, so that no change between the two is missed.
     fn cut_off(&self, request: &Extensions, task: &Task) -> Pin<Box<dyn Future<Output = TaskError> + Send>>;
 
     /// Whether `task` may be seen.
@@ -102,10 +109,10 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     kind.strip_prefix("application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
-/// The answer that `error` becomes for a client of gRPC: headers alone.
+/// The answer that `error` becomes for a client of gRPC, which may ask again after `wait`: headers alone.
 #[must_use]
-pub fn refusal(error: &TaskError) -> http::Response<axum::body::Body> {
-    status(error).into_http()
+pub fn refusal(error: &TaskError, wait: Option<Duration>) -> http::Response<axum::body::Body> {
+    status_after(error, wait).into_http()
 }
 
 #[cfg(test)]

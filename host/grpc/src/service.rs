@@ -116,13 +116,16 @@ impl v1::tasks_server::Tasks for Service {
     async fn stream(&self, request: Request<v1::StreamRequest>) -> Answer<Self::StreamStream> {
         let (_, extensions, request) = request.into_parts();
         let task = self.find(&extensions, &request.id).await?;
+        let cut_off = self.door.cut_off(&extensions, &task).shared();
         self.door.see(&extensions, &task).map_err(|error| status(&error))?;
+        let following = Arc::new(self.door.follow(&extensions).map_err(|error| status(&error))?);
         // After the last event comes the envelope, and after that nothing.
         let draining = self.draining.clone();
-        let cut_off = self.door.cut_off(&extensions, &task).shared();
         let events = stream::unfold(Some(request.starting_after), move |after| {
             let (task, draining, cut_off) = (task.clone(), draining.clone(), cut_off.clone());
+            let following = following.clone();
             async move {
+                let _following = following;
                 let after = after?;
                 let event = tokio::select! {
                     // What is denied is not told, however much of it waits.

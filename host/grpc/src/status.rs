@@ -1,6 +1,6 @@
 //! What an error of a task is called in gRPC.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -9,10 +9,16 @@ use witan_tasks::TaskError;
 /// The domain of the codes in `google.rpc.ErrorInfo`.
 pub const CODE_DOMAIN: &str = "witan";
 
-/// `error` as a status of gRPC. Its details have the code, in capitals as `google.rpc.ErrorInfo` has it, and what else the
-/// HTTP API says of the error.
+/// `error` as a status of gRPC. Its details have the code, in capitals as `google.rpc.ErrorInfo` has it, what else the
+/// HTTP API says of the error, and after which time to ask again where that may help.
 #[must_use]
 pub fn status(error: &TaskError) -> Status {
+    status_after(error, error.code.retry_after())
+}
+
+/// As [`status`], where it is known that asking again helps after `wait`, or that it does not.
+#[must_use]
+pub fn status_after(error: &TaskError, wait: Option<Duration>) -> Status {
     let named = [
         ("param", &error.param),
         ("limit", &error.limit),
@@ -23,7 +29,10 @@ pub fn status(error: &TaskError) -> Status {
     let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.as_ref()?.to_string())));
     let mut metadata: HashMap<String, String> = named.collect();
     metadata.insert("retryable".to_owned(), error.retryable.to_string());
-    let details = ErrorDetails::with_error_info(error.code.to_string().to_ascii_uppercase(), CODE_DOMAIN, metadata);
+    let mut details = ErrorDetails::with_error_info(error.code.to_string().to_ascii_uppercase(), CODE_DOMAIN, metadata);
+    if wait.is_some() {
+        details.set_retry_info(wait);
+    }
     Status::with_error_details(code(error.code.http_status()), &error.message, details)
 }
 
@@ -63,6 +72,8 @@ mod tests {
             assert_eq!(info.metadata["param"], "input");
             // Clients of gRPC retry what is unavailable by themselves.
             assert!(status.code() != Code::Unavailable || code.http_status() >= 502, "{code}");
+            let advice = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
+            assert_eq!(advice, code.retry_after(), "{code}");
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct Event {
     pub principal: Option<String>,
     /// Which key, session or user.
     pub subject: Option<String>,
+    /// The principal of whom it concerns, where somebody else did it.
+    pub about: Option<String>,
     /// From where it came.
     pub address: Option<IpAddr>,
     /// Why, for an operator to read.
@@ -79,7 +81,7 @@ pub struct Event {
 
 impl Event {
     pub(crate) fn new(what: What) -> Self {
-        Self { what, tenant: None, principal: None, subject: None, address: None, detail: String::new() }
+        Self { what, tenant: None, principal: None, subject: None, about: None, address: None, detail: String::new() }
     }
 
     pub(crate) fn of(mut self, tenant: &TenantName) -> Self {
@@ -94,6 +96,12 @@ impl Event {
 
     pub(crate) fn on(mut self, subject: impl ToString) -> Self {
         self.subject = Some(subject.to_string());
+        self
+    }
+
+    /// Says whom it concerns; to be called after [`Self::by`].
+    pub(crate) fn about(mut self, principal: impl Into<String>) -> Self {
+        self.about = Some(principal.into()).filter(|about| self.principal.as_ref() != Some(about));
         self
     }
 

@@ -66,6 +66,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// Who its holder is, in policies and records.
+    #[must_use]
+    pub fn principal(&self) -> String {
+        format!("key/{}", self.id)
+    }
+
     /// Whether it is good now.
     #[must_use]
     pub fn is_good(&self) -> bool {
@@ -124,7 +130,14 @@ impl Directory {
         let mut writer = self.database.write().await?;
         let (key, secret) = insert(&mut writer, key).await?;
         writer.commit().await?;
-        self.changed(Event::new(What::KeyCreated).of(&key.tenant).by(by).on(key.id).because(words(&key.scopes)))?;
+        self.changed(
+            Event::new(What::KeyCreated)
+                .of(&key.tenant)
+                .by(by)
+                .on(key.id)
+                .about(key.principal())
+                .because(words(&key.scopes)),
+        )?;
         Ok((key, secret))
     }
 
@@ -165,7 +178,7 @@ impl Directory {
             .await?;
         writer.commit().await?;
         revoked.revoked.get_or_insert(now());
-        self.changed(Event::new(What::KeyRevoked).of(&revoked.tenant).by(by).on(id))?;
+        self.changed(Event::new(What::KeyRevoked).of(&revoked.tenant).by(by).on(id).about(revoked.principal()))?;
         Ok(revoked)
     }
 
@@ -186,7 +199,7 @@ impl Directory {
         if !former.is_good() {
             return Err(IdentityError::KeyEnded(id));
         }
-        let expires = former.expires;
+        let (expires, about) = (former.expires, former.principal());
         let time = expires.map(|expires| expires.saturating_sub(former.created));
         let next = Key {
             id: Uuid::now_v7(),
@@ -213,9 +226,8 @@ impl Directory {
         } else {
             "it ends after the overlap"
         };
-        self.changed(
-            Event::new(What::KeyRotated).of(&key.tenant).by(by).on(id).because(format!("{detail}; now {}", key.id)),
-        )?;
+        let event = Event::new(What::KeyRotated).of(&key.tenant).by(by).on(id).about(about);
+        self.changed(event.because(format!("{detail}; now {}", key.id)))?;
         Ok((key, secret))
     }
 

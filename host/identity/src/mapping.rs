@@ -67,7 +67,7 @@ pub(crate) fn all_roles(claimed: BTreeSet<Name>, person: &Person) -> BTreeSet<Na
 /// Who has `key`. What a key may ask for is what it was made for: roles are for policies.
 pub(crate) fn key(key: Key) -> Who {
     Who {
-        principal: format!("key/{}", key.id),
+        principal: key.principal(),
         kind: Kind::Key,
         tenant: key.tenant,
         roles: key.roles,

@@ -172,6 +172,8 @@ impl Directory {
 
     async fn person_changed(&self, id: Uuid, by: &str, detail: &str) -> Result<(), IdentityError> {
         let person = self.person(id).await?;
-        self.changed(Event::new(What::UserChanged).of(&person.tenant).by(by).on(id).because(detail))
+        self.changed(
+            Event::new(What::UserChanged).of(&person.tenant).by(by).on(id).about(person.principal()).because(detail),
+        )
     }
 }

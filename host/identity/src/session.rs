@@ -240,7 +240,7 @@ impl Directory {
         end(&mut writer, id).await?;
         writer.commit().await?;
         found.revoked.get_or_insert(now());
-        self.changed(Event::new(What::SessionRevoked).of(&found.tenant).by(by).on(id))?;
+        self.changed(Event::new(What::SessionRevoked).of(&found.tenant).by(by).on(id).about(&found.principal))?;
         Ok(found)
     }
 

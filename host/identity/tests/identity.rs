@@ -53,6 +53,12 @@ impl World {
         Self::at(location, folder, Some(auth(text))).await
     }
 
+    /// Whom the newest event of this kind is about, if that is another than who did it.
+    fn about(&self, what: What) -> Option<String> {
+        let seen = self.seen.0.lock().unwrap();
+        seen.iter().rev().find(|event| event.what == what).unwrap().about.clone()
+    }
+
     async fn at(location: Location, folder: tempfile::TempDir, auth: Option<Auth>) -> Self {
         let database = Database::open(location).await.unwrap();
         let seen = Arc::new(Seen::default());
@@ -550,6 +556,7 @@ async fn a_session_ends_when_it_is_revoked_and_with_its_person() {
         assert!(matches!(refused, Err(IdentityError::NoSession(_))));
     }
     directory.revoke_session(tenant, principal, tokens.session, "login/7").await.unwrap();
+    assert_eq!(world.about(What::SessionRevoked), None, "it is their own");
     assert!(world.is_refused(tokens.access.expose()).await);
     assert!(world.identities.refresh(tokens.refresh.expose(), HERE).await.is_err());
 
@@ -559,6 +566,7 @@ async fn a_session_ends_when_it_is_revoked_and_with_its_person() {
     let roles = world.ask(tokens.access.expose()).await.unwrap().roles().clone();
     assert_eq!(roles.iter().map(|role| role.as_str()).collect::<Vec<_>>(), ["auditor", "operator"]);
     directory.disable_person(id, true, "test").await.unwrap();
+    assert_eq!(world.about(What::UserChanged).as_deref(), Some("login/7"));
     assert!(world.is_refused(tokens.access.expose()).await);
     assert!(world.identities.refresh(tokens.refresh.expose(), HERE).await.is_err());
     assert!(world.is_refused(&provider.token("EdDSA", person())).await);
@@ -571,6 +579,8 @@ async fn a_session_ends_when_it_is_revoked_and_with_its_person() {
     let moved = world.tokens().await;
     assert_eq!(world.ask_from(HERE, moved.access.expose()).await.unwrap().tenant().as_str(), "nobody");
     assert!(world.ask_from(HERE, tokens.access.expose()).await.is_err());
+    directory.revoke_session(None, None, tokens.session, "admin").await.unwrap();
+    assert_eq!(world.about(What::SessionRevoked).as_deref(), Some("login/7"));
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub(crate) struct Segment {
     pub(crate) first: u64,
 }
 
-/// The files in `folder`, in order.
+/// The files in `folder`, in order. What has another name than a journal gives is none of its files.
 pub(crate) fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     let files = match fs::read_dir(folder) {
@@ -47,9 +47,8 @@ pub(crate) fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
     for file in files {
         let path = file?.path();
         let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".entries"));
-        if let Some(first) = name.and_then(|name| name.parse().ok()) {
-            segments.push(Segment { path, first });
-        }
+        let own = name.and_then(|name| name.parse().ok()).map(|first| segment(folder, first));
+        segments.extend(own.filter(|own| own.path == path));
     }
     segments.sort_by_key(|segment| segment.first);
     Ok(segments)

@@ -115,8 +115,10 @@ pub(crate) struct Keeper {
     pub(crate) log: Option<Log>,
     /// How far the journal was when it was last taken up.
     pub(crate) seen: Option<(Segment, u64)>,
-    /// When those outside were last given a checkpoint, and of which size.
-    pub(crate) shown: Option<(Instant, u64)>,
+    /// When those outside were last offered a checkpoint.
+    pub(crate) offered: Option<Instant>,
+    /// The size of the newest checkpoint that the sink took, and of that which each witness did, in their order.
+    pub(crate) taken: (u64, Vec<u64>),
     /// Entries that are dropped once the log has the entry that says so: it, and the first that stays.
     pub(crate) dropping: Option<(u64, u64)>,
 }
@@ -154,17 +156,20 @@ impl Keeper {
     /// Waits until a checkpoint is due; whether the ledger was closed, and which round was asked for.
     fn wait(&self) -> (bool, Option<u64>) {
         let mut state = self.desk.state.lock();
-        let idle_until = Instant::now() + IDLE;
+        let began = Instant::now();
+        // Nobody writes, and still those outside are to have the end of what was written.
+        let until = self.offer_at(self.size()).map_or(began + IDLE, |at| at.min(began + IDLE));
         let waits = |state: &mut State| !state.ended && state.asked == state.done;
         while waits(&mut state) {
             if state.wrote {
                 let due = if state.failing.is_some() { PAUSE } else { self.settings.checkpoint };
-                self.desk.wake.wait_while_until(&mut state, waits, Instant::now() + due);
+                self.desk.wake.wait_while_until(&mut state, waits, (Instant::now() + due).min(until));
                 break;
             }
-            self.desk.wake.wait_for(&mut state, self.settings.checkpoint.max(LOOK));
+            let look = Instant::now() + self.settings.checkpoint.max(LOOK);
+            self.desk.wake.wait_until(&mut state, look.min(until));
             let is_idle = waits(&mut state) && !state.wrote;
-            if is_idle && MutexGuard::unlocked(&mut state, || Instant::now() >= idle_until || self.others_wrote()) {
+            if is_idle && MutexGuard::unlocked(&mut state, || Instant::now() >= until || self.others_wrote()) {
                 break;
             }
         }
@@ -220,28 +225,44 @@ impl Keeper {
         timed(&self.folder, &self.key, &checkpoint)
     }
 
-    /// Gives those outside a checkpoint, where it is time to.
+    /// How many entries the log has, as far as this process keeps it.
+    fn size(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.checkpoint().size())
+    }
+
+    /// When those outside are to be offered a checkpoint of `size` entries; never where all of them have it.
+    fn offer_at(&self, size: u64) -> Option<Instant> {
+        let (sink, witnesses) = &self.taken;
+        let lacks = (self.settings.sink.is_some() && *sink < size) || witnesses.iter().any(|taken| *taken < size);
+        let next = |last: Instant| last + self.settings.witness_interval;
+        lacks.then(|| self.offered.map_or_else(Instant::now, next))
+    }
+
+    /// Gives a checkpoint to those outside who do not have it, where it is time to. Who does not take it is offered it again.
     fn show(&mut self, last: bool) {
         let Some(log) = &self.log else { return };
         let size = log.checkpoint().size();
-        let due = self
-            .shown
-            .is_none_or(|(when, shown)| shown != size && (last || when.elapsed() >= self.settings.witness_interval));
-        if !due || size == 0 {
+        if self.offer_at(size).is_none_or(|at| !last && at > Instant::now()) {
             return;
         }
-        self.shown = Some((Instant::now(), size));
+        self.offered = Some(Instant::now());
+        let (mut sunk, mut cosigned) = self.taken.clone();
         let mut warnings = Vec::new();
-        if let Some(sink) = &self.settings.sink
-            && let Err(error) = self.sink(sink)
-        {
-            warnings.push(format!("the sink `{}` was not written: {error}", sink.display()));
-        }
-        for witness in &self.settings.witnesses {
-            if let Err(error) = self.offer(log, witness) {
-                warnings.push(format!("the witness `{}` did not co-sign: {error}", witness.witness.name()));
+        if let Some(sink) = self.settings.sink.as_ref().filter(|_| sunk < size) {
+            match self.sink(sink) {
+                Ok(()) => sunk = size,
+                Err(error) => warnings.push(format!("the sink `{}` was not written: {error}", sink.display())),
             }
         }
+        for (witness, taken) in self.settings.witnesses.iter().zip(&mut cosigned).filter(|(_, taken)| **taken < size) {
+            match self.offer(log, witness) {
+                Ok(()) => *taken = size,
+                Err(error) => {
+                    warnings.push(format!("the witness `{}` did not co-sign: {error}", witness.witness.name()));
+                }
+            }
+        }
+        self.taken = (sunk, cosigned);
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -295,7 +316,7 @@ impl Keeper {
         if self.settings.keep.is_none() && self.settings.max_bytes.is_none() {
             return;
         }
-        let size = self.log.as_ref().map_or(0, |log| log.checkpoint().size());
+        let size = self.size();
         if let Some((told, before)) = self.dropping {
             if told < size {
                 self.dropping = None;
@@ -336,7 +357,7 @@ pub(crate) fn log_settings(key: &HostKey) -> Result<witan_merkle_log::Settings, 
 }
 
 /// Puts into `log` what was written to the journal since; how far that is.
-fn take_up(log: &Log, folder: &Path) -> Result<Option<(Segment, u64)>, String> {
+pub(crate) fn take_up(log: &Log, folder: &Path) -> Result<Option<(Segment, u64)>, String> {
     let entries = folder.join("entries");
     let disk = |error: io::Error| error.to_string();
     let Some((newest, end)) = settled(&entries).map_err(disk)? else { return Ok(None) };

@@ -1,7 +1,8 @@
 //! The keys of people: a payload is sealed with the key of the person it is about, and is gone when that key is.
 //!
 //! The keys lie in one file, a line each, for this user alone. They do not keep out who can read the state folder; they
-//! make it possible to forget.
+//! make it possible to forget. A line does not have the name of the person but a hash of it with the ledger's pepper: what
+//! the settings keep out of entries is not in this file either.
 
 use std::{
     collections::HashMap,
@@ -78,12 +79,61 @@ impl TryFrom<String> for KeyId {
     }
 }
 
+/// Hashes names, so that a key can be found for a name and no name for a key, but by trying names with the pepper.
+#[derive(Clone)]
+pub(crate) struct Namer(Zeroizing<[u8; 32]>);
+
+impl Namer {
+    pub(crate) fn new(pepper: Zeroizing<[u8; 32]>) -> Self {
+        Self(pepper)
+    }
+
+    /// Whose the key of `person` of `tenant` is.
+    pub(crate) fn owner(&self, tenant: &str, person: &str) -> Owner {
+        Owner { tenant: self.tenant(tenant), person: self.tag("person", &[tenant, person]) }
+    }
+
+    /// What the keys of everyone in `tenant` have in common.
+    pub(crate) fn tenant(&self, tenant: &str) -> Tag {
+        self.tag("tenant", &[tenant])
+    }
+
+    fn tag(&self, what: &str, names: &[&str]) -> Tag {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        for part in [&["witan-ledger owner", what], names].concat() {
+            hasher.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
+        }
+        let mut tag = [0; 16];
+        hasher.finalize_xof().fill(&mut tag);
+        KeyId(tag)
+    }
+}
+
+/// A hash of a name, as long as that of a key.
+pub(crate) type Tag = KeyId;
+
+/// Whose a key is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Owner {
+    tenant: Tag,
+    person: Tag,
+}
+
 /// A person's key.
 pub(crate) struct Key {
     pub(crate) id: KeyId,
-    pub(crate) tenant: String,
-    pub(crate) person: String,
+    whose: Whose,
     pub(crate) secret: Zeroizing<[u8; 32]>,
+}
+
+enum Whose {
+    Owner(Owner),
+    /// As files had it before names were hashed.
+    Named {
+        tenant: String,
+        person: String,
+    },
 }
 
 /// A secret on its way to or from a file, in Base64.
@@ -107,20 +157,44 @@ impl Drop for Text {
     }
 }
 
-/// A key as its line has it.
+/// A key as its line has it: with whose it is, or with the names in the place of that.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    tenant: String,
-    person: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<Owner>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    person: Option<String>,
     key: Text,
+}
+
+impl Line {
+    fn of(key: &Key) -> Self {
+        let (of, tenant, person) = match &key.whose {
+            Whose::Owner(owner) => (Some(*owner), None, None),
+            Whose::Named { tenant, person } => (None, Some(tenant.clone()), Some(person.clone())),
+        };
+        Self { of, tenant, person, key: Text::of(&*key.secret) }
+    }
+
+    fn key(self) -> Option<Key> {
+        let whose = match (self.of, self.tenant, self.person) {
+            (Some(owner), None, None) => Whose::Owner(owner),
+            (None, Some(tenant), Some(person)) => Whose::Named { tenant, person },
+            _ => return None,
+        };
+        let secret: [u8; 32] = self.key.bytes()?.as_slice().try_into().ok()?;
+        Some(Key { id: KeyId::of(&secret), whose, secret: Zeroizing::new(secret) })
+    }
 }
 
 /// All keys, as the file last had them.
 pub(crate) struct Keys {
     path: PathBuf,
     by_id: HashMap<KeyId, Arc<Key>>,
-    by_person: HashMap<String, HashMap<String, KeyId>>,
+    by_owner: HashMap<Owner, KeyId>,
     /// Which file was read, and how much of it.
     seen: Option<(u64, u64)>,
     /// Bytes of the lines in it that are whole.
@@ -131,7 +205,7 @@ impl Keys {
     /// The keys in `folder`.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join("keys");
-        let mut keys = Self { path, by_id: HashMap::new(), by_person: HashMap::new(), seen: None, whole: 0 };
+        let mut keys = Self { path, by_id: HashMap::new(), by_owner: HashMap::new(), seen: None, whole: 0 };
         keys.refresh()?;
         Ok(keys)
     }
@@ -147,25 +221,24 @@ impl Keys {
         }
         let bytes = Zeroizing::new(file::read(&self.path)?.unwrap_or_default());
         self.by_id.clear();
-        self.by_person.clear();
+        self.by_owner.clear();
         // A line that breaks off was never used: a key is durable before anything is sealed with it.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         for line in bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let damaged = || io::Error::other(format!("`{}` has a line that is no key", self.path.display()));
             let line: Line = serde_json::from_slice(line).map_err(|_| damaged())?;
-            let secret: [u8; 32] =
-                line.key.bytes().and_then(|key| key.as_slice().try_into().ok()).ok_or_else(damaged)?;
-            self.add(line.tenant, line.person, Zeroizing::new(secret));
+            let key = line.key().ok_or_else(damaged)?;
+            self.add(key);
         }
         (self.seen, self.whole) = (now, whole as u64);
         Ok(())
     }
 
-    fn add(&mut self, tenant: String, person: String, secret: Zeroizing<[u8; 32]>) -> Arc<Key> {
-        let key = Arc::new(Key { id: KeyId::of(&secret), tenant, person, secret });
-        self.by_person.entry(key.tenant.clone()).or_default().insert(key.person.clone(), key.id);
-        self.by_id.insert(key.id, key.clone());
-        key
+    fn add(&mut self, key: Key) {
+        if let Whose::Owner(owner) = key.whose {
+            self.by_owner.insert(owner, key.id);
+        }
+        self.by_id.insert(key.id, Arc::new(key));
     }
 
     pub(crate) fn get(&self, id: KeyId) -> Option<&Arc<Key>> {
@@ -176,24 +249,24 @@ impl Keys {
         self.by_id.keys().copied().collect()
     }
 
-    pub(crate) fn of(&self, tenant: &str, person: &str) -> Option<Arc<Key>> {
-        self.by_person.get(tenant)?.get(person).and_then(|id| self.by_id.get(id)).cloned()
+    pub(crate) fn of(&self, owner: &Owner) -> Option<Arc<Key>> {
+        self.by_owner.get(owner).and_then(|id| self.by_id.get(id)).cloned()
     }
 
     /// Makes keys for those who have none, durably. Whoever calls this has the journal's turn.
-    pub(crate) fn make<'a>(&mut self, people: impl IntoIterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
+    pub(crate) fn make<'a>(&mut self, owners: impl IntoIterator<Item = &'a Owner>) -> io::Result<()> {
         let mut lines = Zeroizing::new(Vec::new());
-        let mut made = Vec::new();
-        for (tenant, person) in people {
-            if self.of(tenant, person).is_some() || made.iter().any(|(t, p, _)| *t == tenant && *p == person) {
+        let mut made = HashMap::new();
+        for owner in owners {
+            if self.by_owner.contains_key(owner) || made.contains_key(owner) {
                 continue;
             }
             let mut secret = Zeroizing::new([0; 32]);
             rand::fill(&mut *secret).map_err(|_| io::Error::other("the system has no randomness to give"))?;
-            let line = Line { tenant: tenant.to_owned(), person: person.to_owned(), key: Text::of(&*secret) };
-            serde_json::to_writer(&mut *lines, &line)?;
+            let key = Key { id: KeyId::of(&secret), whose: Whose::Owner(*owner), secret };
+            serde_json::to_writer(&mut *lines, &Line::of(&key))?;
             lines.push(b'\n');
-            made.push((tenant, person, secret));
+            made.insert(*owner, key);
         }
         if made.is_empty() {
             return Ok(());
@@ -209,38 +282,94 @@ impl Keys {
         if fresh {
             witan_durable::synchronize(witan_durable::folder(&self.path))?;
         }
-        for (tenant, person, secret) in made {
-            self.add(tenant.to_owned(), person.to_owned(), secret);
+        for key in made.into_values() {
+            self.add(key);
         }
         let metadata = file.metadata()?;
         (self.seen, self.whole) = (Some((metadata.ino(), metadata.len())), metadata.len());
         Ok(())
     }
 
-    /// The keys of a person, or of all of a tenant.
-    pub(crate) fn held(&self, tenant: &str, person: Option<&str>) -> Vec<KeyId> {
-        let of = |key: &&Arc<Key>| key.tenant == tenant && person.is_none_or(|person| key.person == person);
-        let mut ids: Vec<KeyId> = self.by_id.values().filter(of).map(|key| key.id).collect();
+    /// The keys of `person`, or of everyone in `tenant`.
+    pub(crate) fn held(&self, namer: &Namer, tenant: &str, person: Option<&str>) -> Vec<KeyId> {
+        let (of, everyone) = (person.map(|person| namer.owner(tenant, person)), namer.tenant(tenant));
+        let is = |owner: &Owner| of.map_or(owner.tenant == everyone, |of| *owner == of);
+        let mut ids: Vec<KeyId> = self.by_owner.iter().filter(|(owner, _)| is(owner)).map(|(_, id)| *id).collect();
         ids.sort_unstable();
         ids
     }
 
-    /// Destroys keys: overwrites the file and puts another in its place without them.
+    /// Whether keys are found by hashes, for which the pepper is needed that they were made with.
+    pub(crate) fn is_hashed(&self) -> bool {
+        !self.by_owner.is_empty()
+    }
+
+    /// Puts in order what was left: a file that was never finished, and names that are not hashed yet. Whoever calls this has
+    /// the journal's turn.
+    pub(crate) fn mend(&mut self, namer: &Namer) -> io::Result<()> {
+        self.clear()?;
+        self.refresh()?;
+        if self.by_id.len() == self.by_owner.len() {
+            return Ok(());
+        }
+        let hashed = |key: &Arc<Key>| {
+            let whose = match &key.whose {
+                Whose::Owner(owner) => *owner,
+                Whose::Named { tenant, person } => namer.owner(tenant, person),
+            };
+            Key { id: key.id, whose: Whose::Owner(whose), secret: key.secret.clone() }
+        };
+        let keys: Vec<Key> = self.by_id.values().map(hashed).collect();
+        self.rewrite(&keys.iter().collect::<Vec<_>>())
+    }
+
+    /// Destroys keys. Whoever calls this has the journal's turn.
     pub(crate) fn destroy(&mut self, ids: &[KeyId]) -> io::Result<()> {
+        let kept: Vec<Arc<Key>> = self.by_id.values().filter(|key| !ids.contains(&key.id)).cloned().collect();
+        self.rewrite(&kept.iter().map(|key| &**key).collect::<Vec<_>>())
+    }
+
+    /// Removes what a process left that was killed while it put a new file in the place of this one: it has keys that may be
+    /// destroyed by now. Whoever calls this has the journal's turn, so nobody is putting one there.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        let path = self.unfinished();
+        match fs::OpenOptions::new().write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            left => overwrite(&left?)?,
+        }
+        fs::remove_file(path)?;
+        witan_durable::synchronize(witan_durable::folder(&self.path))
+    }
+
+    /// Where a new file is written before it is put in the place of the one that there is. It is known by its name.
+    fn unfinished(&self) -> PathBuf {
+        self.path.with_file_name(format!("{}keys", witan_durable::UNFINISHED))
+    }
+
+    /// Puts a file with these keys alone in the place of the one that there is, which is overwritten.
+    fn rewrite(&mut self, keys: &[&Key]) -> io::Result<()> {
         let mut lines = Zeroizing::new(Vec::new());
-        for key in self.by_id.values().filter(|key| !ids.contains(&key.id)) {
-            let (tenant, person) = (key.tenant.clone(), key.person.clone());
-            let line = Line { tenant, person, key: Text::of(&*key.secret) };
-            serde_json::to_writer(&mut *lines, &line)?;
+        for key in keys {
+            serde_json::to_writer(&mut *lines, &Line::of(key))?;
             lines.push(b'\n');
         }
+        self.clear()?;
         let old = fs::OpenOptions::new().write(true).open(&self.path)?;
-        witan_durable::replace(&self.path, &lines, witan_durable::OWN)?;
-        // Nobody finds the old file any more; what the disk keeps of it is overwritten, as far as the disk does that.
-        let length = old.metadata()?.len();
-        io::copy(&mut io::Read::take(io::repeat(0), length), &mut &old)?;
-        old.sync_all()?;
+        let unfinished = self.unfinished();
+        let mut new = file::appended(&unfinished)?;
+        new.write_all(&lines).and_then(|()| new.sync_all())?;
+        fs::rename(unfinished, &self.path)?;
+        witan_durable::synchronize(witan_durable::folder(&self.path))?;
+        // Nobody finds the old file any more.
+        overwrite(&old)?;
         self.seen = None;
         self.refresh()
     }
+}
+
+/// Overwrites what the disk keeps of a file, as far as the disk does that.
+fn overwrite(mut file: &fs::File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    io::copy(&mut io::Read::take(io::repeat(0), length), &mut file)?;
+    file.sync_all()
 }

@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 use crate::{
     Entry, HOST, HostKeyError, HostKeys, Kind, ReadError, Reader, Redactor, Settings, file,
     host_key::HostKey,
-    journal::{Journal, segments},
+    journal::{Journal, JournalError, segments},
     keeper::{self, Desk, Keeper},
-    keys::{KeyId, Keys},
+    keys::{KeyId, Keys, Namer},
     trace::traced,
     writer::{Queue, Writer, in_words},
 };
@@ -140,6 +140,7 @@ struct Shared {
     queue: Arc<Queue>,
     desk: Arc<Desk>,
     redactor: Arc<Redactor>,
+    namer: Namer,
     reader: Reader,
     threads: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
 }
@@ -179,15 +180,23 @@ impl Ledger {
         let turn = file::appended(&folder.join("lock")).map_err(failed)?;
         turn.lock().map_err(failed)?;
         let key = HostKey::open(folder)?;
-        let pepper = pepper(folder).map_err(failed)?;
+        let mut keys = Keys::open(folder).map_err(failed)?;
+        let pepper = match read_pepper(folder).map_err(failed)? {
+            Some(pepper) => pepper,
+            // With another, nobody's key would be found, and nobody could be erased.
+            None if keys.is_hashed() => return Err(damaged("its file `pepper` was removed".to_owned())),
+            None => make_pepper(folder).map_err(failed)?,
+        };
         let begun = begin(folder, &key).map_err(damaged)?;
         let size = size(folder, &key.public).map_err(damaged)?;
-        let journal = Journal::open(&folder.join("entries"), size, settings.file_bytes)
+        let mut journal = Journal::open(&folder.join("entries"), size, settings.file_bytes)
             .map_err(|error| damaged(in_words(&error)))?;
         if journal.next() < size {
             return Err(damaged(format!("its log has {size} entries, and {} are there", journal.next())));
         }
-        let keys = Keys::open(folder).map_err(failed)?;
+        let namer = Namer::new(pepper.clone());
+        let mended = journal.in_turn(|_| Ok::<_, JournalError>(keys.mend(&namer)));
+        mended.map_err(|error| damaged(in_words(&error)))?.map_err(failed)?;
         drop(turn);
         if let Some(sink) = &settings.sink {
             hold_to_sink(folder, sink, &key).map_err(|what| OpenError::Sink {
@@ -214,17 +223,26 @@ impl Ledger {
             let desk = desk.clone();
             Arc::new(move || desk.wrote())
         };
-        let writer =
-            Writer { queue: queue.clone(), redactor: redactor.clone(), journal, keys, gather: settings.gather, wrote };
+        let gather = settings.gather;
+        let writer = Writer {
+            queue: queue.clone(),
+            redactor: redactor.clone(),
+            journal,
+            keys,
+            namer: namer.clone(),
+            gather,
+            wrote,
+        };
         let keeper = Keeper {
             folder: folder.to_owned(),
+            taken: (0, vec![0; settings.witnesses.len()]),
             settings,
             key,
             desk: desk.clone(),
             queue: queue.clone(),
             log: None,
             seen: None,
-            shown: None,
+            offered: None,
             dropping: None,
         };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -241,7 +259,7 @@ impl Ledger {
         };
         let reader = Reader::open(folder).map_err(|error| damaged(in_words(&error)))?;
         let threads = Mutex::new(Some((writer, keeper)));
-        Ok(Self(Arc::new(Shared { folder: folder.to_owned(), queue, desk, redactor, reader, threads })))
+        Ok(Self(Arc::new(Shared { folder: folder.to_owned(), queue, desk, redactor, namer, reader, threads })))
     }
 
     /// Takes `entry`, and returns at once. It is durable soon after; whoever must know uses [`Self::append_durable`].
@@ -368,7 +386,7 @@ impl Ledger {
         self.flush(PATIENCE);
         let folder = &self.0.folder;
         let mut keys = Keys::open(folder).map_err(EraseError::Disk)?;
-        let ids = keys.held(tenant, person);
+        let ids = keys.held(&self.0.namer, tenant, person);
         if ids.is_empty() {
             let whom =
                 person.map_or_else(|| format!("tenant `{tenant}`"), |person| format!("`{person}` of `{tenant}`"));
@@ -396,21 +414,26 @@ impl Ledger {
     pub fn rotate_key(folder: &Path, by: &str) -> Result<HostKeys, OpenError> {
         let damaged = |what: String| OpenError::Damaged { folder: folder.to_owned(), what };
         let failed = |source| OpenError::Disk { folder: folder.to_owned(), source };
+        // It is whole when it has been open.
+        drop(Self::open(folder, Settings::default())?);
+        let open_log = |key: &HostKey| {
+            Log::open(&folder.join("log"), keeper::log_settings(key).map_err(damaged)?)
+                .map_err(|error| damaged(in_words(&error)))
+        };
+        let key = HostKey::open(folder)?;
+        // As long as it is open here, nobody signs with the key before; where another process has it, nothing is done.
+        let log = open_log(&key)?;
         let ledger = Self::open(folder, Settings::default())?;
         let entry = Entry::new(Kind::Ledger, "rotate-key", "host key").with("by", by);
         ledger.append_blocking(entry).map_err(|error| damaged(error.to_string()))?;
         drop(ledger);
         let turn = file::appended(&folder.join("lock")).map_err(failed)?;
         turn.lock().map_err(failed)?;
-        let key = HostKey::open(folder)?;
-        // As long as it is open here, nobody signs with the key before.
-        let log = Log::open(&folder.join("log"), keeper::log_settings(&key).map_err(damaged)?)
-            .map_err(|error| damaged(in_words(&error)))?;
+        keeper::take_up(&log, folder).map_err(damaged)?;
         let size = log.checkpoint().size();
         let key = key.rotate(folder, size)?;
         drop(log);
-        let log = Log::open(&folder.join("log"), keeper::log_settings(&key).map_err(damaged)?)
-            .map_err(|error| damaged(in_words(&error)))?;
+        let log = open_log(&key)?;
         keeper::timed(folder, &key, &log.checkpoint()).map_err(damaged)?;
         Ok(key.public)
     }
@@ -434,17 +457,17 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// What keeps hashes in the place of fields from being guessed.
-fn pepper(folder: &Path) -> io::Result<Zeroizing<[u8; 32]>> {
-    let path = folder.join("pepper");
-    if let Some(bytes) = file::read(&path)?.map(Zeroizing::new) {
-        let bytes: [u8; 32] =
-            bytes.as_slice().try_into().map_err(|_| io::Error::other("`pepper` is not what it was"))?;
-        return Ok(Zeroizing::new(bytes));
-    }
+/// What keeps hashes in the place of names and of fields from being guessed by who does not have it.
+fn read_pepper(folder: &Path) -> io::Result<Option<Zeroizing<[u8; 32]>>> {
+    let Some(bytes) = file::read(&folder.join("pepper"))?.map(Zeroizing::new) else { return Ok(None) };
+    let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| io::Error::other("`pepper` is not what it was"))?;
+    Ok(Some(Zeroizing::new(bytes)))
+}
+
+fn make_pepper(folder: &Path) -> io::Result<Zeroizing<[u8; 32]>> {
     let mut pepper = Zeroizing::new([0; 32]);
     aws_lc_rs::rand::fill(&mut *pepper).map_err(|_| io::Error::other("the system has no randomness to give"))?;
-    witan_durable::replace(&path, &*pepper, witan_durable::OWN)?;
+    witan_durable::replace(&folder.join("pepper"), &*pepper, witan_durable::OWN)?;
     Ok(pepper)
 }
 

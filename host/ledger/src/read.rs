@@ -12,7 +12,7 @@ use witan_merkle_log::{Checkpoint, Hash, LogError, OpenError, PublicKey, Snapsho
 
 use crate::{
     Entry, HostKeyError, HostKeys, Kind, Verdict,
-    journal::{Next, Records, segments},
+    journal::{Next, Records, Segment, segments},
     keys::Keys,
     record::{Opened, Record},
 };
@@ -213,18 +213,25 @@ impl Reader {
     /// # Errors
     /// When the disk fails.
     pub fn before(&self, filter: &Filter, before: Option<u64>, limit: usize) -> Result<Page, ReadError> {
-        let before = before.unwrap_or(u64::MAX);
+        let mut before = before.unwrap_or(u64::MAX);
         self.keys.lock().refresh().map_err(|source| self.failed(source))?;
+        let mut logged = self.logged();
         let files = segments(&self.folder.join("entries")).map_err(|source| self.failed(source))?;
         let (mut page, mut scanned) = (Page::default(), 0);
-        for segment in files.iter().rev().filter(|segment| segment.first < before) {
+        for segment in files.iter().rev() {
+            if segment.first >= before {
+                continue;
+            }
+            let Some(mut records) = self.open_segment(segment, &mut logged)? else { continue };
             let mut found = VecDeque::new();
             let mut dropped = false;
             let room = limit - page.entries.len();
-            let mut records = Records::open(segment).map_err(|source| self.failed(source))?;
             while let Next::Record(record) = records.next().map_err(|source| self.failed(source))? {
                 if record.index >= before {
                     break;
+                }
+                if !logged.has(&record) {
+                    continue;
                 }
                 scanned += 1;
                 let entry = self.entry_of(&record);
@@ -243,6 +250,8 @@ impl Reader {
                 segment.first
             });
             page.more = segment.first > 0 || dropped;
+            // What a file before this one has of these numbers is not what was written.
+            before = segment.first;
             if page.entries.len() == limit || scanned >= MOST_SCANNED {
                 return Ok(page);
             }
@@ -301,24 +310,49 @@ impl Reader {
     pub(crate) fn records(&self, first: u64, mut look: impl FnMut(&Record) -> bool) -> Result<(), ReadError> {
         let failed = |source| self.failed(source);
         self.keys.lock().refresh().map_err(failed)?;
+        let mut logged = self.logged();
         let files = segments(&self.folder.join("entries")).map_err(failed)?;
-        let begin = files.iter().rposition(|segment| segment.first <= first).unwrap_or(0);
-        for segment in &files[begin.min(files.len())..] {
-            let mut records = match Records::open(segment) {
-                // It was dropped meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                records => records.map_err(failed)?,
-            };
-            if !records.skip_to(first).map_err(failed)? {
+        // The file that has it is the last one that begins before it and is the ledger's own.
+        let mut begin = files.partition_point(|segment| segment.first <= first).saturating_sub(1);
+        while begin > 0 && self.open_segment(&files[begin], &mut logged)?.is_none() {
+            begin -= 1;
+        }
+        let mut next = first;
+        for (place, segment) in files.iter().enumerate().skip(begin) {
+            if place > begin && segment.first < next {
+                continue;
+            }
+            let Some(mut records) = self.open_segment(segment, &mut logged)? else { continue };
+            if !records.skip_to(next).map_err(failed)? {
                 continue;
             }
             while let Next::Record(record) = records.next().map_err(failed)? {
-                if !look(&record) {
+                next = record.index + 1;
+                if logged.has(&record) && !look(&record) {
                     return Ok(());
                 }
             }
         }
         Ok(())
+    }
+
+    /// What the log has, to hold records to it.
+    fn logged(&self) -> Logged {
+        Logged::of(self.tree().ok())
+    }
+
+    /// The records of a file; none where it was dropped meanwhile, or the log has not the one that it begins with: whoever can
+    /// write to the folder can put files beside those of the ledger.
+    fn open_segment(&self, segment: &Segment, logged: &mut Logged) -> Result<Option<Records>, ReadError> {
+        let open = || match Records::open(segment) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            records => records.map(Some).map_err(|source| self.failed(source)),
+        };
+        let Some(mut records) = open()? else { return Ok(None) };
+        match records.next().map_err(|source| self.failed(source))? {
+            Next::Record(record) if !logged.has(&record) => Ok(None),
+            _ => open(),
+        }
     }
 }
 
@@ -366,6 +400,33 @@ impl Tree {
     /// When it has not so many, and when the disk fails.
     pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, ReadError> {
         Ok(self.snapshot.consistency(old, new)?)
+    }
+}
+
+/// The leaves of a log, as records are held to them one after the other.
+#[derive(Default)]
+pub(crate) struct Logged {
+    tree: Option<Tree>,
+    /// Some leaves, from this number on.
+    leaves: (u64, Vec<Vec<u8>>),
+}
+
+impl Logged {
+    /// Of `tree`, if it can be read.
+    pub(crate) fn of(tree: Option<Tree>) -> Self {
+        Self { tree, leaves: <_>::default() }
+    }
+
+    /// Whether the log has `record` in its place; said of all where there is no log, and of what is under no checkpoint yet.
+    pub(crate) fn has(&mut self, record: &Record) -> bool {
+        let Some(tree) = self.tree.as_ref().filter(|tree| record.index < tree.size()) else { return true };
+        let place = |first: u64| usize::try_from(record.index.checked_sub(first)?).ok();
+        if place(self.leaves.0).is_none_or(|place| place >= self.leaves.1.len()) {
+            let bundle = tree.snapshot.entries(record.index, 256).unwrap_or_default();
+            self.leaves = (record.index, bundle);
+        }
+        let leaf = place(self.leaves.0).and_then(|place| self.leaves.1.get(place));
+        leaf.is_some_and(|leaf| *leaf == record.leaf.bytes())
     }
 }
 

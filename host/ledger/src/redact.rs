@@ -1,9 +1,13 @@
 //! What must not be written down: secrets always, personal data as the operator chose.
 //!
 //! Patterns find what has a form. What has none, such as a password of one's own choosing, is found where its name stands
-//! before it, or by value where the host knows it ([`Redactor::hide`]).
+//! before it, or by value where the host knows it ([`Redactor::hide`], [`Redactor::hide_used`]).
 
-use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, VecDeque},
+    sync::LazyLock,
+};
 
 use parking_lot::RwLock;
 use regex::{Captures, Regex, RegexSet};
@@ -20,6 +24,11 @@ const LONGEST_WRITTEN: usize = 1 << 10;
 const MOST_DETAILS: usize = 16;
 /// A shorter value is not hidden: it would stand everywhere.
 const SHORTEST_HIDDEN: usize = 6;
+
+/// Values of one secret that are masked: a former one may still be on its way into an entry or a log line.
+const FORMER: usize = 4;
+/// Values of all secrets that are masked since they were used.
+const MOST_USED: usize = 1_024;
 
 /// Personal data that has a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,7 +208,33 @@ pub struct Redactor {
     personal: Vec<(Personal, Regex)>,
     /// Keeps a hash in the place of a field from being found by guessing.
     pepper: Zeroizing<[u8; 32]>,
-    hidden: RwLock<Vec<Zeroizing<String>>>,
+    hidden: RwLock<Hidden>,
+}
+
+/// Values that are masked wherever they stand.
+#[derive(Default)]
+struct Hidden {
+    /// Those that were given all at once.
+    given: Vec<Zeroizing<String>>,
+    /// Those that were used, with what each is the value of; the newest last.
+    used: VecDeque<(String, Zeroizing<String>)>,
+    /// All of them, also as they read in quotes, the longest first: one may be a part of another.
+    forms: Vec<Zeroizing<String>>,
+}
+
+impl Hidden {
+    fn newest(&self, of: &str) -> Option<&str> {
+        self.used.iter().rev().find(|(name, _)| name == of).map(|(_, value)| value.as_str())
+    }
+
+    fn sort(&mut self) {
+        let values = self.given.iter().chain(self.used.iter().map(|(_, value)| value));
+        let values = values.filter(|value| value.len() >= SHORTEST_HIDDEN);
+        let mut forms: Vec<_> = values.flat_map(|value| escaped(value).into_iter().chain([value.clone()])).collect();
+        forms.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        forms.dedup();
+        self.forms = forms;
+    }
 }
 
 impl std::fmt::Debug for Redactor {
@@ -220,11 +255,31 @@ impl Redactor {
     /// Masks these values wherever they stand, from now on and in place of those before: secrets that the host knows. They are
     /// known also as `Debug` and JSON write them, with `\"` for `"`.
     pub fn hide(&self, values: impl IntoIterator<Item = Zeroizing<String>>) {
-        let values = values.into_iter().filter(|value| value.len() >= SHORTEST_HIDDEN);
-        let mut values: Vec<_> = values.flat_map(|value| escaped(&value).into_iter().chain([value])).collect();
-        // The longest first: one may be a part of another.
-        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        *self.hidden.write() = values;
+        let mut hidden = self.hidden.write();
+        hidden.given = values.into_iter().collect();
+        hidden.sort();
+    }
+
+    /// Masks `value` too, which is used from now on as the value of `of`. The values that were used before it stay masked, the
+    /// newest few of each secret and of all.
+    pub fn hide_used(&self, of: &str, value: &str) {
+        if self.hidden.read().newest(of) == Some(value) {
+            return;
+        }
+        let mut hidden = self.hidden.write();
+        if hidden.newest(of) == Some(value) {
+            return;
+        }
+        let is_same = |(name, _): &(String, _)| name == of;
+        if hidden.used.iter().filter(|used| is_same(used)).count() >= FORMER
+            && let Some(oldest) = hidden.used.iter().position(is_same)
+        {
+            hidden.used.remove(oldest);
+        } else if hidden.used.len() >= MOST_USED {
+            hidden.used.pop_front();
+        }
+        hidden.used.push_back((of.to_owned(), Zeroizing::new(value.to_owned())));
+        hidden.sort();
     }
 
     /// A text of no entry, such as a line of a log, as it may be written: without secrets, and without personal data unless
@@ -291,7 +346,7 @@ impl Redactor {
 
     fn secrets(&self, text: String) -> Cow<'static, str> {
         let mut text = text;
-        for hidden in &*self.hidden.read() {
+        for hidden in &self.hidden.read().forms {
             if text.contains(hidden.as_str()) {
                 text = text.replace(hidden.as_str(), &mask("secret"));
             }

@@ -17,7 +17,7 @@ use crate::{
     journal::{End, Next, Records, Segment, segments},
     keeper::SinkLine,
     keys::KeyId,
-    read::Tree,
+    read::Logged,
     record::Record,
     writer::in_words,
 };
@@ -86,6 +86,14 @@ pub enum Fault {
         /// The file.
         file: PathBuf,
         /// The last entry that is whole, or the one before the file's first.
+        index: u64,
+    },
+    /// A file has entries that another file has too: somebody put it there.
+    #[error("`{file}` begins with entry {index}, which another file has already: it is none that the ledger wrote")]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// The number of its first entry.
         index: u64,
     },
     /// A key is gone, and no entry says that it was erased.
@@ -259,16 +267,15 @@ impl Check<'_> {
                 None
             }
         };
-        let mut seen = Seen { size, tree, ..Seen::default() };
+        let mut seen = Seen { size, logged: Logged::of(tree), ..Seen::default() };
         loop {
             self.reader.refresh_keys()?;
             let files = segments(&folder).map_err(failed)?;
             let newest = files.last().cloned();
             // Those before the one that was read last are read.
-            let begin = files.iter().rposition(|file| file.first <= seen.last).unwrap_or(0);
+            let begin = files.iter().rposition(|file| Some(file.first) <= seen.last).unwrap_or(0);
             for file in files.get(begin..).unwrap_or_default() {
                 self.file(file, newest.as_ref() == Some(file), &mut seen)?;
-                seen.last = file.first;
             }
             if seen.is_explained() || segments(&folder).map_err(failed)?.last() == newest.as_ref() {
                 break;
@@ -294,7 +301,7 @@ impl Check<'_> {
         Ok(seen.counts)
     }
 
-    /// Reads `file` from the entry on that comes next.
+    /// Reads `file` from the entry on that comes next. Only the file that was read last may have some before that.
     fn file(&mut self, file: &Segment, newest: bool, seen: &mut Seen) -> Result<(), VerifyError> {
         let failed = |source| VerifyError::File { path: self.reader.folder().to_owned(), source };
         let mut records = match Records::open(file) {
@@ -306,6 +313,11 @@ impl Check<'_> {
                 return Ok(());
             }
         };
+        if file.first < seen.next && seen.last != Some(file.first) {
+            self.fault(Fault::Foreign { file: file.path.clone(), index: file.first });
+            return Ok(());
+        }
+        seen.last = Some(file.first);
         if file.first > seen.next {
             seen.missing.push((seen.next, file.first - 1));
             seen.next = file.first;
@@ -330,7 +342,7 @@ impl Check<'_> {
         seen.next = record.index + 1;
         if record.index >= seen.size {
             seen.counts.pending += 1;
-        } else if !seen.is_logged(record) {
+        } else if !seen.logged.has(record) {
             let what = "the log has another in its place".to_owned();
             self.fault(Fault::Changed { index: record.index, what });
             return Ok(());
@@ -386,34 +398,20 @@ impl Check<'_> {
 struct Seen {
     /// Entries under the checkpoint.
     size: u64,
-    tree: Option<Tree>,
+    logged: Logged,
     counts: Counts,
     /// The number of the entry that comes next.
     next: u64,
     /// The first entry of the file that was read last.
-    last: u64,
+    last: Option<u64>,
     missing: Vec<(u64, u64)>,
     gone: BTreeMap<KeyId, Gone>,
     /// Keys that were to be destroyed, with the entries that tell of it.
     erased: BTreeMap<KeyId, u64>,
     dropped_before: u64,
-    /// Some leaves of the log, from this number on.
-    leaves: (u64, Vec<Vec<u8>>),
 }
 
 impl Seen {
-    /// Whether the log has `record` in its place; said of all where there is no log.
-    fn is_logged(&mut self, record: &Record) -> bool {
-        let Some(tree) = &self.tree else { return true };
-        let place = |first: u64| usize::try_from(record.index.checked_sub(first)?).ok();
-        if place(self.leaves.0).is_none_or(|place| place >= self.leaves.1.len()) {
-            let bundle = tree.snapshot.entries(record.index, 256).unwrap_or_default();
-            self.leaves = (record.index, bundle);
-        }
-        let leaf = place(self.leaves.0).and_then(|place| self.leaves.1.get(place));
-        leaf.is_some_and(|leaf| *leaf == record.leaf.bytes())
-    }
-
     /// Takes up what an entry tells of the ledger itself.
     fn hear(&mut self, entry: &Entry, index: u64) {
         if entry.kind != Kind::Ledger {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::{
     Entry, HOST, Kind, Redactor, Refused,
     journal::{Journal, JournalError},
-    keys::Keys,
+    keys::{Keys, Namer, Owner},
     record::{NONCE, Record, SALT},
 };
 
@@ -216,6 +216,7 @@ pub(crate) struct Writer {
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) journal: Journal,
     pub(crate) keys: Keys,
+    pub(crate) namer: Namer,
     pub(crate) gather: Duration,
     /// Tells the thread that makes checkpoints.
     pub(crate) wrote: Arc<dyn Fn() + Send + Sync>,
@@ -223,8 +224,7 @@ pub(crate) struct Writer {
 
 /// An entry as it is to be sealed.
 struct Ready {
-    tenant: String,
-    person: String,
+    owner: Owner,
     json: Vec<u8>,
 }
 
@@ -291,10 +291,10 @@ impl Writer {
             let first = journal.next();
             let disk = |error: std::io::Error| unsealed(&error.to_string());
             keys.refresh().map_err(disk)?;
-            keys.make(entries.iter().map(|entry| (entry.tenant.as_str(), entry.person.as_str()))).map_err(disk)?;
+            keys.make(entries.iter().map(|entry| &entry.owner)).map_err(disk)?;
             let mut records = Vec::with_capacity(entries.len());
             for ((index, entry), random) in (first..).zip(&entries).zip(random.chunks_exact(SALT + NONCE)) {
-                let key = keys.of(&entry.tenant, &entry.person).ok_or_else(|| unsealed("a key is not there"))?;
+                let key = keys.of(&entry.owner).ok_or_else(|| unsealed("a key is not there"))?;
                 let (mut salt, mut nonce) = ([0; SALT], [0; NONCE]);
                 salt.copy_from_slice(&random[..SALT]);
                 nonce.copy_from_slice(&random[SALT..]);
@@ -308,13 +308,13 @@ impl Writer {
 
     fn ready(&self, entry: &Entry) -> Ready {
         // What tends the ledger is never erased: it says what was.
-        let (tenant, person) = match entry.kind {
-            Kind::Ledger => (HOST.to_owned(), HOST.to_owned()),
-            _ => (entry.tenant.clone(), entry.person().to_owned()),
+        let owner = match entry.kind {
+            Kind::Ledger => self.namer.owner(HOST, HOST),
+            _ => self.namer.owner(&entry.tenant, entry.person()),
         };
         let redacted = self.redactor.entry(entry.clone());
         let json = serde_json::to_vec(&redacted).unwrap_or_default();
-        Ready { tenant, person, json }
+        Ready { owner, json }
     }
 }
 

@@ -18,7 +18,7 @@ mod value;
 mod vault;
 
 pub use key::{KeyError, KeySource};
-pub use run::{RunKey, Secrets, SecretsError};
+pub use run::{Listener, RunKey, Secrets, SecretsError};
 pub use scan::{Scan, Scanner};
 pub use sealer::{SealError, Sealer};
 pub use source::SourceError;

@@ -30,6 +30,9 @@ const KEPT: usize = 1_024;
 /// The longest that a value is kept, whatever is asked for.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
+/// Hears of each value for a tenant before it is used.
+pub type Listener = Arc<dyn Fn(&str, &SecretName, &Value) + Send + Sync>;
+
 /// What the placeholders of one run are made of.
 #[derive(Clone)]
 pub struct RunKey(Arc<zeroize::Zeroizing<[u8; 32]>>);
@@ -71,6 +74,7 @@ pub struct Secrets {
     store: Store,
     vault: Option<Vault>,
     kept: Mutex<HashMap<(String, SecretName), Place>>,
+    listener: Option<Listener>,
 }
 
 /// Where one value is kept; who fetches it holds the turn.
@@ -95,7 +99,14 @@ impl Secrets {
             store: Self::store(system),
             vault,
             kept: Mutex::default(),
+            listener: None,
         })
+    }
+
+    /// The same, whose values `listener` hears, each time that one is used: it must be quick, and may keep them masked.
+    #[must_use]
+    pub fn heard_by(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     /// The store of `system`, with the operator key that its settings or the environment name.
@@ -143,6 +154,14 @@ impl Secrets {
     /// # Errors
     /// When its source does not give it.
     pub(crate) async fn value(&self, tenant: &str, name: &SecretName, secret: &Secret) -> Result<Value, SourceError> {
+        let value = self.fetch(tenant, name, secret).await?;
+        if let Some(listener) = &self.listener {
+            listener(tenant, name, &value);
+        }
+        Ok(value)
+    }
+
+    async fn fetch(&self, tenant: &str, name: &SecretName, secret: &Secret) -> Result<Value, SourceError> {
         match &secret.source {
             SecretSource::Stored => {
                 let not_set = || SourceError::NotSet { name: name.to_string(), tenant: tenant.to_owned() };

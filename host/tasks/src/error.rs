@@ -2,7 +2,7 @@
 //!
 //! `docs/decisions/0003-how-errors-map.md` says why; a test keeps the table there equal to the one here.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -253,6 +253,14 @@ impl Code {
     #[must_use]
     pub fn http_status(self) -> u16 {
         self.row().http
+    }
+
+    /// After which time to ask again, where that may help and nobody knows better.
+    #[must_use]
+    pub fn retry_after(self) -> Option<Duration> {
+        let row = self.row();
+        let room = matches!(row.http, 429 | 503) || self == Self::IdempotencyInFlight;
+        (row.retryable && room).then_some(Duration::from_secs(1))
     }
 
     /// The exit code of a command that ends with this error.

@@ -15,4 +15,4 @@ mod throttle;
 
 pub use gate::{Gate, GateSettings, Place, Priority, Shed};
 pub use headers::{LONGEST_WAIT, retry, standing};
-pub use throttle::{By, Client, Lease, Over, Policy, Rates, Settings, Standing, Throttle};
+pub use throttle::{By, Client, Lease, Over, Policy, Rates, Settings, Standing, Throttle, network};

@@ -408,7 +408,8 @@ fn worse(worst: Worst, by: By, window: usize, empty: Empty, most: u32) -> Worst 
 }
 
 /// The network that one client is likely to have: whoever has one IPv6 address has 2^64.
-fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         address => address,

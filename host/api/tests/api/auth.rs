@@ -1,6 +1,7 @@
 //! Who is let in over HTTP, and what tenants see of one another.
 
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest as _};
 use witan_authority::{Provider, Slip};
 use witan_identity::TrustLevel;
 
@@ -14,7 +15,24 @@ impl World {
         }
         Answer::of(request.send().await.unwrap()).await
     }
+
+    /// Checks that what is another tenant's and what is nobody's are answered alike.
+    async fn finds_nothing(&self, key: &str, method: &str, path: &str, theirs: &str) {
+        let mut errors = Vec::new();
+        for id in [theirs, NOBODY] {
+            let body = (method == "POST").then(|| json!({}));
+            let answer = self.ask(key, method, &path.replace("{id}", id), body).await;
+            let mut error = answer.json()["error"].clone();
+            error["request_id"] = Value::Null;
+            errors.push((answer.status, error));
+        }
+        assert_eq!(errors[0].0, 404, "{method} {path}");
+        assert_eq!(errors[0], errors[1], "{method} {path}");
+    }
 }
+
+/// An id of nothing.
+const NOBODY: &str = "0198c5e0-0000-7000-8000-000000000000";
 
 const ROUTES: [(&str, &str); 14] = [
     ("GET", "/v1/tasks"),
@@ -105,31 +123,32 @@ async fn tenants_do_not_see_one_another() {
     let submitted = world.ask(&acme, "POST", "/v1/tasks?wait=60", Some(task("a"))).await;
     assert_eq!(submitted.status, 200);
     let id = submitted.json()["task_id"].as_str().unwrap().to_owned();
-    let nobody = "0198c5e0-0000-7000-8000-000000000000";
     let made = world.ask(&acme, "GET", "/v1/keys", None).await.json()["data"][0]["id"].as_str().unwrap().to_owned();
-    let same = |path: &str, id: &str| path.replace("{id}", id);
     for (method, path, theirs) in [
         ("GET", "/v1/tasks/{id}", &id),
         ("POST", "/v1/tasks/{id}/cancel", &id),
         ("GET", "/v1/tasks/{id}/events", &id),
+        ("POST", "/v1/tasks/{id}/pause", &id),
+        ("POST", "/v1/tasks/{id}/resume", &id),
+        ("POST", "/v1/tasks/{id}/retry", &id),
+        ("GET", "/v1/tasks/{id}/ws", &id),
         ("GET", "/v1/keys/{id}", &made),
         ("DELETE", "/v1/keys/{id}", &made),
         ("POST", "/v1/keys/{id}/rotate", &made),
-        ("DELETE", "/v1/auth/sessions/{id}", &id),
     ] {
-        let body = || (method == "POST").then(|| json!({}));
-        let answers = [
-            world.ask(&other, method, &same(path, theirs), body()).await,
-            world.ask(&other, method, &same(path, nobody), body()).await,
-        ];
-        let errors = answers.each_ref().map(|answer| {
-            let mut error = answer.json()["error"].clone();
-            error["request_id"] = Value::Null;
-            (answer.status, error)
-        });
-        assert_eq!(errors[0].0, 404, "{method} {path}");
-        assert_eq!(errors[0], errors[1], "{method} {path}");
+        world.finds_nothing(&other, method, path, theirs).await;
     }
+    // The same over a handshake, which is no request for an answer.
+    let handshake = async |id: &str| {
+        let mut request = format!("ws://{}/v1/tasks/{id}/ws", world.address).into_client_request().unwrap();
+        request.headers_mut().insert("x-api-key", other.parse().unwrap());
+        match tokio_tungstenite::connect_async(request).await.unwrap_err() {
+            tungstenite::Error::Http(answer) => (answer.status().as_u16(), answer.body().as_ref().map(Vec::len)),
+            error => panic!("{error}"),
+        }
+    };
+    let theirs = handshake(&id).await;
+    assert_eq!((theirs.0, theirs), (404, handshake(NOBODY).await));
     assert_eq!(world.ask(&other, "GET", "/v1/tasks", None).await.json()["data"], json!([]));
     assert_eq!(world.ask(&other, "GET", "/v1/keys", None).await.json()["data"].as_array().unwrap().len(), 1);
     assert_eq!(world.ask(&acme, "GET", "/v1/tasks", None).await.json()["data"][0]["id"], json!(id));
@@ -284,6 +303,10 @@ async fn a_browser_logs_in_and_the_session_is_listed_refreshed_and_ended() {
     };
     let (one, other) = (log_in().await.json(), log_in().await.json());
     let path = format!("/v1/auth/sessions/{}", other["session"].as_str().unwrap());
+    // Another tenant's is none.
+    let foreign = world.trusted_key("acme", &["*"], TrustLevel::Elevated).await;
+    world.finds_nothing(&foreign, "DELETE", "/v1/auth/sessions/{id}", other["session"].as_str().unwrap()).await;
+    assert_eq!(mine(&other, "GET", "/v1/auth/me").await.status, 200);
     assert_eq!(mine(&one, "DELETE", &path).await.json()["active"], false);
     assert_eq!(mine(&other, "GET", "/v1/auth/me").await.status, 401);
     assert_eq!(mine(&one, "POST", "/v1/auth/logout").await.json()["active"], false);

@@ -5,7 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{io::AsyncReadExt as _, net::TcpListener, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    net::TcpStream,
+    task::JoinHandle,
+};
 use witan_api::{ListenError, Requests, Settings, serve};
 use witan_tasks::State;
 use witan_throttle::GateSettings;
@@ -229,4 +234,85 @@ async fn an_address_that_other_machines_reach_is_not_served() {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let refused = serve(listener, world.api.clone(), std::future::pending()).await;
     assert!(matches!(refused, Err(ListenError::NobodyAsks(_))));
+}
+
+type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+/// A client of HTTP/2 that answers whatever the host asks of it, with such a window for each answer, and its connection.
+async fn http_2(world: &World, window: u32) -> (Sender, JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) =
+        builder.initial_stream_window_size(window).handshake(TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn get(world: &World, path: &str) -> http::Request<Full<Bytes>> {
+    http::Request::get(format!("http://{}{path}", world.address)).body(Full::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_without_requests_is_let_go_and_one_with_a_request_is_not() {
+    let world = World::bounded(Settings { header_time: Duration::from_millis(100), ..Settings::default() }).await;
+    let (client, url) = (world.client.clone(), world.url("/v1/tasks?wait=60"));
+    let first = tokio::spawn(async move { client.post(url).json(&task("wait")).send().await.unwrap().status() });
+    let (mut sender, _connection) = http_2(&world, 65_535).await;
+    let request = http::Request::post(world.url("/v1/tasks?wait=60")).header("content-type", "application/json");
+    let request = request.body(Full::new(Bytes::from(task("wait").to_string()))).unwrap();
+    let second = tokio::spawn(async move { sender.send_request(request).await.unwrap().status() });
+    while world.tasks.unfinished() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // Each takes as long as a connection may be idle. A request that was refused is no reason to stay either.
+    for path in ["/healthz", "/none", "/v1/host/stop"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
+        assert!(world.raw(request.as_bytes()).await.starts_with("HTTP/1.1 "));
+        let (mut sender, connection) = http_2(&world, 65_535).await;
+        let answer = sender.send_request(get(&world, path)).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+        connection.await.unwrap().unwrap();
+        let refused = http::Request::get(format!("http://evil.example{path}")).body(Full::default()).unwrap();
+        let (mut sender, connection) = http_2(&world, 65_535).await;
+        assert_eq!(sender.send_request(refused).await.unwrap().status(), 421);
+        connection.await.unwrap().unwrap();
+    }
+    world.permits.add_permits(2);
+    for waiting in [first, second] {
+        assert_eq!(waiting.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answers_is_let_go() {
+    let world = World::bounded(Settings { body_time: Duration::from_millis(100), ..Settings::default() }).await;
+    let (mut sender, connection) = http_2(&world, 0).await;
+    let answer = sender.send_request(get(&world, "/openapi.json")).await.unwrap();
+    // The connection is alive, and answers what the host asks; there is no room for the body.
+    let _ended = connection.await.unwrap();
+    assert!(answer.into_body().collect().await.is_err());
+    // A large answer that is taken arrives whole.
+    let (mut sender, _connection) = http_2(&world, 1_000).await;
+    let answer = sender.send_request(get(&world, "/openapi.json")).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(world.get("/openapi.json").await.text.as_bytes(), body);
+}
+
+#[tokio::test]
+async fn one_address_does_not_hold_every_connection() {
+    let world = World::bounded(Settings { connections: 8, ..Settings::default() }).await;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    assert_eq!(world.raw(b"").await, "", "this machine has a half, and one more is closed at once");
+    held.pop();
+    while world.raw(request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes()).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
 }

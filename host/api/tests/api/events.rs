@@ -4,7 +4,9 @@ use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use witan_api::{Requests, Settings};
 use witan_events::{PolicyReloaded, TaskFailed, What};
+use witan_throttle::{GateSettings, Rates};
 
 use crate::world::{Answer, World, bearer, task};
 
@@ -313,4 +315,70 @@ async fn what_is_followed_is_decided_anew_with_each_policy() {
     let task_events = task_events.await;
     assert_eq!(world.post("/v1/policies/rollback", json!({})).await.status, 200);
     assert!(rest(task_events).await.contains("\"denied\""));
+}
+
+#[tokio::test]
+async fn commands_are_held_to_the_rates_of_requests() {
+    let user = Rates { per_minute: Some(4), ..Rates::default() };
+    let settings = witan_throttle::Settings { user, ..Default::default() };
+    let world = World::limited(Requests::new(settings, GateSettings::default())).await;
+    let mut socket = Socket::open(&world, "/v1/ws").await;
+    let command = json!({"type": "unsubscribe", "id": "a"});
+    for left in (0..3).rev() {
+        socket.say(&command).await;
+        let said = socket.next().await.unwrap();
+        assert_eq!(said["error"]["code"], "invalid_request", "{left} are left");
+    }
+    for _ in 0..16 {
+        socket.say(&command).await;
+        let said = socket.next().await.unwrap();
+        assert_eq!((&said["type"], &said["error"]["code"]), (&json!("error"), &json!("rate_limited")), "{said}");
+        let wait = said["retry_after_ms"].as_u64().unwrap();
+        assert!((1..=15_000).contains(&wait), "{said}");
+    }
+    assert_eq!(socket.next().await, Err(1008), "who does not wait is let go");
+    // It is one bucket for both.
+    assert_eq!(world.get("/v1/host").await.status, 429);
+}
+
+#[tokio::test]
+async fn a_tenant_has_a_share_of_all_that_is_followed() {
+    let world = World::bounded(Settings { streams: 8, ..Settings::default() }).await;
+    let id = world.echo("", "wait").await.json()["id"].as_str().unwrap().to_owned();
+    let follow = async |path: &str| world.client.get(world.url(path)).send().await.unwrap();
+    let mut client = witan_grpc::v1::tasks_client::TasksClient::new(crate::grpc::channel(&world).await);
+    let stream = witan_grpc::v1::StreamRequest { id: id.clone(), starting_after: 3 };
+    let events = format!("/v1/tasks/{id}/events");
+    let mut held = vec![follow("/v1/events").await, follow(&events).await, follow(&events).await];
+    let sockets = [Socket::open(&world, "/v1/ws").await, Socket::open(&world, &format!("/v1/tasks/{id}/ws")).await];
+    let streams = [client.stream(stream.clone()).await.unwrap(), client.stream(stream.clone()).await.unwrap()];
+
+    for path in ["/v1/events", &events] {
+        let refused = world.get(path).await;
+        assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"), "{path}");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    for path in ["/v1/ws", &format!("/v1/tasks/{id}/ws")] {
+        let refused = connect_async(format!("ws://{}{path}", world.address)).await.unwrap_err();
+        assert!(refused.to_string().contains("503"), "{refused}");
+    }
+    let refused = client.stream(stream.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    // What ends makes room, whichever it is.
+    held.pop();
+    drop(streams);
+    let mut made = 0;
+    while made < 3 {
+        let response = follow("/v1/events").await;
+        if response.status() == 200 {
+            held.push(response);
+            made += 1;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.get("/v1/events").await.status, 503);
+    drop(sockets);
+    while client.stream(stream.clone()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }

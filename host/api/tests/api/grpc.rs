@@ -22,7 +22,7 @@ use witan_throttle::{GateSettings, Rates};
 
 use crate::world::{World, task};
 
-async fn channel(world: &World) -> Channel {
+pub async fn channel(world: &World) -> Channel {
     Endpoint::from_shared(world.url("")).unwrap().connect().await.unwrap()
 }
 
@@ -307,4 +307,52 @@ async fn a_stream_ends_with_the_policy_that_let_it() {
     let ended = events.next().await.unwrap().unwrap_err();
     assert_eq!((ended.code(), reason(&ended).as_str()), (Code::PermissionDenied, "DENIED"));
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_refusal_that_passes_says_when() {
+    let user = Rates { per_minute: Some(1), ..Rates::default() };
+    let settings = witan_throttle::Settings { user, ..Default::default() };
+    let world = World::limited(Requests::new(settings, GateSettings::default())).await;
+    let mut limited = client(&world).await;
+    limited.submit(echo("a")).await.unwrap();
+    let over = limited.submit(echo("a")).await.unwrap_err();
+    assert_eq!((over.code(), reason(&over).as_str()), (Code::ResourceExhausted, "RATE_LIMITED"));
+    let wait = over.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!((50..=60).contains(&wait.as_secs()), "{wait:?}");
+    let seconds: u64 = over.metadata().get("retry-after").unwrap().to_str().unwrap().parse().unwrap();
+    assert!((50..=60).contains(&seconds), "{seconds}");
+
+    let queue = witan_tasks::Settings { concurrency: 1, queue: 1, ..witan_tasks::Settings::default() };
+    let world = World::queueing(queue).await;
+    let mut busy = client(&world).await;
+    let full = loop {
+        if let Err(full) = busy.submit(echo("wait")).await {
+            break full;
+        }
+    };
+    assert_eq!((full.code(), reason(&full).as_str()), (Code::Unavailable, "OVERLOADED"));
+    let wait = full.get_details_retry_info().unwrap().retry_delay;
+    assert_eq!(wait, Some(std::time::Duration::from_secs(1)));
+    // What asking again does not mend says nothing of it.
+    let unknown = busy.submit(SubmitRequest { intent: "sing".into(), ..echo("a") }).await.unwrap_err();
+    assert!(unknown.get_details_retry_info().is_none());
+
+    // The turn of a request, which the front refuses.
+    let world = World::limited(Requests::new(Default::default(), GateSettings { at_once: 1, queue: 0 })).await;
+    let mut shed = client(&world).await;
+    let id = shed.submit(echo("wait")).await.unwrap().into_inner().id;
+    let (url, http) = (world.url("/v1/tasks?wait=60"), world.client.clone());
+    let waiting = tokio::spawn(async move { http.post(url).json(&task("wait")).send().await.unwrap().status() });
+    while world.tasks.unfinished() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let refused = shed.status_by_id(StatusByIdRequest { id }).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.metadata().get("retry-after").unwrap().as_bytes()),
+        (Code::Unavailable, &b"1"[..])
+    );
+    assert!(refused.get_details_retry_info().is_some());
+    world.permits.add_permits(2);
+    assert_eq!(waiting.await.unwrap(), 200);
 }

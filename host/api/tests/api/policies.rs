@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use tonic::transport::Endpoint;
+use witan_authorize::Principal;
 use witan_grpc::v1::{StatusByIdRequest, SubmitRequest, submit_request::Input, tasks_client::TasksClient};
 use witan_identity::TrustLevel;
 
@@ -61,13 +62,13 @@ async fn each_route_asks_for_its_action() {
         assert!(message.contains("as asked") && message.contains("`not` at rules.cedar:2"), "{message}");
         // Writing is what loads the next; go round it.
         std::fs::write(world.folder.path().join("policies/rules.cedar"), ALL).unwrap();
-        world.api.policies().reload("a test").await.unwrap();
+        world.api.policies().reload(&Principal::local()).await.unwrap();
         assert_ne!(world.get(&path("/v1/tasks/{task}")).await.status, 403);
     }
     for open in ["/healthz", "/readyz", "/openapi.json"] {
         std::fs::write(world.folder.path().join("policies/rules.cedar"), "forbid (principal, action, resource);")
             .unwrap();
-        world.api.policies().reload("a test").await.unwrap();
+        world.api.policies().reload(&Principal::local()).await.unwrap();
         assert_eq!(world.get(open).await.status, 200);
     }
     assert_eq!(world.get("/v1/unknown").await.status, 404);
@@ -371,4 +372,57 @@ async fn a_known_request_is_decided_again() {
     assert_eq!(again().await.status, 200);
     assert_eq!(world.policies(&all_but("action == Action::\"task.create\", resource")).await.status, 200);
     assert_eq!(again().await.code(), "denied");
+}
+
+/// Counts the decisions whether tasks and events may be read.
+#[derive(Default)]
+struct Counts(std::sync::atomic::AtomicU32);
+
+impl witan_authorize::Observer for Counts {
+    fn decided(&self, request: &witan_authorize::Request<'_>, _decision: &witan_authorize::Decision) {
+        if matches!(request.action, witan_authorize::Action::TaskRead | witan_authorize::Action::EventRead) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    fn changed(&self, _change: &witan_authorize::Change) {}
+}
+
+#[tokio::test]
+async fn what_is_followed_is_decided_once_until_policies_change() {
+    use futures::{SinkExt as _, StreamExt as _};
+    use tokio_tungstenite::tungstenite::Message;
+
+    let world = World::new().await;
+    let counts = std::sync::Arc::new(Counts::default());
+    world.api.policies().authorizer().observe(counts.clone());
+    let count = || counts.0.swap(0, std::sync::atomic::Ordering::SeqCst);
+    let id = world.echo("", "wait").await.json()["id"].as_str().unwrap().to_owned();
+    let mut followed = Vec::new();
+    for path in [format!("/v1/tasks/{id}/events"), "/v1/events?starting_after=0".to_owned()] {
+        let mut response = world.client.get(world.url(&path)).send().await.unwrap();
+        response.chunk().await.unwrap().unwrap();
+        assert_eq!(count(), 1, "{path}");
+        followed.push(response);
+    }
+    let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{}/v1/ws", world.address)).await.unwrap();
+    let subscribe = json!({"type": "subscribe", "id": "t", "task": id}).to_string();
+    socket.send(Message::text(subscribe)).await.unwrap();
+    for _ in ["subscribed", "task_event"] {
+        socket.next().await.unwrap().unwrap();
+    }
+    assert_eq!(count(), 1);
+    let mut client = TasksClient::new(Endpoint::from_shared(world.url("")).unwrap().connect().await.unwrap());
+    let stream = witan_grpc::v1::StreamRequest { id, starting_after: 0 };
+    let mut events = client.stream(stream).await.unwrap().into_inner();
+    events.next().await.unwrap().unwrap();
+    assert_eq!(count(), 1);
+    // And then each once more.
+    assert_eq!(world.policies(ALL).await.status, 200);
+    let mut again = 0;
+    while again < 4 {
+        again += count();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(again, 4);
 }

@@ -216,3 +216,79 @@ async fn a_deep_body_is_refused_with_a_reason() {
         world.post("/v1/tasks", json!({"intent": "echo", "input": {"text": ""}, "parameters": {"a": deep}})).await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
 }
+
+/// Entries of refusals, after a checkpoint.
+async fn refusals(world: &World) -> Vec<witan_ledger::Entry> {
+    let ledger = world.ledger.clone();
+    tokio::task::spawn_blocking(move || ledger.checkpoint()).await.unwrap().unwrap();
+    let filter =
+        witan_ledger::Filter { decision: Some(witan_ledger::Verdict::Deny), ..witan_ledger::Filter::default() };
+    let page = world.ledger.reader().after(&filter, None, 1_000).unwrap();
+    page.entries.into_iter().filter_map(|placed| placed.entry).collect()
+}
+
+#[tokio::test]
+async fn what_a_credential_is_not_for_is_held_to_its_rates() {
+    let key = Rates { per_minute: Some(4), ..Rates::default() };
+    let requests = rates(witan_throttle::Settings { key, ..Default::default() });
+    let world = World::asking_limited("", requests).await;
+    let reads = world.key("acme", &["tasks:read"]).await;
+    let [keys, metrics] = [("POST", "/v1/keys"), ("GET", "/metrics")];
+    for (method, path) in [keys, metrics, keys, metrics] {
+        let body = (method == "POST").then(|| json!({"name": "a", "scopes": ["*"]}));
+        let answer = world.ask(&reads, method, path, body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "insufficient_scope"), "{path}");
+        assert!(answer.header("ratelimit").is_some());
+    }
+    for path in ["/v1/keys", "/metrics", "/v1/host/stop"] {
+        let answer = world.ask(&reads, "GET", path, None).await;
+        assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"), "{path}");
+    }
+    assert_eq!(refusals(&world).await.len(), 4, "what is over a rate is not written down");
+    assert_eq!(world.get("/healthz").await.status, 200);
+    let operator = world.client.get(world.url("/metrics")).bearer_auth(world.token.secret());
+    assert_eq!(operator.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn refusals_of_one_principal_that_are_many_are_one_entry() {
+    let mut world = World::asking("").await;
+    let [loud, other] = [world.key("acme", &["tasks:read"]).await, world.key("other", &["tasks:read"]).await];
+    for number in 0..40 {
+        assert_eq!(world.ask(&loud, "GET", &format!("/v1/area-{number}"), None).await.status, 403);
+    }
+    assert_eq!(world.ask(&other, "GET", "/v1/keys", None).await.status, 403);
+    assert_eq!(refusals(&world).await.len(), 8 + 1);
+    world.stop();
+    world.served.await.unwrap();
+    world.served = tokio::spawn(async {});
+    let entries = refusals(&world).await;
+    let counted: Vec<_> =
+        entries.iter().filter_map(|entry| entry.details.get("requests")).map(String::as_str).collect();
+    assert_eq!((entries.len(), counted), (8 + 1 + 1, vec!["32"]));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_say_its_length_weighs_what_comes_of_it() {
+    let address = Rates { per_minute: Some(4), ..Rates::default() };
+    let world = World::limited(rates(witan_throttle::Settings { address, ..Default::default() })).await;
+    let chunked = |world: &World, path: &str, bytes: usize| {
+        let piece = format!("{:x}\r\n{}\r\n", 20_000, "a".repeat(20_000)).repeat(bytes / 20_000);
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n{piece}0\r\n\r\n",
+            world.address
+        )
+    };
+    // Of 280,000 bytes, all but the last 17,856 weigh as much as four requests, and the request itself is one.
+    let answer = world.raw(chunked(&world, "/v1/tasks", 280_000).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("rate_limited"), "{answer}");
+    assert!(answer.to_lowercase().contains("retry-after: "), "{answer}");
+    let next = world.get("/v1/host").await;
+    assert_eq!(next.status, 429, "what came is charged");
+
+    let world = World::limited(rates(witan_throttle::Settings { address, ..Default::default() })).await;
+    let small = world.raw(chunked(&world, "/mirror", 120_000).as_bytes()).await;
+    assert!(small.starts_with("HTTP/1.1 200"), "{small}");
+    assert_eq!(world.get("/v1/host").await.header("x-ratelimit-remaining-requests"), Some("1"));
+}

@@ -135,6 +135,17 @@ pub struct World {
     _state: tempfile::TempDir,
 }
 
+/// How a world differs from the usual one.
+#[derive(Default)]
+struct Start {
+    settings: Settings,
+    roots: Vec<std::path::PathBuf>,
+    auth: Option<Auth>,
+    tls: Option<Arc<Tls>>,
+    requests: Requests,
+    queue: witan_tasks::Settings,
+}
+
 impl World {
     pub async fn new() -> Self {
         Self::with(Settings::default(), Vec::new()).await
@@ -160,31 +171,36 @@ impl World {
     }
 
     pub async fn with(settings: Settings, roots: Vec<std::path::PathBuf>) -> Self {
-        Self::start(settings, roots, None, None, Requests::default()).await
+        Self::start(Start { settings, roots, ..Start::default() }).await
     }
 
     pub async fn over_tls(settings: Settings, tls: Arc<Tls>) -> Self {
-        Self::start(settings, Vec::new(), None, Some(tls), Requests::default()).await
+        Self::start(Start { settings, tls: Some(tls), ..Start::default() }).await
     }
 
     /// Holds clients to `requests`.
     pub async fn limited(requests: Requests) -> Self {
-        Self::start(Settings::default(), Vec::new(), None, None, requests).await
+        Self::start(Start { requests, ..Start::default() }).await
+    }
+
+    /// Runs tasks as `queue` says.
+    pub async fn queueing(queue: witan_tasks::Settings) -> Self {
+        Self::start(Start { queue, ..Start::default() }).await
     }
 
     /// One that asks for credentials, as `auth` under `[host.auth]` says.
     pub async fn asking(auth: &str) -> Self {
-        let system = System::parse(&format!("schema = 1\n[host.auth]\n{auth}"), Path::new("system.toml")).unwrap();
-        Self::start(Settings::default(), Vec::new(), system.host.auth, None, Requests::default()).await
+        Self::asking_limited(auth, Requests::default()).await
     }
 
-    async fn start(
-        settings: Settings,
-        roots: Vec<std::path::PathBuf>,
-        auth: Option<Auth>,
-        tls: Option<Arc<Tls>>,
-        requests: Requests,
-    ) -> Self {
+    /// The same, which holds clients to `requests`.
+    pub async fn asking_limited(auth: &str, requests: Requests) -> Self {
+        let system = System::parse(&format!("schema = 1\n[host.auth]\n{auth}"), Path::new("system.toml")).unwrap();
+        Self::start(Start { auth: system.host.auth, requests, ..Start::default() }).await
+    }
+
+    async fn start(start: Start) -> Self {
+        let Start { settings, roots, auth, tls, requests, queue } = start;
         let permits = Arc::new(Semaphore::new(0));
         let handlers: Handlers =
             BTreeMap::from([("echo".to_owned(), Arc::new(Echo { permits: permits.clone() }) as Arc<dyn Handler>)]);
@@ -193,8 +209,7 @@ impl World {
         let state = tempfile::tempdir().unwrap();
         let database = Database::open(Location::Sqlite(state.path().join("witan.db"))).await.unwrap();
         let store = Store::open(database.clone(), state.path().join("tasks")).await.unwrap();
-        let tasks =
-            Tasks::stored(witan_tasks::Settings::default(), handlers, Arc::new(Account::open), observer, store.clone());
+        let tasks = Tasks::stored(queue, handlers, Arc::new(Account::open), observer, store.clone());
         let (host, token) = (Arc::new(FakeHost::default()), Token::generate().unwrap());
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("policies");

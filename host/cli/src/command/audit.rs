@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
         Command::Export(arguments) => ledger::export(&arguments, global),
         Command::Checkpoint(arguments) => ledger::checkpoint(&arguments, global).await,
         Command::Erase(arguments) => ledger::erase(&arguments, global),
-        Command::RotateKey => ledger::rotate_key(global),
+        Command::RotateKey => ledger::rotate_key(global).await,
         Command::Sbom(arguments) => sbom::run(&arguments, global),
     }
 }

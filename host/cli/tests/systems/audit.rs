@@ -448,7 +448,7 @@ fn an_entry_names_who_did_it_and_the_request_in_which_it_was_done() {
     assert!(witan(folder.path(), "auth tenant create acme").status.success());
     let (owner, owners) = key("owner --tenant acme --scope tasks:write --scope tasks:read");
     let (other, others) = key("other --tenant acme --scope * --trust elevated");
-    let (_, operators) = key("operator --scope * --trust privileged");
+    let (operator, operators) = key("operator --scope * --trust privileged");
     let up = Up::on(folder.path(), &[]);
     // Each request is a trace of its own.
     let ask = |method: &str, path: &str, who: &str, trace: &str, body: &str| {
@@ -493,8 +493,12 @@ fn an_entry_names_who_did_it_and_the_request_in_which_it_was_done() {
     assert_eq!(by("task-queued", "a1", &owner)["task"], id.as_str());
     assert_eq!(by("task-cancelled", "a2", &other)["task"], id.as_str());
     assert_eq!(by("key-created", "a3", &other)["resource"], made.as_str());
-    assert_eq!(by("key-revoked", "a4", &other)["resource"], made.as_str());
-    entry("policies-reload", "a5");
+    let revoked = by("key-revoked", "a4", &other);
+    assert_eq!(revoked["resource"], made.as_str());
+    // It is under the key of whom it is about, who can be found and forgotten by it.
+    assert_eq!(revoked["about"], format!("key/{made}"));
+    let reloaded = entry("policies-reload", "a5");
+    assert_eq!((&reloaded["tenant"], &reloaded["principal"]), (&"local".into(), &operator.into()), "{reloaded}");
     entry("log-level", "a6");
 }
 

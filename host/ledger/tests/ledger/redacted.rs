@@ -109,6 +109,27 @@ fn values_that_the_host_knows_are_masked_as_debug_and_json_write_them() {
 }
 
 #[test]
+fn values_are_masked_when_they_are_used_and_the_former_for_a_while() {
+    let redactor = redactor(Redaction::default());
+    redactor.hide([Zeroizing::new("as it was loaded".to_owned())]);
+    for number in 1..=5 {
+        redactor.hide_used("acme/key", &format!("value number {number}"));
+        redactor.hide_used("acme/key", &format!("value number {number}"));
+        redactor.hide_used("acme/other", "another value");
+    }
+    let is_masked = |value: &str| redactor.text(format!("<{value}>")) == "<[redacted:secret]>";
+    assert!((2..=5).all(|number| is_masked(&format!("value number {number}"))));
+    assert!(!is_masked("value number 1"), "as many are known as there is room for");
+    assert!(is_masked("another value") && is_masked("as it was loaded"));
+    redactor.hide([]);
+    assert!(is_masked("value number 5") && !is_masked("as it was loaded"));
+    for number in 0..2_000 {
+        redactor.hide_used(&number.to_string(), &format!("one of many {number:04}"));
+    }
+    assert!(is_masked("one of many 1999") && !is_masked("value number 5"));
+}
+
+#[test]
 fn a_value_is_masked_by_its_name() {
     let redactor = redactor(Redaction::default());
     assert_eq!(redactor.named("db_password", "hunter2".to_owned()), "[redacted:credential]");

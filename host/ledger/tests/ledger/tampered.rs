@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use witan_ledger::{Fault, Ledger, Reader, Report, Settings, kept_in, verify};
+use witan_ledger::{Fault, Filter, Ledger, Placed, Reader, Report, Settings, kept_in, verify};
 
 use crate::support::{copy, entries_file, filled, frames, settings};
 
@@ -168,7 +168,8 @@ fn a_key_that_somebody_removed_is_no_erasure() {
     let report = after(|folder| {
         let path = folder.join("keys");
         let lines = fs::read_to_string(&path).unwrap();
-        let kept: String = lines.split_inclusive('\n').filter(|line| !line.contains("alice")).collect();
+        // Her entry is the first, and so is her key.
+        let (_, kept) = lines.split_once('\n').unwrap();
         fs::write(path, kept).unwrap();
     });
     has(&report, |fault| matches!(fault, Fault::KeyGone { count: 150, first: 0, .. }));
@@ -267,4 +268,75 @@ fn a_host_does_not_start_on_a_ledger_that_its_sink_knows_better() {
     let error = Ledger::open(before.path(), with_sink()).unwrap_err();
     assert!(error.to_string().contains("its end was removed"), "{error}");
     fs::remove_dir_all(sink.parent().unwrap()).unwrap();
+}
+
+/// A ledger that has the keys of the one in `folder`, and says something else.
+fn forged(folder: &Path, count: u64) -> tempfile::TempDir {
+    let forged = tempfile::tempdir().unwrap();
+    for key in ["host.key", "host-keys.jsonl", "keys", "pepper"] {
+        fs::copy(folder.join(key), forged.path().join(key)).unwrap();
+    }
+    let ledger = crate::support::open(forged.path());
+    for number in 0..count {
+        ledger.append(crate::support::entry("mallory", number)).unwrap();
+    }
+    ledger.close();
+    fs::copy(forged.path().join("keys"), folder.join("keys")).unwrap();
+    forged
+}
+
+/// What is shown of a ledger: forwards from each number, and backwards in pages.
+fn shown(folder: &Path) -> Vec<Vec<Placed>> {
+    let reader = Reader::open(folder).unwrap();
+    let all = Filter::default();
+    let mut shown: Vec<Vec<Placed>> =
+        (0..12).map(|after| reader.after(&all, Some(after), 100).unwrap().entries).collect();
+    shown.push(reader.after(&all, None, 100).unwrap().entries);
+    shown.push(reader.before(&all, None, 100).unwrap().entries);
+    let (mut pages, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = reader.before(&all, cursor, 4).unwrap();
+        pages.extend(page.entries);
+        cursor = page.cursor;
+        if !page.more {
+            break;
+        }
+    }
+    shown.push(pages);
+    shown.extend((0..12).map(|number| reader.entry(number).unwrap().into_iter().collect()));
+    shown
+}
+
+#[test]
+fn entries_that_were_put_beside_the_journal_are_found_and_not_shown() {
+    for (name, is_ours) in [("3.entries", false), ("00000000000000000003.entries", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        filled(folder.path(), 10);
+        let before = shown(folder.path());
+        let forged = forged(folder.path(), 10);
+        let (_, bytes) = entries_file(forged.path());
+        let (start, _) = frames(&bytes)[3];
+        let head = [&bytes[..8], &3_u64.to_be_bytes()].concat();
+        fs::write(folder.path().join("entries").join(name), [&head, &bytes[start..]].concat()).unwrap();
+        let report = verify(folder.path(), None, &[]).unwrap();
+        if is_ours {
+            has(&report, |fault| matches!(fault, Fault::Foreign { index: 3, .. }));
+        } else {
+            assert!(report.holds, "a file of another name is none of the ledger's: {:?}", report.faults);
+        }
+        assert!(shown(folder.path()) == before, "{name}");
+    }
+}
+
+#[test]
+fn a_key_is_not_rotated_where_another_process_keeps_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 2);
+    let keeper = crate::support::open(folder.path());
+    keeper.checkpoint().unwrap();
+    let error = Ledger::rotate_key(folder.path(), "local").unwrap_err();
+    assert!(error.to_string().contains("another process"), "{error}");
+    keeper.close();
+    let entries = Reader::open(folder.path()).unwrap().after(&Filter::default(), None, 10).unwrap().entries;
+    assert_eq!(entries.len(), 2, "what was not done is not told of");
 }

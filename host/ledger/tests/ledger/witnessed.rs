@@ -1,6 +1,13 @@
 //! Those outside are shown checkpoints, and what they say is heard.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use witan_ledger::{Answer, Hash, Ledger, Settings, Transport, WitnessSettings, verify};
@@ -120,4 +127,86 @@ fn a_witness_that_is_not_there_is_a_warning_and_no_failure() {
     ledger.checkpoint().unwrap();
     let health = ledger.health();
     assert!(health.failing.is_none() && health.warning.unwrap().contains("there is no answer"));
+}
+
+/// A witness that may be away, and what it took.
+struct Away {
+    outside: Arc<Outside>,
+    is_away: AtomicBool,
+    /// The sizes that it was offered, and whether it took them.
+    offered: mpsc::Sender<(u64, bool)>,
+}
+
+impl Transport for Away {
+    fn post(&self, body: String) -> Result<Answer, String> {
+        let answer = if self.is_away.load(Ordering::Relaxed) { None } else { self.outside.answer(&body) };
+        let note = body.split_once("\n\n").map(|(_, note)| note).unwrap();
+        let size = note.lines().nth(1).unwrap().parse().unwrap();
+        let took = answer.as_ref().is_some_and(|answer| answer.status == 200);
+        self.offered.send((size, took)).unwrap();
+        answer.ok_or_else(|| "there is no answer".to_owned())
+    }
+}
+
+/// The settings of a ledger with such a witness, and what it is offered.
+fn away(outside: &Arc<Outside>, interval: Duration) -> (Settings, Arc<Away>, mpsc::Receiver<(u64, bool)>) {
+    let (offered, offers) = mpsc::channel();
+    let away = Arc::new(Away { outside: outside.clone(), is_away: AtomicBool::new(false), offered });
+    let witness = WitnessSettings { witness: outside.witness(), transport: away.clone() };
+    let quick = Duration::from_millis(1);
+    let settings = Settings { witnesses: vec![witness], witness_interval: interval, checkpoint: quick, ..settings() };
+    (settings, away, offers)
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn those_outside_get_the_end_of_what_was_written_though_nobody_writes_any_more() {
+    let (folder, sink) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    filled(folder.path(), 1);
+    let outside = Outside::of(&Ledger::open(folder.path(), settings()).unwrap());
+    let (settings, _witness, offers) = away(&outside, Duration::from_secs(1));
+    let settings = Settings { sink: Some(sink.path().to_owned()), ..settings };
+    let ledger = Ledger::open(folder.path(), settings).unwrap();
+    assert_eq!(offers.recv_timeout(LONG).unwrap(), (1, true));
+    // It is too early to offer it, and nothing that is written later will be the reason to.
+    ledger.append_blocking(entry("alice", 1)).unwrap();
+    assert_eq!(offers.recv_timeout(LONG).unwrap(), (2, true));
+    ledger.close();
+    let sizes: Vec<u64> = std::fs::read_to_string(sink.path())
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["size"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sizes, [1, 2]);
+    assert!(offers.try_recv().is_err(), "what was taken is not offered again");
+}
+
+#[test]
+fn a_witness_that_was_away_is_asked_again_though_nobody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 1);
+    let outside = Outside::of(&Ledger::open(folder.path(), settings()).unwrap());
+    let (settings, witness, offers) = away(&outside, Duration::from_secs(1));
+    witness.is_away.store(true, Ordering::Relaxed);
+    let ledger = Ledger::open(folder.path(), settings).unwrap();
+    assert_eq!(offers.recv_timeout(LONG).unwrap(), (1, false));
+    witness.is_away.store(false, Ordering::Relaxed);
+    assert_eq!(offers.recv_timeout(LONG).unwrap(), (1, true));
+    ledger.close();
+    assert_eq!(ledger.health().warning, None);
+}
+
+#[test]
+fn a_witness_that_was_away_is_asked_once_more_when_the_ledger_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path(), 1);
+    let outside = Outside::of(&Ledger::open(folder.path(), settings()).unwrap());
+    let (settings, witness, offers) = away(&outside, Duration::from_secs(3600));
+    witness.is_away.store(true, Ordering::Relaxed);
+    let ledger = Ledger::open(folder.path(), settings).unwrap();
+    assert_eq!(offers.recv_timeout(LONG).unwrap(), (1, false));
+    witness.is_away.store(false, Ordering::Relaxed);
+    ledger.close();
+    assert_eq!(offers.try_recv().unwrap(), (1, true));
 }

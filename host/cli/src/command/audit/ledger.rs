@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -17,7 +17,7 @@ use witan_api::{AuditCheckpoint, AuditConsistency, AuditEntry, List};
 use witan_ledger::{Filter, Kind, Ledger, Placed, Reader, TimedCheckpoint, Verdict, kept_in, public_key};
 use witan_system::System;
 
-use crate::{Global, client::Client, egress::CaArgument, ledger, output, source};
+use crate::{Global, client::Client, egress::CaArgument, ledger, output, owner, source};
 
 /// Entries of one page that a running host is asked for.
 const PAGE: usize = 500;
@@ -476,13 +476,11 @@ pub(crate) fn erase(arguments: &Erase, global: &Global) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn rotate_key(global: &Global) -> anyhow::Result<ExitCode> {
+pub(crate) async fn rotate_key(global: &Global) -> anyhow::Result<ExitCode> {
     let system = system(global)?;
     let folder = ledger::folder(&system.host.state);
     Reader::open(&folder)?;
-    if witan_api::Running::read(&system.host.state)?.is_some() {
-        bail!("a host runs on `{}`; stop it first with `witan stop`", system.host.state.display());
-    }
+    let _owner = owner::alone(&system.host.state, "audit rotate-key", "stop it first with `witan stop`").await?;
     let keys = tokio::task::block_in_place(|| Ledger::rotate_key(&folder, "local/local"))?;
     let key = keys.current();
     match global.json {
