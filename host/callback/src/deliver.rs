@@ -23,10 +23,11 @@ const AGE_MS: u64 = 24 * 3_600 * 1_000;
 /// How long to wait after the first try; each time is three times as long, up to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
-/// How long to wait before what came of a try is stored again after the first time; each time is twice as long, up to the longest.
+/// How long to wait until what came of a try is stored again after the first time; each time is twice as long, up to the
+/// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Deliveries of one tenant that wait at most for another task to have a callback: for a day, one every ten seconds.
+/// Deliveries of one tenant that wait at most for another task to have a callback: about one every ten seconds of a day.
 const WAITING: usize = 10_000;
 /// How often it is looked whether something is due where nobody says so.
 const POLL: Duration = Duration::from_secs(5);

@@ -77,7 +77,8 @@ impl Tries {
 
     /// Forgets the turns of those that are not among `tenants`.
     pub(crate) fn forget_all_but(&mut self, tenants: &[(String, u64)]) {
-        self.served.retain(|tenant, _| tenants.iter().any(|(other, _)| other == tenant));
+        let tenants: HashSet<&str> = tenants.iter().map(|(tenant, _)| tenant.as_str()).collect();
+        self.served.retain(|tenant, _| tenants.contains(tenant.as_str()));
     }
 }
 

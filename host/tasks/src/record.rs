@@ -26,8 +26,8 @@ const TELL_MS: u64 = 250;
 /// What a record takes beyond its texts, about.
 const OVERHEAD: usize = 1024;
 
-/// How long a client that cancels a task waits for its end at most. A handler is dropped at once; what takes time is a database that
-/// does not answer.
+/// How long a client that cancels a task waits for its end at most. A handler is dropped at once; what takes time is a
+/// database that does not answer.
 pub const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A task as clients see it.

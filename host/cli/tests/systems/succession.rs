@@ -270,7 +270,7 @@ fn found(folder: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// Writes the rows as the version before did: with secrets as clients said them, and without the last step of the tables.
+/// Writes the rows as the version before did: with secrets as clients said them, and without the last steps of the tables.
 #[tokio::main]
 async fn as_before(folder: &Path) {
     let database = Database::open(Location::Sqlite(folder.join(".witan/witan.db"))).await.unwrap();
@@ -297,9 +297,9 @@ async fn as_before(folder: &Path) {
         }
     }
     for statement in [
-        "DROP TABLE task_unsealed",
         "DROP INDEX task_delivery_of",
         "CREATE INDEX task_delivery_due ON task_delivery (due_ms)",
+        "DROP TABLE task_unsealed",
         "UPDATE part SET version = 2 WHERE name = 'tasks'",
     ] {
         sqlx::query(statement).execute(&mut *rows).await.unwrap();
