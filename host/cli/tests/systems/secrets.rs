@@ -256,6 +256,86 @@ fn a_secret_is_used_where_it_may_be_and_found_nowhere() {
     assert_eq!(with_canary(up.folder()), [""; 0]);
 }
 
+/// A server that answers as Vault does, with `value` in the field `value`.
+fn vault(value: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+                head.extend_from_slice(&byte);
+            }
+            let body = json!({ "data": { "data": { "value": value } } }).to_string();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            let _gone = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+/// Values that look like nothing in particular, from everywhere that values come from: each is masked from its first use on,
+/// and the one before it stays masked.
+#[test]
+fn a_value_is_masked_from_its_first_use_on_wherever_it_came_from() {
+    let values = [
+        ("key", "plainly_rotated_once"),
+        ("file", "plainly_from_a_file"),
+        ("environment", "plainly_from_the_environment"),
+        ("command", "plainly_from_a_command"),
+        ("vault", "plainly_from_a_vault"),
+    ];
+    let ((origin, seen), (other, _)) = (echo(), echo());
+    let folder = tempfile::tempdir().unwrap();
+    let sources = [
+        ("key", String::new()),
+        ("file", "file = \"value\"".to_owned()),
+        ("environment", "environment = \"WITAN_TEST_VALUE\"".to_owned()),
+        ("command", format!("command = [\"echo\", \"{}\"]", values[3].1)),
+        ("vault", "vault = \"secret/data/one\"\nfield = \"value\"".to_owned()),
+    ];
+    let mut system = format!(
+        "schema = 1\n[host.secrets.vault]\naddress = \"http://{}\"\ntoken-file = \"vault.token\"\n",
+        vault(values[4].1)
+    );
+    for (name, source) in sources {
+        system += &format!("[secrets.{name}]\norigins = [\"http://{origin}\"]\n{source}\n");
+        system += &component(name, &format!("[{{ secret = \"{name}\", config = \"key\" }}]"), origin, other);
+    }
+    fs::write(folder.path().join("system.toml"), system).unwrap();
+    fs::write(folder.path().join("site.wasm"), built("secret")).unwrap();
+    fs::write(folder.path().join("value"), values[1].1).unwrap();
+    fs::write(folder.path().join("vault.token"), "token-of-vault").unwrap();
+    // Whoever starts the host gives it the variable.
+    let started = folder.path().join("start.sh");
+    let script = format!("#!/bin/sh\nexport WITAN_TEST_VALUE={}\nexec {WITAN} \"$@\"\n", values[2].1);
+    fs::write(&started, script).unwrap();
+    fs::set_permissions(&started, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    good(folder.path(), "secrets set key --json", "plainly_as_it_was_loaded");
+    let up = Up::of(&started, folder.path());
+    good(up.folder(), "secrets rotate key --json", values[0].1);
+
+    // What is changed of a host is written down as somebody said it.
+    let tell = |value: &str| good(up.folder(), &format!("logs level info,{value}=debug --json"), "");
+    let shown = || good(up.folder(), "audit show --last 1000 --json", "").to_string();
+    for (name, value) in values {
+        let said = up.get(&format!("/{name}/send/authorization/{origin}")).body;
+        assert!(seen.try_recv().is_ok_and(|seen| seen.contains(value)), "{name}: {said}");
+    }
+    for value in values.map(|(_, value)| value).into_iter().chain(["plainly_as_it_was_loaded"]) {
+        tell(value);
+        let shown = shown();
+        assert!(!shown.contains(value), "{value} in {shown}");
+    }
+    tell("plainly_nothing");
+    let shown = shown();
+    assert_eq!(shown.matches("info,[redacted:secret]=debug").count(), 6, "{shown}");
+    assert!(shown.contains("info,plainly_nothing=debug"), "what is no secret is written: {shown}");
+}
+
 #[test]
 fn what_is_kept_is_listed_and_never_shown() {
     let folder = tempfile::tempdir().unwrap();
