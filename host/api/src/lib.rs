@@ -12,6 +12,7 @@ mod auth;
 mod authorize;
 mod body;
 mod connection;
+mod counts;
 mod denials;
 mod events;
 mod flight;

@@ -4,7 +4,6 @@
 //! holds all of them shuts everybody else out, the operator too.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -12,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use witan_throttle::network;
 
-use crate::Settings;
+use crate::{Settings, counts::Counts};
 
 /// The share of one address is all places divided by this.
 const EACH: usize = 4;
@@ -41,14 +40,8 @@ struct Shared {
     most: usize,
     /// Whether each address has a share. Behind a proxy, all connections are the proxy's.
     shares: bool,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    /// Addresses without connections are not in it.
-    by: HashMap<IpAddr, usize>,
+    /// By address.
+    taken: Mutex<Counts<IpAddr>>,
 }
 
 /// The place of a connection, until this is dropped.
@@ -60,14 +53,7 @@ pub(crate) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.0.taken.lock();
-        taken.all -= 1;
-        if let Some(count) = taken.by.get_mut(&self.of) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by.remove(&self.of);
-            }
-        }
+        self.places.0.taken.lock().remove(&self.of);
     }
 }
 
@@ -87,19 +73,17 @@ impl Places {
         let of = if here { Ipv4Addr::LOCALHOST.into() } else { network(address) };
         let mut taken = taken.lock();
         let others = most - most / RESERVED;
-        if taken.all >= *most {
+        if taken.all() >= *most {
             return Err(Full::Host(*most));
         }
-        if taken.all >= others && !here {
+        if taken.all() >= others && !here {
             return Err(Full::Others(others));
         }
         let each = (most / if here { HERE } else { EACH }).max(1);
-        let own = taken.by.entry(of).or_default();
-        if *shares && *own >= each {
+        if *shares && taken.of(&of) >= each {
             return Err(Full::Address(each));
         }
-        *own += 1;
-        taken.all += 1;
+        taken.add(of);
         drop(taken);
         Ok(Place { places: self.clone(), of })
     }
@@ -131,9 +115,9 @@ mod tests {
         held.push(take(&places, "192.0.2.1").unwrap());
         // What one client has of IPv6 is a /64.
         let _others = ["2001:db8::1", "2001:db8:0:0:ffff::"].map(|address| take(&places, address).unwrap());
-        assert_eq!(places.0.taken.lock().by.len(), 2);
+        assert_eq!(places.0.taken.lock().holders(), 2);
         drop(held);
-        assert_eq!(places.0.taken.lock().by.len(), 1);
+        assert_eq!(places.0.taken.lock().holders(), 1);
     }
 
     #[test]
@@ -145,7 +129,7 @@ mod tests {
         let own = [take(&places, "127.0.0.1").unwrap(), take(&places, "::1").unwrap()];
         assert_eq!(take(&places, "127.0.0.1").unwrap_err(), Full::Host(32));
         drop((held, own));
-        assert_eq!(places.0.taken.lock().all, 0);
+        assert_eq!(places.0.taken.lock().all(), 0);
     }
 
     #[test]

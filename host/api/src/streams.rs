@@ -2,10 +2,12 @@
 //!
 //! Each lasts as long as its client likes. So a tenant has a share of them, and what is left is for whoever comes next.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use witan_tasks::{Code, TaskError};
+
+use crate::counts::Counts;
 
 /// The streams that are open. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -14,14 +16,8 @@ pub(crate) struct Streams(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     most: usize,
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    all: usize,
-    /// Tenants without streams are not in it.
-    by: HashMap<Arc<str>, usize>,
+    /// By tenant.
+    open: Mutex<Counts<Arc<str>>>,
 }
 
 /// One of them, until this is dropped.
@@ -33,14 +29,7 @@ pub(crate) struct Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        let mut open = self.streams.0.open.lock();
-        open.all -= 1;
-        if let Some(own) = open.by.get_mut(&self.tenant) {
-            *own -= 1;
-            if *own == 0 {
-                open.by.remove(&self.tenant);
-            }
-        }
+        self.streams.0.open.lock().remove(&self.tenant);
     }
 }
 
@@ -57,16 +46,14 @@ impl Streams {
         let most = self.0.most;
         let share = most - most / 8;
         let mut open = self.0.open.lock();
-        let own = open.by.get(tenant).copied().unwrap_or(0);
-        if open.all >= most {
+        if open.all() >= most {
             return Err(full(format!("{most} streams and WebSockets are open, the most that this host has")));
         }
-        if own >= share {
+        if open.of(tenant) >= share {
             return Err(full(format!("{share} streams and WebSockets of this tenant are open, the most that one has")));
         }
         let tenant: Arc<str> = tenant.into();
-        open.by.insert(tenant.clone(), own + 1);
-        open.all += 1;
+        open.add(tenant.clone());
         drop(open);
         Ok(Following { streams: self.clone(), tenant })
     }
@@ -92,6 +79,6 @@ mod tests {
         let third = streams.open("c").unwrap();
         drop((flood, others, third));
         let open = streams.0.open.lock();
-        assert!(open.all == 0 && open.by.is_empty());
+        assert!(open.all() == 0 && open.holders() == 0);
     }
 }
