@@ -61,6 +61,14 @@ impl Asks {
         }
     }
 
+    /// Whom the front has left in the extensions of a request.
+    ///
+    /// # Errors
+    /// When it has not been there.
+    pub(crate) fn left(extensions: &Extensions) -> Result<&Self, TaskError> {
+        extensions.get::<Self>().ok_or_else(|| TaskError::new(Code::Internal, "nobody asks"))
+    }
+
     fn client(&self) -> Client<'_> {
         let (user, key) = (self.user.as_deref(), self.key.as_deref());
         Client { tenant: &self.tenant, user, key, address: Some(self.address) }

@@ -226,10 +226,8 @@ impl Door for Api {
     }
 
     fn begin_task(&self, request: &Extensions) -> Result<Counted, TaskError> {
-        // The front has left it there.
-        let asks = request.get::<Asks>().ok_or_else(|| TaskError::new(Code::Internal, "nobody asks"))?;
         let parts = &self.0.parts;
-        Ok(Box::new(parts.requests.count_task(asks, &parts.metrics)?))
+        Ok(Box::new(parts.requests.count_task(Asks::left(request)?, &parts.metrics)?))
     }
 
     fn follow(&self, request: &Extensions) -> Result<Counted, TaskError> {

@@ -113,9 +113,7 @@ struct Asker {
 
 impl Asker {
     fn of(client: Client, extensions: &Extensions) -> Result<Self, TaskError> {
-        // The front has left it there.
-        let asks = extensions.get::<Asks>().cloned().ok_or_else(|| TaskError::new(Code::Internal, "nobody asks"))?;
-        Ok(Self { client, caller: Caller::of(extensions), asks })
+        Ok(Self { client, caller: Caller::of(extensions), asks: Asks::left(extensions)?.clone() })
     }
 }
 
