@@ -170,7 +170,7 @@ impl Client {
 }
 
 /// Why a request did not reach `server`, and what to do.
-pub(crate) fn unreached(server: &Url, error: reqwest::Error) -> anyhow::Error {
+fn unreached(server: &Url, error: reqwest::Error) -> anyhow::Error {
     let causes = std::iter::successors(error.source(), |&error| {
         // What TLS found is within an error of the connection.
         let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);

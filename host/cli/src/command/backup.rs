@@ -221,7 +221,8 @@ fn copy_log(state: &Path, copies: &Path) -> anyhow::Result<BTreeMap<String, Path
 fn copy_log_once(state: &Path, copies: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
     let mut copied = BTreeMap::new();
     // In the order of their names: the checkpoint that is bound to a time comes before the log, which then has all it is of.
-    for (number, (name, path)) in walk(state)?.into_iter().filter(|(name, _)| is_log_head(name)).enumerate() {
+    let ledger = walk_below(state, "ledger/")?;
+    for (number, (name, path)) in ledger.into_iter().filter(|(name, _)| is_log_head(name)).enumerate() {
         fs::create_dir_all(copies)?;
         let copy = copies.join(number.to_string());
         fs::copy(path, &copy)?;
@@ -249,7 +250,12 @@ pub(super) fn is_sqlite(path: &Path) -> bool {
 /// The files of the data folder that a backup has, by their names below it. What goes away meanwhile, as a log that is set
 /// aside does under its former name, is not in it.
 fn walk(state: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
-    let (mut files, mut folders) = (BTreeMap::new(), vec![(String::new(), state.to_owned())]);
+    walk_below(state, "")
+}
+
+/// Those of them whose names begin with `prefix`, which is a folder's and ends with `/`, or empty.
+fn walk_below(state: &Path, prefix: &str) -> io::Result<BTreeMap<String, PathBuf>> {
+    let (mut files, mut folders) = (BTreeMap::new(), vec![(prefix.to_owned(), state.join(prefix))]);
     while let Some((prefix, folder)) = folders.pop() {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", folder.display()));
         let entries = match fs::read_dir(&folder) {

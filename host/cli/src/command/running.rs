@@ -51,9 +51,13 @@ enum LogsAction {
 
 /// The host that runs on this folder's system, and a client of it.
 pub(super) fn announced(global: &Global) -> anyhow::Result<(witan_api::Running, Client)> {
-    let system = System::load(&source::find(global)?)?;
-    let state = system.host.state.clone();
-    let running = witan_api::Running::read(&state)
+    announced_on(&System::load(&source::find(global)?)?)
+}
+
+/// The same of `system`.
+fn announced_on(system: &System) -> anyhow::Result<(witan_api::Running, Client)> {
+    let state = &system.host.state;
+    let running = witan_api::Running::read(state)
         .with_context(|| format!("cannot read `host.json` in `{}`", state.display()))?
         .with_context(|| format!("no host runs on `{}`; start one with `witan up`", state.display()))?;
     let url: Url = running.url.parse().context("`host.json` names no address")?;
@@ -185,11 +189,12 @@ fn print(record: &LogRecord, global: &Global) {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn stop(global: &Global) -> anyhow::Result<ExitCode> {
-    let (running, client) = announced(global)?;
+    let system = System::load(&source::find(global)?)?;
+    let (running, client) = announced_on(&system)?;
     client.stop().await?;
     // It has the folder until it has written all that it had to.
-    let state = System::load(&source::find(global)?)?.host.state;
-    let has_folder = || owner::current(&state).is_ok_and(|who| who.is_some_and(|who| who.pid == running.pid));
+    let has_folder =
+        || owner::current(&system.host.state).is_ok_and(|who| who.is_some_and(|who| who.pid == running.pid));
     let ended = async {
         while client.get::<Value>("v1/host").await.is_ok() || has_folder() {
             tokio::time::sleep(Duration::from_millis(20)).await;
