@@ -190,13 +190,52 @@ impl Line {
     }
 }
 
+/// A file that was read, and how much of it. It stays open: no other gets its number as long as it is.
+struct Read {
+    file: fs::File,
+    length: u64,
+}
+
+impl Read {
+    /// What the file at `path` has; nothing if there is no file.
+    fn at(path: &Path) -> io::Result<Option<(Self, Zeroizing<Vec<u8>>)>> {
+        loop {
+            let mut file = match fs::File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file?,
+            };
+            let mut bytes = Zeroizing::new(Vec::new());
+            let length = io::Read::read_to_end(&mut file, &mut bytes)? as u64;
+            let read = Self { file, length };
+            // One that was replaced meanwhile may have been overwritten before it was read.
+            if read.length_now(path)?.is_some() {
+                return Ok(Some((read, bytes)));
+            }
+        }
+    }
+
+    /// Whether `path` has what was read, and nothing else.
+    fn is_all_of(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.length_now(path)? == Some(self.length))
+    }
+
+    /// How long the file is now; none if it is not at `path` any more.
+    fn length_now(&self, path: &Path) -> io::Result<Option<u64>> {
+        let now = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            now => now?,
+        };
+        Ok((now.ino() == self.file.metadata()?.ino()).then_some(now.len()))
+    }
+}
+
 /// All keys, as the file last had them.
 pub(crate) struct Keys {
     path: PathBuf,
     by_id: HashMap<KeyId, Arc<Key>>,
     by_owner: HashMap<Owner, KeyId>,
-    /// Which file was read, and how much of it.
-    seen: Option<(u64, u64)>,
+    /// What was read.
+    seen: Option<Read>,
     /// Bytes of the lines in it that are whole.
     whole: u64,
 }
@@ -212,14 +251,13 @@ impl Keys {
 
     /// Reads the file again where it changed.
     pub(crate) fn refresh(&mut self) -> io::Result<()> {
-        let now = match fs::metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            metadata => metadata.map(|metadata| Some((metadata.ino(), metadata.len())))?,
-        };
-        if now == self.seen {
+        if let Some(seen) = &self.seen
+            && seen.is_all_of(&self.path)?
+        {
             return Ok(());
         }
-        let bytes = Zeroizing::new(file::read(&self.path)?.unwrap_or_default());
+        let (read, bytes) = Read::at(&self.path)?.unzip();
+        let bytes = bytes.unwrap_or_default();
         self.by_id.clear();
         self.by_owner.clear();
         // A line that breaks off was never used: a key is durable before anything is sealed with it.
@@ -230,7 +268,7 @@ impl Keys {
             let key = line.key().ok_or_else(damaged)?;
             self.add(key);
         }
-        (self.seen, self.whole) = (now, whole as u64);
+        (self.seen, self.whole) = (read, whole as u64);
         Ok(())
     }
 
@@ -285,8 +323,8 @@ impl Keys {
         for key in made.into_values() {
             self.add(key);
         }
-        let metadata = file.metadata()?;
-        (self.seen, self.whole) = (Some((metadata.ino(), metadata.len())), metadata.len());
+        let length = file.metadata()?.len();
+        (self.seen, self.whole) = (Some(Read { file, length }), length);
         Ok(())
     }
 

@@ -211,10 +211,24 @@ struct Counts {
 struct Gone {
     count: u64,
     first: u64,
+    /// In which pass that was found.
+    pass: u32,
+}
+
+/// Entries that are not there, from the first to the last.
+struct Gap {
+    from: u64,
+    to: u64,
+    /// In which pass that was found.
+    pass: u32,
 }
 
 impl Check<'_> {
     fn fault(&mut self, fault: Fault) {
+        // The end of a journal may be read more than once.
+        if self.faults.contains(&fault) {
+            return;
+        }
         self.told += 1;
         if self.faults.len() < MOST {
             self.faults.push(fault);
@@ -255,7 +269,8 @@ impl Check<'_> {
     /// Compares what lies in the journal with the log of `size` entries.
     ///
     /// A host may write meanwhile. Before it drops a file or destroys a key it writes that down, so what is gone is explained
-    /// by an entry that is there: where it is not in the files that were there first, those that came since are read too.
+    /// by an entry that is there when that is found. It may be one that came since, and these are read in another pass: what
+    /// that does not explain is a fault.
     fn entries(&mut self, size: u64) -> Result<Counts, VerifyError> {
         let folder = self.reader.folder().join("entries");
         let failed = |source| VerifyError::File { path: self.reader.folder().to_owned(), source };
@@ -269,31 +284,31 @@ impl Check<'_> {
         };
         let mut seen = Seen { size, logged: Logged::of(tree), ..Seen::default() };
         loop {
+            seen.pass += 1;
             self.reader.refresh_keys()?;
             let files = segments(&folder).map_err(failed)?;
-            let newest = files.last().cloned();
             // Those before the one that was read last are read.
             let begin = files.iter().rposition(|file| Some(file.first) <= seen.last).unwrap_or(0);
             for file in files.get(begin..).unwrap_or_default() {
-                self.file(file, newest.as_ref() == Some(file), &mut seen)?;
+                self.file(file, files.last() == Some(file), &mut seen)?;
             }
-            if seen.is_explained() || segments(&folder).map_err(failed)?.last() == newest.as_ref() {
+            if seen.unexplained().min() != Some(seen.pass) {
                 break;
             }
         }
         if seen.next < size {
-            seen.missing.push((seen.next, size - 1));
+            seen.missing.push(Gap { from: seen.next, to: size - 1, pass: 1 });
         }
-        for (from, to) in std::mem::take(&mut seen.missing) {
+        for Gap { from, to, pass } in std::mem::take(&mut seen.missing) {
             if to < seen.dropped_before {
                 seen.counts.dropped += to - from + 1;
-            } else {
+            } else if pass < seen.pass {
                 self.fault(Fault::Missing { from: from.max(seen.dropped_before), to });
             }
         }
-        for (key, Gone { count, first }) in std::mem::take(&mut seen.gone) {
+        for (key, Gone { count, first, pass }) in std::mem::take(&mut seen.gone) {
             seen.counts.erased += count;
-            if !seen.erased.contains_key(&key) {
+            if !seen.erased.contains_key(&key) && pass < seen.pass {
                 self.fault(Fault::KeyGone { key, count, first });
             }
         }
@@ -319,7 +334,7 @@ impl Check<'_> {
         }
         seen.last = Some(file.first);
         if file.first > seen.next {
-            seen.missing.push((seen.next, file.first - 1));
+            seen.missing.push(Gap { from: seen.next, to: file.first - 1, pass: seen.pass });
             seen.next = file.first;
         }
         if !records.skip_to(seen.next).map_err(failed)? {
@@ -348,7 +363,8 @@ impl Check<'_> {
             return Ok(());
         }
         if !self.has_key(record, seen)? {
-            let of = seen.gone.entry(record.leaf.key).or_insert(Gone { count: 0, first: record.index });
+            let of =
+                seen.gone.entry(record.leaf.key).or_insert(Gone { count: 0, first: record.index, pass: seen.pass });
             of.count += 1;
             return Ok(());
         }
@@ -396,6 +412,8 @@ impl Check<'_> {
 /// What was read of a journal so far.
 #[derive(Default)]
 struct Seen {
+    /// How often what is new was read.
+    pass: u32,
     /// Entries under the checkpoint.
     size: u64,
     logged: Logged,
@@ -404,7 +422,7 @@ struct Seen {
     next: u64,
     /// The first entry of the file that was read last.
     last: Option<u64>,
-    missing: Vec<(u64, u64)>,
+    missing: Vec<Gap>,
     gone: BTreeMap<KeyId, Gone>,
     /// Keys that were to be destroyed, with the entries that tell of it.
     erased: BTreeMap<KeyId, u64>,
@@ -427,11 +445,12 @@ impl Seen {
         }
     }
 
-    /// Whether entries tell of all that is missing.
-    fn is_explained(&self) -> bool {
-        self.next >= self.size
-            && self.missing.iter().all(|(_, to)| *to < self.dropped_before)
-            && self.gone.keys().all(|key| self.erased.contains_key(key))
+    /// For each thing that is gone and of which no entry tells, in which pass that was found.
+    fn unexplained(&self) -> impl Iterator<Item = u32> {
+        let gaps = self.missing.iter().filter(|gap| gap.to >= self.dropped_before).map(|gap| gap.pass);
+        let keys = self.gone.iter().filter(|(key, _)| !self.erased.contains_key(key)).map(|(_, gone)| gone.pass);
+        // What is under the checkpoint was there before the first pass.
+        gaps.chain(keys).chain((self.next < self.size).then_some(1))
     }
 }
 

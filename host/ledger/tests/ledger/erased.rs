@@ -1,6 +1,12 @@
 //! What was erased says nothing, and the ledger verifies as before.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _},
+    process::Command,
+    thread,
+};
 
 use witan_ledger::{
     Class, EraseError, Filter, HOST, Ledger, OpenError, Reader, Redaction, Settings, Treatment, verify,
@@ -70,6 +76,26 @@ fn a_process_beside_uses_no_key_that_was_destroyed() {
     let reader = Reader::open(folder.path()).unwrap();
     assert_eq!(reader.entry(0).unwrap().unwrap().entry, None);
     assert!(reader.entry(index).unwrap().unwrap().entry.is_some());
+}
+
+#[test]
+fn keys_that_are_overwritten_while_somebody_reads_them_are_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path());
+    ledger.append_blocking(entry("alice", 0)).unwrap();
+    let (keys, there) = (folder.path().join("keys"), folder.path().join("there"));
+    fs::rename(&keys, &there).unwrap();
+    assert!(Command::new("mkfifo").arg(&keys).status().unwrap().success());
+    let length = fs::metadata(&there).unwrap().len();
+    thread::scope(|scope| {
+        let erasing = scope.spawn(|| ledger.erase("acme", Some("alice"), "admin"));
+        // It is opened as soon as the keys are opened to be read, and who reads them waits for what is in them.
+        let mut old = fs::OpenOptions::new().write(true).open(&keys).unwrap();
+        fs::rename(&there, &keys).unwrap();
+        io::copy(&mut io::repeat(0).take(length), &mut old).unwrap();
+        drop(old);
+        assert_eq!(erasing.join().unwrap().unwrap().keys.len(), 1);
+    });
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {
