@@ -73,11 +73,18 @@ impl fmt::Display for By {
     }
 }
 
-/// Bytes that may run, and what is known of them.
+/// Bytes that may run.
 #[derive(Debug, Clone)]
-pub struct Admitted {
+pub struct Passed {
     /// The component.
     pub bytes: Arc<[u8]>,
+    /// What is known of it.
+    pub admitted: Admitted,
+}
+
+/// What is known of bytes that may run; it outlives them, since nobody needs them once they are compiled.
+#[derive(Debug, Clone)]
+pub struct Admitted {
     /// The digest of the bytes that the host uses as their name.
     pub blake3: Blake3,
     /// The digest of the manifest, for a package.
@@ -100,7 +107,7 @@ pub struct Verdict {
     /// The bytes that it is about: the digest of the manifest, or of a file; none where there are no bytes.
     pub digest: Option<Digest>,
     /// Whether they may run.
-    pub outcome: Result<Admitted, Refused>,
+    pub outcome: Result<Passed, Refused>,
 }
 
 impl Admitted {
@@ -129,7 +136,7 @@ impl Gate {
     ///
     /// # Errors
     /// The first cause that keeps it from running.
-    pub fn admit(&self, component: &Component, most: u64, needs: Needs<'_>) -> Result<Admitted, Refused> {
+    pub fn admit(&self, component: &Component, most: u64, needs: Needs<'_>) -> Result<Passed, Refused> {
         self.judge(component, most, needs).outcome
     }
 
@@ -146,13 +153,13 @@ impl Gate {
         most: u64,
         needs: Needs<'_>,
         digest: &mut Option<Digest>,
-    ) -> Result<Admitted, Refused> {
+    ) -> Result<Passed, Refused> {
         let source = &component.source;
         if let Source::Registry(package) = source {
             *digest = self.packages.get(package).map(|fetched| fetched.digest);
         }
         self.not_held(source, None)?;
-        let (admitted, types) = match source {
+        let (passed, types) = match source {
             Source::Registry(package) => self.package(package, most)?,
             Source::File(path) => {
                 let bytes = read(path, most)?;
@@ -160,11 +167,11 @@ impl Gate {
                 self.file(path, bytes, layer, component.allow_unsigned)?
             }
         };
-        self.not_held(source, Some(admitted.digest()))?;
-        if let (Some(ceiling), Some(types)) = (&admitted.ceiling, &types) {
+        self.not_held(source, Some(passed.admitted.digest()))?;
+        if let (Some(ceiling), Some(types)) = (&passed.admitted.ceiling, &types) {
             within(ceiling, types, component, needs)?;
         }
-        Ok(admitted)
+        Ok(passed)
     }
 
     fn not_held(&self, source: &Source, digest: Option<&Digest>) -> Result<(), Refused> {
@@ -175,7 +182,7 @@ impl Gate {
         }
     }
 
-    fn package(&self, package: &Package, most: u64) -> Result<(Admitted, Option<Types>), Refused> {
+    fn package(&self, package: &Package, most: u64) -> Result<(Passed, Option<Types>), Refused> {
         let fetched = self.packages.get(package).ok_or_else(|| Refused::Unfetched(package.clone()))?;
         let Fetched { digest, artifact } = fetched;
         let found = artifact.layer.len() as u64;
@@ -191,7 +198,6 @@ impl Gate {
         self.marks.check(package, &verified.signed.checkpoints)?;
         let admitted = Admitted {
             blake3: Blake3::of(&artifact.layer),
-            bytes: artifact.layer.as_slice().into(),
             manifest: Some(*digest),
             layer: verified.layer,
             by: By::Signers(verified.signed.signers.iter().map(ToString::to_string).collect()),
@@ -199,7 +205,7 @@ impl Gate {
             wit: Some(verified.signed.release.wit),
             checkpoints: verified.signed.checkpoints,
         };
-        Ok((admitted, Some(verified.component)))
+        Ok((Passed { bytes: artifact.layer.as_slice().into(), admitted }, Some(verified.component)))
     }
 
     fn file(
@@ -208,10 +214,10 @@ impl Gate {
         bytes: Vec<u8>,
         layer: Digest,
         allow_unsigned: bool,
-    ) -> Result<(Admitted, Option<Types>), Refused> {
+    ) -> Result<(Passed, Option<Types>), Refused> {
+        let bytes: Arc<[u8]> = bytes.into();
         let mut admitted = Admitted {
             blake3: Blake3::of(&bytes),
-            bytes: bytes.into(),
             manifest: None,
             layer,
             by: By::Nobody,
@@ -222,19 +228,19 @@ impl Gate {
         let release = match self.local_release(path, &layer) {
             Ok(release) => release,
             Err(refused) if allow_unsigned && refused.is_distrust() => {
-                let types = Types::read(&admitted.bytes).ok();
+                let types = Types::read(&bytes).ok();
                 admitted.wit = types.as_ref().map(Types::wit_digest);
-                return Ok((admitted, None));
+                return Ok((Passed { bytes, admitted }, None));
             }
             Err(refused) => return Err(refused),
         };
-        let types = Types::read(&admitted.bytes)?;
+        let types = Types::read(&bytes)?;
         let found = types.wit_digest();
         if found != release.wit {
             return Err(Refused::Wit { signed: release.wit, found });
         }
         let admitted = Admitted { by: By::Development, ceiling: Some(release.ceiling), wit: Some(found), ..admitted };
-        Ok((admitted, Some(types)))
+        Ok((Passed { bytes, admitted }, Some(types)))
     }
 
     /// What this machine signed of a file when it built it.

@@ -19,7 +19,7 @@ mod refused;
 
 pub use development::{BUNDLE_SUFFIX, Development, DevelopmentError, bundle_path};
 pub use file::FileError;
-pub use gate::{Admitted, Advisories, By, Fetched, Gate, Needs, Verdict};
+pub use gate::{Admitted, Advisories, By, Fetched, Gate, Needs, Passed, Verdict};
 pub use lock::{Difference, Lock, LockError, Locked};
 pub use marks::{MarkError, Marks};
 pub use metadata::Metadata;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
-use witan_admission::{Admitted, By, Cause, Fetched, Gate, Held, Lock, Locked, MarkError, Refused, Trust};
+use witan_admission::{Admitted, By, Cause, Fetched, Gate, Held, Lock, Locked, MarkError, Passed, Refused, Trust};
 use witan_authority::{Authority, Version};
 use witan_registry_sign::{
     Attestation, Embedded, Reason, Refusal, Release, Rule, Sbom, SigningKey, TrustPolicy, TrustRoot, TrustedKey,
@@ -49,6 +49,10 @@ impl World {
     }
 
     fn admit(&self) -> Result<Admitted, Refused> {
+        self.pass().map(|passed| passed.admitted)
+    }
+
+    fn pass(&self) -> Result<Passed, Refused> {
         let needs = |import: &str| import.starts_with("wasi:config/").then_some("config");
         self.gate.admit(&self.component, 1 << 20, &needs)
     }
@@ -79,8 +83,8 @@ fn what_its_author_signed_is_let_in() {
     let mut world = World::new();
     let version = Version::new("1.0.0");
     let digest = world.publish(&version);
-    let admitted = world.admit().unwrap();
-    assert_eq!((&*admitted.bytes, admitted.manifest), (&*version.wasm, Some(digest)));
+    let Passed { bytes, admitted } = world.pass().unwrap();
+    assert_eq!((&*bytes, admitted.manifest), (&*version.wasm, Some(digest)));
     assert_eq!(admitted.by, By::Signers([format!("the key {}", world.key.id())].into()));
     assert_eq!(admitted.wit, Some(version.release.wit));
     assert_eq!(admitted.checkpoints.len(), 3);

@@ -2,6 +2,9 @@
 //!
 //! Patterns find what has a form. What has none, such as a password of one's own choosing, is found where its name stands
 //! before it, or by value where the host knows it ([`Redactor::hide`], [`Redactor::hide_used`]).
+//!
+//! Patterns spell out what they take, and take more than they must: all of Unicode's letters, as `\w` and `\b` have them,
+//! make automata of megabytes, which are a hundred times slower too.
 
 use std::{
     borrow::Cow,
@@ -29,6 +32,17 @@ const SHORTEST_HIDDEN: usize = 6;
 const FORMER: usize = 4;
 /// Values of all secrets that are masked since they were used.
 const MOST_USED: usize = 1_024;
+
+/// All letters and digits beyond ASCII, with what else stands among them; quotation marks, dashes and the like do not.
+macro_rules! letters {
+    () => {
+        concat!(
+            r"\x{AA}\x{B2}-\x{B5}\x{B9}\x{BA}\x{BC}-\x{BE}\x{C0}-\x{1FFF}\x{2070}-\x{218F}\x{2460}-\x{24FF}\x{2776}-\x{2793}",
+            r"\x{2C00}-\x{2DFF}\x{2E2F}\x{3005}-\x{3007}\x{3021}-\x{3029}\x{3031}-\x{303C}\x{3041}-\x{FDFF}",
+            r"\x{FE70}-\x{FEFC}\x{FF10}-\x{FF19}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}\x{FF66}-\x{FFDC}\x{10000}-\x{10FFFF}"
+        )
+    };
+}
 
 /// Personal data that has a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,12 +77,20 @@ impl Personal {
 
     fn pattern(self) -> &'static str {
         match self {
-            Self::Email => r"[\p{L}\p{N}._%+-]+(?:@|%40)(?:[\p{L}\p{N}-]+\.)+\p{L}{2,}",
-            Self::Card => r"\b[2-6](?:[ -]?[0-9]){12,18}\b",
-            Self::Iban => r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b",
+            Self::Email => concat!(
+                r"[0-9A-Za-z._%+",
+                letters!(),
+                r"-]+(?:@|%40)(?:[0-9A-Za-z",
+                letters!(),
+                r"-]+\.)+[A-Za-z",
+                letters!(),
+                r"]{2,}"
+            ),
+            Self::Card => r"(?-u:\b)[2-6](?:[ -]?[0-9]){12,18}(?-u:\b)",
+            Self::Iban => r"(?-u:\b)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?-u:\b)",
             Self::Phone => r"\+[0-9][0-9 ().-]{6,}[0-9]",
             Self::IpAddress => {
-                r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b|\b(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4})+\b"
+                r"(?-u:\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b|\b(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4})+\b)"
             }
         }
     }
@@ -170,12 +192,15 @@ struct Secret<'a> {
     kept: &'static str,
 }
 
+/// What stands beside that in a longer name, in whatever language.
+const IN_NAMES: &str = r"[0-9a-z_.\x{80}-\x{10FFFF}-]";
+
 /// The name of a value that is secret.
 const NAMES: &str = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|authorization|cookie|session[_-]?id|signature)";
 
 static SECRETS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let named = format!(
-        r#"(?i)([\w.-]*{NAMES}[\w.-]*["']?\s*(?:=|:|%3d|%3a)\s*)(?:(?:bearer|basic)\s+)?("[^"]*"?|'[^']*'?|\[redacted:[a-z-]+\]|[^\s&;,"'}}\]]+)"#
+        r#"(?i)({IN_NAMES}*{NAMES}{IN_NAMES}*["']?\s*(?:=|:|%3d|%3a)\s*)(?:(?:bearer|basic)\s+)?("[^"]*"?|'[^']*'?|\[redacted:[a-z-]+\]|[^\s&;,"'}}\]]+)"#
     );
     let secrets = [
         Secret {
@@ -183,16 +208,16 @@ static SECRETS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
             kept: "",
         },
         Secret { pattern: &named, kept: "$1" },
-        Secret { pattern: r"(?i)\b((?:bearer|basic|negotiate|digest)\s+)[\w.~+/=-]{6,}", kept: "$1" },
-        Secret { pattern: r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#@]+@", kept: "$1" },
-        Secret { pattern: r"\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*", kept: "" },
+        Secret { pattern: r"(?i)(?-u:\b)((?:bearer|basic|negotiate|digest)\s+)[0-9a-z_.~+/=-]{6,}", kept: "$1" },
+        Secret { pattern: r"(?i)(?-u:\b)([a-z][a-z0-9+.-]*://)[^\s/?#@]+@", kept: "$1" },
+        Secret { pattern: r"(?-u:\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*)", kept: "" },
         Secret {
-            pattern: r"\b(?:sk|pk|rk|xai|gsk|r8|hf|npm|dop_v1|glpat|github_pat|gh[opsur]|xox[abeprs]|shp(?:at|ss)|witan(?:_[a-z]+)?|wtn|wk)[_-][\w-]{16,}",
+            pattern: r"(?-u:\b(?:sk|pk|rk|xai|gsk|r8|hf|npm|dop_v1|glpat|github_pat|gh[opsur]|xox[abeprs]|shp(?:at|ss)|witan(?:_[a-z]+)?|wtn|wk)[_-][\w-]{16,})",
             kept: "",
         },
-        Secret { pattern: r"\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[0-9A-Z]{16}\b", kept: "" },
-        Secret { pattern: r"\bAIza[\w-]{30,}", kept: "" },
-        Secret { pattern: r"(?i)\bage-secret-key-1[a-z0-9]{20,}", kept: "" },
+        Secret { pattern: r"(?-u:\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[0-9A-Z]{16}\b)", kept: "" },
+        Secret { pattern: r"(?-u:\bAIza[\w-]{30,})", kept: "" },
+        Secret { pattern: r"(?i-u:\bage-secret-key-1[a-z0-9]{20,})", kept: "" },
     ];
     let compile = |secret: &Secret<'_>| Some((Regex::new(secret.pattern).ok()?, secret.kept));
     secrets.iter().filter_map(compile).collect()

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use witan_admission::{Admitted, Cause, Held, Refused, Verdict};
+use witan_admission::{Admitted, Cause, Held, Passed, Refused, Verdict};
 use witan_capability::Capability;
 use witan_registry_types::Digest;
 use witan_system::{ComponentName, Grants, System};
@@ -62,7 +62,7 @@ pub(crate) fn admit_all(loader: &Loader, system: &System) -> Result<Verdicts, Lo
                     problems.push(problem);
                 }
             }
-            Ok(admitted) => match component.digest {
+            Ok(Passed { bytes, admitted }) => match component.digest {
                 Some(expected) if expected != *admitted.blake3.as_bytes() => {
                     let (expected, found) = (hex(&expected), admitted.blake3.hex());
                     let problem = LoadProblem::Digest { component: name.clone(), expected, found };
@@ -71,7 +71,7 @@ pub(crate) fn admit_all(loader: &Loader, system: &System) -> Result<Verdicts, Lo
                 }
                 _ => {
                     written(true, admitted.by.to_string());
-                    let bytes = Bytes { bytes: admitted.bytes.clone(), digest: *admitted.blake3.as_bytes() };
+                    let bytes = Bytes { bytes, digest: *admitted.blake3.as_bytes() };
                     verdicts.bytes.insert(name.clone(), bytes);
                     verdicts.admitted.insert(name.clone(), admitted);
                 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
-use witan_admission::{Fetched, Lock, Locked, VerifiedPackage};
+use witan_admission::{Fetched, Lock, Locked, Passed, Refused, VerifiedPackage};
 use witan_registry_client::Client;
 use witan_registry_types::{Digest, Package, PackageName, Version};
 use witan_system::{Ceiling, ComponentName, Source, System};
@@ -264,8 +264,9 @@ async fn lock_of(system: &System, name: &ComponentName, package: &Package, diges
     let packages = [(package.clone(), Fetched { digest, artifact })].into();
     let gate = supply::gate(system, &system.host.state, packages)?;
     let needs = host::needs(&system.host.state)?;
-    let admitted = gate.admit(&component, system.host.compile.size, &needs);
-    let admitted = admitted.map_err(|refused| anyhow::anyhow!("{refused}; {}", refused.help(&component.source)))?;
+    let passed = gate.admit(&component, system.host.compile.size, &needs);
+    let refused = |refused: Refused| anyhow::anyhow!("{refused}; {}", refused.help(&component.source));
+    let Passed { admitted, .. } = passed.map_err(refused)?;
     let now = supply::continues(system, &system.host.state, package, &admitted.checkpoints).await?;
     supply::keep_logs(&system.host.state, &now)?;
     Ok(Locked::of(name, &component, &admitted, system.folder()))

@@ -43,7 +43,7 @@ pub(crate) async fn run(arguments: &Arguments, global: &Global) -> anyhow::Resul
     let gate = supply::gate(&system, &system.host.state, packages)?;
     let needs = host::needs(&system.host.state)?;
     let admitted = match gate.admit(&component, system.host.compile.size, &needs) {
-        Ok(admitted) => admitted,
+        Ok(passed) => passed.admitted,
         Err(refused) => bail!("`{source}` would not be let in: {refused}; {}", refused.help(&source)),
     };
     if let Source::Registry(package) = &source

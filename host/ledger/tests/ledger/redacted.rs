@@ -23,6 +23,8 @@ fn what_has_the_form_of_a_secret_is_masked_and_the_rest_stays() {
         ("sent Bearer abc.def-ghi_jkl to it", "sent Bearer [redacted:credential] to it"),
         ("password=hunter2&user=x", "password=[redacted:credential]&user=x"),
         (r#"{"api_key": "abc"}"#, r#"{"api_key": [redacted:credential]}"#),
+        ("größe_token_für = abc", "größe_token_für = [redacted:credential]"),
+        ("menüghp_0123456789abcdefghij", "menü[redacted:credential]"),
         ("postgres://bob:hunter2@db.example/x", "postgres://[redacted:credential]@db.example/x"),
         ("key sk-proj-abcdefghijklmnopqrstu.", "key [redacted:credential]."),
         ("ghp_0123456789abcdefghij0123456789abcdef", "[redacted:credential]"),
@@ -134,6 +136,19 @@ fn a_value_is_masked_by_its_name() {
     let redactor = redactor(Redaction::default());
     assert_eq!(redactor.named("db_password", "hunter2".to_owned()), "[redacted:credential]");
     assert_eq!(redactor.named("user", "ann@example.com is hunter2".to_owned()), "[redacted:e-mail] is hunter2");
+}
+
+#[test]
+fn addresses_are_masked_in_whatever_letters() {
+    let redactor = redactor(Redaction::default());
+    let letters: Vec<char> = ('\u{80}'..=char::MAX).filter(|char| char.is_alphanumeric()).collect();
+    assert!(letters.len() > 100_000);
+    for letters in letters.chunks(300) {
+        let some: String = letters.iter().collect();
+        assert_eq!(redactor.text(format!("to {some}@{some}.{some}!")), "to [redacted:e-mail]!");
+    }
+    let quoted = "“someone@example.com”、（someone@example.com）";
+    assert_eq!(redactor.text(quoted.to_owned()), "“[redacted:e-mail]”、（[redacted:e-mail]）");
 }
 
 #[test]
