@@ -12,6 +12,7 @@ mod host;
 mod keyless;
 mod ledger;
 mod lock;
+mod memory;
 mod mount;
 mod output;
 mod owner;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(witan_engine::compile_worker()).unwrap_or(1));
     }
     core_dump::off();
+    memory::bound();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::failure(&arguments.global, &anyhow::Error::new(error)),

@@ -98,6 +98,8 @@ impl CodeSettings {
             .wasm_component_model_async_stackful(true)
             .epoch_interruption(true)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))
+            // Only debuggers and profilers of the host read it.
+            .native_unwind_info(false)
             .max_wasm_stack(GUEST_STACK)
             .async_stack_size(STACK);
         config

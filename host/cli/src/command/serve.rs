@@ -79,6 +79,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     }
     let address = listener.local_addr()?;
     let stopped = super::stopped();
+    crate::memory::give_back();
     match global.json {
         true => output::json(&serde_json::json!({ "url": format!("http://{address}") })),
         false => output::line(&format!("serving `{}` on http://{address}", ready.name)),

@@ -31,7 +31,7 @@ use witan_telemetry::{Format, LogSettings, Logs, Metrics, Sample, Spans};
 use crate::{
     Global, egress,
     host::{self, Host, Mode},
-    ledger, mount, output, owner, policies, source, tasks,
+    ledger, memory, mount, output, owner, policies, source, tasks,
     watchman::Watchman,
 };
 
@@ -130,6 +130,7 @@ pub(crate) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     let stopped = super::stopped();
     let origin = up.current.read().system.origin.file().display().to_string();
     ledger::host(&up.host.ledger, "host-start", origin.clone()).await?;
+    memory::give_back();
     announce(&announced.url, &up, global);
     let reloads = tokio::spawn(up.clone().reload_on_change(watch, changes));
     let watchman = Watchman {
@@ -370,6 +371,8 @@ impl Up {
         tracing::info!(system = %file.display(), "the system was loaded again");
         tokio::spawn(async move {
             former.drained().await;
+            drop(former);
+            memory::give_back();
             tracing::info!("the former system has ended its last call");
         });
         Ok(())
