@@ -87,13 +87,14 @@ impl Run {
             self.tasks.deliver();
         }
         let envelope = Arc::new(envelope);
-        self.task.finish(envelope.clone(), at_ms);
-        tasks.0.kept.lock().ended(&tasks.0.settings, &self.task);
         span::record(&envelope, self.handler.as_deref().map(Handler::component));
         let state = envelope.status.into();
         let by = self.task.cancelled_by().filter(|_| state == State::Cancelled);
-        self.tasks.observe(&self.task, by.as_ref().unwrap_or(&self.context), state, Some(&envelope));
-        self.tasks.publish(self.task.about(), state, self.task.attempt(), Some(&envelope));
+        // Whoever waits for the end may end the process, and what is observed with it.
+        tasks.observe(&self.task, by.as_ref().unwrap_or(&self.context), state, Some(&envelope));
+        self.task.finish(envelope.clone(), at_ms);
+        tasks.0.kept.lock().ended(&tasks.0.settings, &self.task);
+        tasks.publish(self.task.about(), state, self.task.attempt(), Some(&envelope));
     }
 
     fn observe(&self, state: State) {

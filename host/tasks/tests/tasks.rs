@@ -8,7 +8,7 @@ mod stored;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -268,6 +268,33 @@ async fn the_time_of_a_call_tree_begins_with_its_turn_and_the_requests_own_with_
         assert_eq!(task.finished().await.status, Status::Ok);
     }
     assert_eq!(*opened.lock().unwrap(), [Limits::default().deadline; 3]);
+}
+
+#[tokio::test]
+async fn the_end_is_observed_before_it_is_told() {
+    let world = world(Settings::default(), |_, _, _, _| Ok(outcome("done")));
+    let handler = Scripted {
+        permits: world.permits.clone(),
+        running: world.running.clone(),
+        action: Box::new(|_, _, _, _| Ok(outcome("done"))),
+    };
+    let (known, seen) = (Arc::new(OnceLock::<Tasks>::new()), Arc::new(Mutex::new(Vec::new())));
+    let (knows, sees) = (known.clone(), seen.clone());
+    let observer = move |transition: &witan_tasks::Transition<'_>| {
+        let unfinished = knows.get().map(|tasks| tasks.left().len());
+        sees.lock().unwrap().extend(transition.envelope.map(|envelope| (envelope.status, unfinished)));
+    };
+    let tasks = Tasks::new(
+        Settings::default(),
+        BTreeMap::from([("summarize".to_owned(), Arc::new(handler) as Arc<dyn Handler>)]),
+        Arc::new(Account::open),
+        Arc::new(observer),
+    );
+    assert!(known.set(tasks.clone()).is_ok());
+    let task = tasks.submit(request(), &edge()).await.unwrap();
+    world.permits.add_permits(1);
+    assert_eq!(task.finished().await.status, Status::Ok);
+    assert_eq!(*seen.lock().unwrap(), [(Status::Ok, Some(1))]);
 }
 
 #[tokio::test]
