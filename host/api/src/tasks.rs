@@ -45,7 +45,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Fields<T> {
     async fn from_request_parts(parts: &mut request::Parts, _state: &S) -> Result<Self, Refusal> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(fields)) => Ok(Self(fields)),
-            Err(rejection) => Err(TaskError::invalid("query", rejection.body_text()).into()),
+            Err(rejection) => {
+                let message = format!("{}; /openapi.json says what each parameter takes", rejection.body_text());
+                Err(TaskError::invalid("query", message).into())
+            }
         }
     }
 }
