@@ -192,11 +192,18 @@ struct Secret<'a> {
     kept: &'static str,
 }
 
+/// The name of a value that is secret.
+const NAMES: &str = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|authorization|cookie|session[_-]?id|signature)";
+
 /// What stands beside that in a longer name, in whatever language.
 const IN_NAMES: &str = r"[0-9a-z_.\x{80}-\x{10FFFF}-]";
 
-/// The name of a value that is secret.
-const NAMES: &str = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|authorization|cookie|session[_-]?id|signature)";
+/// What may be in a token that was written down, in whatever language.
+macro_rules! in_tokens {
+    () => {
+        r"[0-9A-Za-z_\x{80}-\x{10FFFF}-]"
+    };
+}
 
 static SECRETS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let named = format!(
@@ -208,16 +215,26 @@ static SECRETS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
             kept: "",
         },
         Secret { pattern: &named, kept: "$1" },
-        Secret { pattern: r"(?i)(?-u:\b)((?:bearer|basic|negotiate|digest)\s+)[0-9a-z_.~+/=-]{6,}", kept: "$1" },
-        Secret { pattern: r"(?i)(?-u:\b)([a-z][a-z0-9+.-]*://)[^\s/?#@]+@", kept: "$1" },
-        Secret { pattern: r"(?-u:\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*)", kept: "" },
         Secret {
-            pattern: r"(?-u:\b(?:sk|pk|rk|xai|gsk|r8|hf|npm|dop_v1|glpat|github_pat|gh[opsur]|xox[abeprs]|shp(?:at|ss)|witan(?:_[a-z]+)?|wtn|wk)[_-][\w-]{16,})",
+            pattern: r"(?i)(?-u:\b)((?:bearer|basic|negotiate|digest)\s+)[0-9a-z_.~+/=\x{80}-\x{10FFFF}-]{6,}",
+            kept: "$1",
+        },
+        Secret { pattern: r"(?i)(?-u:\b)([a-z][a-z0-9+.-]*://)[^\s/?#@]+@", kept: "$1" },
+        Secret {
+            pattern: concat!(r"(?-u:\b)eyJ", in_tokens!(), r"{5,}\.", in_tokens!(), r"{5,}(?:\.", in_tokens!(), r"*)*"),
+            kept: "",
+        },
+        Secret {
+            pattern: concat!(
+                r"(?-u:\b)(?:sk|pk|rk|xai|gsk|r8|hf|npm|dop_v1|glpat|github_pat|gh[opsur]|xox[abeprs]|shp(?:at|ss)|witan(?:_[a-z]+)?|wtn|wk)[_-]",
+                in_tokens!(),
+                r"{16,}"
+            ),
             kept: "",
         },
         Secret { pattern: r"(?-u:\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[0-9A-Z]{16}\b)", kept: "" },
-        Secret { pattern: r"(?-u:\bAIza[\w-]{30,})", kept: "" },
-        Secret { pattern: r"(?i-u:\bage-secret-key-1[a-z0-9]{20,})", kept: "" },
+        Secret { pattern: concat!(r"(?-u:\b)AIza", in_tokens!(), r"{30,}"), kept: "" },
+        Secret { pattern: r"(?i)(?-u:\b)age-secret-key-1[a-z0-9]{20,}", kept: "" },
     ];
     let compile = |secret: &Secret<'_>| Some((Regex::new(secret.pattern).ok()?, secret.kept));
     secrets.iter().filter_map(compile).collect()
